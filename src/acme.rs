@@ -1,0 +1,15 @@
+//! PURE. RFC 8555 as facts and decisions: what a request says, what a resource's status is at an
+//! instant, and what a request would change. Time and randomness arrive as values; nothing here
+//! waits, stores or talks.
+//!
+//! Stored types are postcard: append variants and never reorder them.
+
+pub mod account;
+pub mod authz;
+pub mod challenge;
+pub mod directory;
+pub mod jws;
+pub mod nonce;
+pub mod order;
+pub mod problem;
+pub mod ticket;

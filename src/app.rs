@@ -1,0 +1,1 @@
+//! Builds each part once; owns start-up, reload and shutdown.

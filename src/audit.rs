@@ -1,0 +1,1 @@
+//! Reads a log and trusts nothing: verification, proofs, reports. Empty of power: it cannot write.

@@ -1,0 +1,1 @@
+//! One file per subcommand: argv in, exit code out.

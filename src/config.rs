@@ -1,0 +1,72 @@
+//! The only reader of TOML: `firmware-config/*.toml` by `inherit`, unknown keys refused with line and
+//! nearest name. Rooms declare their `Settings`; this room imports and fills them.
+
+use std::path::PathBuf;
+
+use crate::pki::authority::Authority;
+use crate::pki::profile::Profile;
+
+/// Everything the box is told, checked as far as it can be without a token.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub paths: Paths,
+    pub pin: PinSource,
+    pub web: crate::web::Settings,
+    pub issuer: crate::issuer::Settings,
+    pub log: crate::log::Settings,
+    pub token: crate::hsm::pool::Settings,
+    pub validation: crate::validate::Settings,
+    pub policy: crate::pki::policy::Settings,
+    pub profiles: Vec<Profile>,
+    /// Profile used when an order names none.
+    pub default_profile: String,
+    /// What the ceremony fixed; `None` before the first ceremony.
+    pub authority: Option<Authority>,
+    /// Whether this is a production board: lab and dev fragments are refused in it.
+    pub production: bool,
+    /// SHA-256 over the effective configuration: both processes must have read the same.
+    pub digest: [u8; 32],
+}
+
+/// Where things are; all below the state directory unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    pub state: PathBuf,
+}
+
+impl Paths {
+    /// What the ceremony fixed: `authority.json`, transcripts. Readable by both processes.
+    pub fn ca(&self) -> PathBuf {
+        self.state.join("ca")
+    }
+    /// The issuer's alone: log, index, refused PIN.
+    pub fn issuer(&self) -> PathBuf {
+        self.state.join("issuer")
+    }
+    pub fn log(&self) -> PathBuf {
+        self.issuer().join("log")
+    }
+    /// The web process's alone: `store.redb`.
+    pub fn web(&self) -> PathBuf {
+        self.state.join("web")
+    }
+    /// Written by the issuer, read by the web process and by anyone.
+    pub fn public(&self) -> PathBuf {
+        self.state.join("public")
+    }
+    /// The socket between the two.
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("run/issuer.sock")
+    }
+}
+
+/// Where the issuer, and only the issuer, gets the PIN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PinSource {
+    /// A file, mode 0600 or stricter.
+    File(PathBuf),
+    /// A systemd credential of this name below $CREDENTIALS_DIRECTORY.
+    Credential(String),
+    /// Asked for on the terminal at start.
+    Prompt,
+}

@@ -1,0 +1,45 @@
+//! What the web process may ask of the issuer, and how the bytes travel: postcard frames over a
+//! unix socket, length-bounded, multiplexed by request id. The first frame carries protocol version and
+//! configuration digest; peer credentials are checked.
+
+pub mod client;
+pub mod frame;
+pub mod local;
+pub mod message;
+pub mod server;
+
+use std::time::Duration;
+
+pub use message::{Answer, Question, Refusal};
+
+use crate::acme::problem::Problem;
+
+/// The issuer as the web process sees it.
+pub trait Issuer: Send + Sync {
+    /// Asks and waits without blocking a thread.
+    fn ask(
+        &self,
+        question: Question,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Answer, AskError>> + Send + '_>>;
+    /// Asks and blocks this thread at most `deadline`: for rustls's synchronous signing.
+    fn ask_blocking(&self, question: Question, deadline: Duration) -> Result<Answer, AskError>;
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AskError {
+    /// The issuer is away or busy: answer 503 with this Retry-After.
+    Retry(Duration),
+    /// The issuer will not do it; fit for the client.
+    Refused(Problem),
+    /// The two processes do not belong together (version, configuration, framing).
+    Broken(String),
+}
+
+/// The issuer as it is served: called on a connection's thread, answers through `reply`, once, from any thread.
+pub trait Service: Send + Sync {
+    fn call(&self, question: Question, reply: Reply);
+}
+
+/// Where one answer goes.
+pub type Reply = Box<dyn FnOnce(Result<Answer, Refusal>) + Send>;

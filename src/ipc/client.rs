@@ -1,0 +1,1 @@
+//! The web side: OS reader and writer threads over one socket, reconnecting by itself.

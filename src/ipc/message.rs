@@ -1,0 +1,108 @@
+//! The questions and answers. Both processes are one binary of one version, and the hello frame proves it;
+//! still variants are only appended.
+
+use serde::{Deserialize, Serialize};
+
+use crate::acme::problem::Problem;
+use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
+
+/// The protocol version in the hello frame.
+pub const VERSION: u16 = 1;
+
+/// No frame is longer, in octets.
+pub const MAX_FRAME: usize = 256 * 1024;
+
+/// What the web process can ask.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Question {
+    /// A newAccount request, verbatim. The issuer verifies it and registers the key.
+    Register {
+        #[serde(with = "serde_bytes")]
+        jws: Vec<u8>,
+    },
+    /// A finalize request, verbatim, for the order its signed url names.
+    Finalize(Box<Finalize>),
+    /// A TLS handshake signature by the TLS key (never another), over at most 4 KiB.
+    SignTls {
+        #[serde(with = "serde_bytes")]
+        message: Vec<u8>,
+    },
+    /// The TLS certificate chain the issuer made for its own key.
+    TlsChain,
+    /// Health, for /readyz, metrics and status.
+    Health,
+}
+
+/// What accompanies a finalize request. Only `jws` is evidence; the rest is claimed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Finalize {
+    #[serde(with = "serde_bytes")]
+    pub jws: Vec<u8>,
+    pub order: OrderId,
+    pub account: AccountId,
+    pub profile: String,
+    pub not_before: Option<Timestamp>,
+    pub not_after: Option<Timestamp>,
+    /// What was validated, how and when: recorded, not believed.
+    pub validations: Vec<Validation>,
+}
+
+/// One claimed validation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Validation {
+    pub identifier: crate::pki::name::Identifier,
+    pub method: crate::acme::challenge::ChallengeType,
+    pub at: Timestamp,
+}
+
+/// What the issuer answers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// Registered, or found: `existing` says which.
+    Account {
+        account: AccountId,
+        existing: bool,
+    },
+    /// A certificate, durable in the log and covered by a checkpoint.
+    Certificate {
+        #[serde(with = "serde_bytes")]
+        der: Vec<u8>,
+        serial: Serial,
+        leaf: LeafIndex,
+        at: Timestamp,
+    },
+    /// X.509-form signature.
+    Signature(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// Leaf first, DER.
+    TlsChain {
+        chain: Vec<serde_bytes::ByteBuf>,
+        not_after: Timestamp,
+    },
+    Health(Box<Health>),
+}
+
+/// The issuer's state, for people and probes. Nothing secret.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether a finalize would be attempted now.
+    pub ready: bool,
+    /// One line per thing that is wrong: (code, message).
+    pub problems: Vec<(String, String)>,
+    /// The token's state in words.
+    pub token: String,
+    pub log_size: u64,
+    pub checkpoint_size: u64,
+    pub issued: u64,
+    pub crl_next_update: Timestamp,
+    pub tls_not_after: Timestamp,
+    pub started: Timestamp,
+}
+
+/// Why the issuer did not do it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Refusal {
+    /// Ask again after so many milliseconds.
+    Retry(u32),
+    /// Never; fit for the client.
+    Refused(Problem),
+}

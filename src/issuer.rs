@@ -1,0 +1,40 @@
+//! The privileged process: registry, policy, pipeline, publication. The only room that brings log
+//! and HSM together. Believes nothing but what an account signed.
+
+pub mod pipeline;
+pub mod publish;
+pub mod registry;
+pub mod service;
+
+use serde::{Deserialize, Serialize};
+
+/// The `[issuer]` table.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// Names and addresses of this box for its own TLS certificate; DNS, .local and IP.
+    pub tls_names: Vec<String>,
+    /// Lifetime of that certificate in days; renewed when a third remains.
+    pub tls_days: u32,
+    /// Lifetime of a CRL in hours; renewed at half.
+    pub crl_hours: u32,
+    /// A clock ahead of the newest record by more hours than this refuses to sign.
+    pub clock_jump_hours: u32,
+    /// Threads that rehearse and verify.
+    pub workers: usize,
+    /// Finalize requests under way at most.
+    pub queue: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            tls_names: Vec::new(),
+            tls_days: 90,
+            crl_hours: 168,
+            clock_jump_hours: 24,
+            workers: 2,
+            queue: 256,
+        }
+    }
+}

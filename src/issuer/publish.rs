@@ -1,0 +1,1 @@
+//! Files for everyone: checkpoint, CRL, chain, root. Immutable or replaced atomically.

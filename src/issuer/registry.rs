@@ -1,0 +1,1 @@
+//! Which account keys the issuer accepted: a view of the log.

@@ -1,0 +1,38 @@
+//! The issuance log: framed postcard records in preallocated segments, an RFC 6962 tree over
+//! their stored bytes, and signed checkpoints over what is durable.
+//!
+//! Order of events, which everything else relies on: a record is written, made durable, becomes a
+//! leaf, is covered by a signed checkpoint. `Log::append` answers at the point asked for and never before.
+
+pub mod checkpoint;
+pub mod index;
+pub mod note;
+pub mod reader;
+pub mod record;
+pub mod recover;
+pub mod segment;
+pub mod tree;
+pub mod writer;
+
+pub use record::Record;
+pub use writer::{Appended, Log, Release};
+
+use serde::{Deserialize, Serialize};
+
+/// The `[log]` table.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// Size of a preallocated segment in MiB.
+    pub segment_mib: u64,
+    /// Octets kept for revocations and CRLs when the disk is full, in MiB.
+    pub reserve_mib: u64,
+    /// Records waiting for the writer at most.
+    pub queue: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { segment_mib: 16, reserve_mib: 4, queue: 1024 }
+    }
+}

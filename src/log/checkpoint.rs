@@ -1,0 +1,1 @@
+//! The C2SP tlog-checkpoint: origin, size, root, signatures.

@@ -1,0 +1,1 @@
+//! Reads a log directory without writing it: for the operator and the auditor.

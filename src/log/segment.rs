@@ -1,0 +1,1 @@
+//! Frames in a preallocated segment file.
