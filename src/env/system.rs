@@ -1,1 +1,10 @@
-//! env: system.
+//! The operating system's clock, random source, disk, resolver and sockets.
+//!
+//! The only place in the crate that reads the system clock, draws system randomness or calls for
+//! durability; everything else is handed these as values.
+
+mod clock;
+pub mod disk;
+mod net;
+
+pub use clock::{SystemClock, SystemRng};

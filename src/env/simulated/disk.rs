@@ -1,0 +1,1 @@
+//! A disk that loses, tears and reorders what was not synced.

@@ -1,0 +1,1 @@
+//! The file system of the operating system, behind [`Disk`](crate::env::Disk).

@@ -1,0 +1,1 @@
+//! Name resolution and TCP as the operating system and DNS give them.
