@@ -70,3 +70,25 @@ pub enum PinSource {
     /// Asked for on the terminal at start.
     Prompt,
 }
+
+/// What is wrong with the configuration; begins with its code, names file and line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(pub String);
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads a configuration file with all it inherits, the profiles, and `ca/authority.json` if it is there.
+pub fn load(file: &std::path::Path) -> Result<Config, ConfigError> {
+    todo!()
+}
+
+/// The candidate that differs least from `word`, if one is near enough to be what was meant.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    todo!()
+}

@@ -1,0 +1,242 @@
+//! The table of codes, sorted. A code is never given another meaning; new ones are added.
+
+use super::Entry;
+
+/// Every code an operator can meet.
+pub const CODES: &[Entry] = &[
+    Entry {
+        code: "CHY-CA-ABSENT",
+        means: "No ceremony has been held in this state directory: there is no ca/authority.json.",
+        do_this: "Hold one: `chancery ceremony run FILE`, or point [state] dir at the directory that holds the CA.",
+    },
+    Entry {
+        code: "CHY-CA-BROKEN",
+        means: "ca/authority.json cannot be read, does not parse, or contradicts itself.",
+        do_this: "Restore it from the ceremony's backup; it is never edited by hand.",
+    },
+    Entry {
+        code: "CHY-CA-INCOMPLETE",
+        means: "The issuing certificate has been requested from an offline root but has not been imported.",
+        do_this: "Sign the request where the root key is and import the certificate: `chancery ceremony import FILE`.",
+    },
+    Entry {
+        code: "CHY-CLOCK-ACCEPT-NEEDLESS",
+        means: "The clock is plausible, so there is nothing to accept.",
+        do_this: "Nothing.",
+    },
+    Entry {
+        code: "CHY-CLOCK-BACK",
+        means: "The clock stands before the newest record of the log or before this program was built; nothing is signed until it has caught up.",
+        do_this: "Set the clock (`timedatectl`); if the log's newest record is what is wrong, read `chancery log tail` before anything else.",
+    },
+    Entry {
+        code: "CHY-CLOCK-JUMP",
+        means: "The clock is further ahead of the newest record than clock-jump-hours allows.",
+        do_this: "If the box was simply switched off for long, check the time and run `chancery clock accept`; otherwise set the clock.",
+    },
+    Entry {
+        code: "CHY-CODE-UNKNOWN",
+        means: "There is no such code.",
+        do_this: "`chancery why` lists all codes.",
+    },
+    Entry {
+        code: "CHY-CONFIG-BOARD",
+        means: "The board and one of its fragments do not belong together: a lab or dev fragment in a production board.",
+        do_this: "Remove the fragment from `inherit`, or set [board] production = false.",
+    },
+    Entry {
+        code: "CHY-CONFIG-CYCLE",
+        means: "A configuration file inherits itself, or the chain of inherited files is too deep.",
+        do_this: "Break the circle in the `inherit` lines that the message names.",
+    },
+    Entry {
+        code: "CHY-CONFIG-KEY",
+        means: "A configuration file has a key that does not exist.",
+        do_this: "Correct the spelling; the message names line and nearest key. `firmware-config/README.md` lists every key.",
+    },
+    Entry {
+        code: "CHY-CONFIG-MISMATCH",
+        means: "Web and issuer process read different configurations, or are different versions.",
+        do_this: "Restart both: `systemctl restart chancery-issuer chancery-web`, or `chancery serve`.",
+    },
+    Entry {
+        code: "CHY-CONFIG-POLICY",
+        means: "The name policy does not parse, or allows more than the issuing certificate's name constraints.",
+        do_this: "Narrow [policy], or hold a ceremony for an issuing certificate that allows what you want.",
+    },
+    Entry {
+        code: "CHY-CONFIG-PROFILE",
+        means: "A certificate profile is contradictory, is named twice, or the default names none.",
+        do_this: "Correct the profile file that the message names.",
+    },
+    Entry {
+        code: "CHY-CONFIG-READ",
+        means: "A configuration file cannot be read.",
+        do_this: "Check path, owner and mode; `--config FILE` or CHANCERY_CONFIG choose another.",
+    },
+    Entry {
+        code: "CHY-CONFIG-SECRET",
+        means: "A secret stands in a configuration file.",
+        do_this: "Move it to a file of mode 0600 and write `pin = { file = \"PATH\" }`, or use a systemd credential: `pin = { credential = \"NAME\" }`. Then change the PIN: it has been on disk in the clear.",
+    },
+    Entry {
+        code: "CHY-CONFIG-SOFTHSM-PRODUCTION",
+        means: "A production board uses SoftHSM2, which keeps keys in ordinary files.",
+        do_this: "Use a real token, or say that this is a lab: [board] production = false.",
+    },
+    Entry {
+        code: "CHY-CONFIG-SYNTAX",
+        means: "A configuration file is not TOML.",
+        do_this: "Correct the line that the message names.",
+    },
+    Entry {
+        code: "CHY-CONFIG-VALUE",
+        means: "A configuration value has the wrong type or is out of range.",
+        do_this: "Correct the line that the message names; `firmware-config/README.md` says what each key takes.",
+    },
+    Entry {
+        code: "CHY-CONFINE",
+        means: "The web process cannot confine itself: this kernel has no Landlock, or refuses it.",
+        do_this: "Use a kernel with Landlock (5.13 or newer, `lsm=landlock,…`), or accept the risk with [web] unconfined = true.",
+    },
+    Entry {
+        code: "CHY-CONFIRM",
+        means: "The verb changes something for good and was not confirmed.",
+        do_this: "Read what it says it would do; if that is right, repeat it with --yes.",
+    },
+    Entry {
+        code: "CHY-DISK-FULL",
+        means: "The disk is full but for the reserve; revocations and CRLs still work, issuance does not.",
+        do_this: "Free space on the file system of the state directory, or enlarge it. The log itself must never be thinned out.",
+    },
+    Entry {
+        code: "CHY-DISK-LOW",
+        means: "The file system of the state directory is nearly full.",
+        do_this: "Free space on it or enlarge it before issuance stops.",
+    },
+    Entry {
+        code: "CHY-DISK-SLOW",
+        means: "Making data durable takes long on this disk, or the file system keeps nothing durable.",
+        do_this: "Move the state directory to a disk that honours fsync quickly.",
+    },
+    Entry {
+        code: "CHY-INTERNAL",
+        means: "Something happened that should be impossible.",
+        do_this: "Keep the log output and report it; restarting is safe, for state is recovered from the log.",
+    },
+    Entry {
+        code: "CHY-IPC-BROKEN",
+        means: "Web and issuer process do not understand each other.",
+        do_this: "Restart both; both must be the same version and read the same configuration.",
+    },
+    Entry {
+        code: "CHY-IPC-SOCKET",
+        means: "The issuer's socket cannot be made or reached.",
+        do_this: "Check that the issuer runs and that owner and mode of the run directory let the web process in.",
+    },
+    Entry {
+        code: "CHY-ISSUER-AWAY",
+        means: "The issuer process does not answer.",
+        do_this: "See why it stopped: `journalctl -u chancery-issuer`, or the output of `chancery serve`.",
+    },
+    Entry {
+        code: "CHY-KEY-ATTRIBUTES",
+        means: "A key on the token is extractable, not sensitive, or was not generated there: it can have been copied.",
+        do_this: "Do not use it. Generate a new key in a ceremony, on a token that keeps keys inside.",
+    },
+    Entry {
+        code: "CHY-KEY-MISMATCH",
+        means: "The key on the token is not the key that the ceremony recorded.",
+        do_this: "Insert the right token; do not sign with this one.",
+    },
+    Entry {
+        code: "CHY-KEY-MISSING",
+        means: "The token holds no key with the recorded CKA_ID.",
+        do_this: "Check that the right token is inserted; `pkcs11-tool --list-objects` shows what it holds.",
+    },
+    Entry {
+        code: "CHY-LOG-BUSY",
+        means: "Another process writes this log.",
+        do_this: "Stop the issuer first: `systemctl stop chancery-issuer`.",
+    },
+    Entry {
+        code: "CHY-LOG-DAMAGED",
+        means: "The log is damaged below what was known to be durable; nothing is signed.",
+        do_this: "Do not delete anything. Copy the directory, check the disk, restore the log from its mirror or backup, then `chancery log verify`.",
+    },
+    Entry {
+        code: "CHY-LOG-FOREIGN",
+        means: "The log belongs to another CA than ca/authority.json.",
+        do_this: "Point [state] dir at the matching directory; never copy a log between CAs.",
+    },
+    Entry {
+        code: "CHY-MODULE-ABSENT",
+        means: "The PKCS#11 module cannot be loaded.",
+        do_this: "Check [token] module: the file must exist, be readable by the issuer and be of this machine's architecture.",
+    },
+    Entry {
+        code: "CHY-NOT-ROOT",
+        means: "The verb needs privileges that this user has not.",
+        do_this: "Run it as root, or as the user that the message names.",
+    },
+    Entry {
+        code: "CHY-OS",
+        means: "The operating system refused something that is otherwise granted.",
+        do_this: "The message names the call and the reason.",
+    },
+    Entry {
+        code: "CHY-PIN-FILE",
+        means: "The PIN's file or credential is missing, empty, unreadable, or readable by others.",
+        do_this: "Make it a file with the PIN alone, owned by the issuer's user, mode 0600.",
+    },
+    Entry {
+        code: "CHY-PIN-LOCKED",
+        means: "The token has locked the user PIN.",
+        do_this: "Unlock it with the security officer's PIN (`pkcs11-tool --init-pin` or the vendor's tool).",
+    },
+    Entry {
+        code: "CHY-PIN-REFUSED",
+        means: "The token refused the PIN; it is not tried again until the PIN's source changes, because tokens lock after few attempts.",
+        do_this: "Correct the PIN's file or credential; the next start tries it once. If the PIN was right and the token was wrong, `chancery doctor` shows which token answered.",
+    },
+    Entry {
+        code: "CHY-PORT",
+        means: "An address cannot be listened on: it is in use, not this machine's, or below 1024 without the privilege.",
+        do_this: "Stop what uses it (`ss -ltnp`), correct [web] listen, or grant CAP_NET_BIND_SERVICE.",
+    },
+    Entry {
+        code: "CHY-PROMPT",
+        means: "The PIN shall be asked for, but there is no terminal.",
+        do_this: "Start in the foreground, or use pin = { file = … } or { credential = … }.",
+    },
+    Entry {
+        code: "CHY-STATE-DIR",
+        means: "The state directory is missing or not writable.",
+        do_this: "Create it, owned by the user that the message names, or correct [state] dir.",
+    },
+    Entry {
+        code: "CHY-STORE",
+        means: "The store of orders cannot be opened or written.",
+        do_this: "Check disk and owner of the web directory; the store holds no certificate and can be recreated, but open orders are then lost.",
+    },
+    Entry {
+        code: "CHY-TOKEN-ABSENT",
+        means: "No token with the recorded label and serial is in any slot of the module.",
+        do_this: "Insert it, or check the module's own configuration (SOFTHSM2_CONF for SoftHSM2); `pkcs11-tool -L` shows what is there.",
+    },
+    Entry {
+        code: "CHY-TOKEN-RECOVERING",
+        means: "The token is away or being recovered; requests get 503 meanwhile.",
+        do_this: "Usually nothing; if it lasts, check cable, power and network of the token.",
+    },
+    Entry {
+        code: "CHY-TOKEN-SLOW",
+        means: "The token signs slowly or a call to it hung.",
+        do_this: "Check the token's load and link; threads and deadline are set in hsm/token/*.toml.",
+    },
+    Entry {
+        code: "CHY-USAGE",
+        means: "The command line does not make sense.",
+        do_this: "`chancery help` shows the commands.",
+    },
+];
