@@ -1,1 +1,17 @@
 //! Builds each part once; owns start-up, reload and shutdown.
+
+use serde::{Deserialize, Serialize};
+
+/// The `[process]` table: how the processes are run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// User that `serve`, started by root, runs the web process as. Unset: the user it was started by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web_user: Option<String>,
+    /// User that `serve`, started by root, runs the issuer as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer_user: Option<String>,
+    /// Lets the web process run on a kernel that cannot confine it. For labs only; refused in a production board.
+    pub unconfined: bool,
+}

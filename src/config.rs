@@ -1,10 +1,20 @@
 //! The only reader of TOML: `firmware-config/*.toml` by `inherit`, unknown keys refused with line and
 //! nearest name. Rooms declare their `Settings`; this room imports and fills them.
+//!
+//! No secret is ever read here: a configuration that holds one is refused. What a value may be is said in
+//! `firmware-config/README.md`; a test holds that page and the `Settings` together.
 
-use std::path::PathBuf;
+mod decode;
+mod effective;
+mod nearest;
+mod tree;
+
+use std::path::{Path, PathBuf};
 
 use crate::pki::authority::Authority;
 use crate::pki::profile::Profile;
+
+pub use nearest::nearest;
 
 /// Everything the box is told, checked as far as it can be without a token.
 #[derive(Clone, Debug)]
@@ -15,6 +25,7 @@ pub struct Config {
     pub issuer: crate::issuer::Settings,
     pub log: crate::log::Settings,
     pub token: crate::hsm::pool::Settings,
+    pub process: crate::app::Settings,
     pub validation: crate::validate::Settings,
     pub policy: crate::pki::policy::Settings,
     pub profiles: Vec<Profile>,
@@ -22,6 +33,8 @@ pub struct Config {
     pub default_profile: String,
     /// What the ceremony fixed; `None` before the first ceremony.
     pub authority: Option<Authority>,
+    /// Every file that was read, in order.
+    pub files: Vec<PathBuf>,
     /// Whether this is a production board: lab and dev fragments are refused in it.
     pub production: bool,
     /// SHA-256 over the effective configuration: both processes must have read the same.
@@ -35,6 +48,10 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// What the ceremony fixed, read by both processes.
+    pub fn authority(&self) -> PathBuf {
+        self.ca().join("authority.json")
+    }
     /// What the ceremony fixed: `authority.json`, transcripts. Readable by both processes.
     pub fn ca(&self) -> PathBuf {
         self.state.join("ca")
@@ -83,12 +100,37 @@ impl std::fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Reads a configuration file with all it inherits, the profiles, and `ca/authority.json` if it is there.
-pub fn load(file: &std::path::Path) -> Result<Config, ConfigError> {
-    todo!()
+/// Reads a configuration file with all it inherits, the token, the profiles, and `ca/authority.json` if it is
+/// there, and checks all of it against each other.
+pub fn load(file: &Path) -> Result<Config, ConfigError> {
+    effective::load(file)
 }
 
-/// The candidate that differs least from `word`, if one is near enough to be what was meant.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    todo!()
+/// Any other TOML file of the box (a key, a ceremony): `inherit` honoured, unknown keys refused with line and
+/// nearest name, secrets refused.
+pub fn read<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T, ConfigError> {
+    let reading = tree::read(file)?;
+    effective::refuse_secrets(&reading.root)?;
+    decode::decode(&reading.root)
+}
+
+/// One text as a whole configuration, as far as it can be judged without touching a file: for fuzzing.
+pub fn parse_str(text: &str) -> Result<(), ConfigError> {
+    effective::judge(text)
+}
+
+impl Config {
+    /// The effective settings as TOML, for people.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(&effective::Effective::of(self)).map_err(|error| {
+            ConfigError(format!("CHY-INTERNAL: the configuration cannot be written: {error}"))
+        })
+    }
+
+    /// The effective settings as JSON.
+    pub fn to_json(&self) -> Result<serde_json::Value, ConfigError> {
+        serde_json::to_value(effective::Effective::of(self)).map_err(|error| {
+            ConfigError(format!("CHY-INTERNAL: the configuration cannot be written: {error}"))
+        })
+    }
 }

@@ -52,7 +52,8 @@ const WORLD: &[(&str, &[&str])] = &[
 
 /// Rooms that touch no file, socket, clock or runtime.
 const PURE: &[&str] = &["acme", "pki", "id"];
-const IMPURE: &[&str] = &["std::fs", "std::io::Read", "std::os", "std::process", "std::thread", "tokio", "tracing"];
+const IMPURE: &[&str] =
+    &["std::fs", "std::io::Read", "std::os", "std::process", "std::thread", "tokio", "tracing"];
 
 #[test]
 fn every_arrow_is_drawn() {

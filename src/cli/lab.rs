@@ -30,7 +30,11 @@ struct Dns {
     #[arg(long = "answer", default_value = "127.0.0.1")]
     answers: Vec<IpAddr>,
     /// The zones, comma-separated; names outside do not exist.
-    #[arg(long, value_delimiter = ',', default_value = "test,lan,internal,home.arpa,local,localhost")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "test,lan,internal,home.arpa,local,localhost"
+    )]
     zones: Vec<String>,
 }
 
@@ -43,7 +47,10 @@ pub fn run(args: &LabArgs) -> Result<(), Failure> {
 
 fn serve(dns: &Dns) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
-        Failure::failed(format!("CHY-PORT: DNS on {}: {error}; choose another with --listen", dns.listen))
+        Failure::failed(format!(
+            "CHY-PORT: DNS on {}: {error}; choose another with --listen",
+            dns.listen
+        ))
     };
     let socket = UdpSocket::bind(dns.listen).map_err(failed)?;
     print(&format!("{}", socket.local_addr().map_err(failed)?))?;
