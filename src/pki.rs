@@ -6,6 +6,7 @@
 
 pub mod authority;
 pub mod certificate;
+pub mod constraint;
 pub mod crl;
 pub mod csr;
 pub mod key;
@@ -14,4 +15,5 @@ pub mod name;
 pub mod policy;
 pub mod profile;
 pub mod rehearse;
+mod tlv;
 pub mod uri;

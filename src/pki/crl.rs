@@ -1,7 +1,16 @@
 //! Certificate revocation lists, built directly as TbsCertList (RFC 5280 section 5).
+//!
+//! Written by hand around the issuer's own name bytes, read back by x509-cert.
 
-use super::certificate::Certificate;
+use der::{Decode, Encode};
+use x509_cert::certificate::{Raw, Version};
+use x509_cert::crl::CertificateList;
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, CrlReason};
+
+use super::certificate::{Certificate, instant};
 use super::key::SignatureAlgorithm;
+use super::tlv;
 use crate::id::{Serial, Timestamp};
 
 /// One revoked certificate.
@@ -9,10 +18,16 @@ use crate::id::{Serial, Timestamp};
 pub struct RevokedEntry {
     pub serial: Serial,
     pub at: Timestamp,
+    /// CRLReason; `None` and 0 (unspecified) are the same and written as nothing.
     pub reason: Option<u8>,
 }
 
-/// The TbsCertList to sign: v2, AKI (the issuer's SKI), CRLNumber; revokedCertificates absent when empty.
+/// Longer lists are refused unread.
+pub const MAX_DER: usize = 64 * 1024 * 1024;
+
+/// The TbsCertList to sign: v2, AKI (the issuer's SKI), CRLNumber; revokedCertificates absent when
+/// empty, otherwise sorted by serial, each serial once with its earliest date. Dates are whole
+/// seconds. The signature algorithm is the issuer key's preferred one.
 pub fn tbs(
     issuer: &Certificate,
     number: u64,
@@ -20,12 +35,50 @@ pub fn tbs(
     next_update: Timestamp,
     revoked: &[RevokedEntry],
 ) -> Vec<u8> {
-    todo!()
+    let mut entries: Vec<&RevokedEntry> = revoked.iter().collect();
+    entries.sort_by_key(|entry| (entry.serial, entry.at));
+    entries.dedup_by_key(|entry| entry.serial);
+    let mut list = Vec::with_capacity(entries.len() * 48);
+    for entry in &entries {
+        list.extend_from_slice(&entry_der(entry));
+    }
+    // RFC 5280 section 5.1.2.6: absent, not empty.
+    let list = if entries.is_empty() { Vec::new() } else { tlv::sequence(&[&list]) };
+
+    // Not the issuer's AKI, which names its own issuer.
+    let key_id = issuer.subject_key_id().unwrap_or_default();
+    let authority = tlv::sequence(&[&tlv::element(0x80, &[key_id])]);
+    let extensions = tlv::sequence(&[
+        &tlv::extension(&tlv::OID_AUTHORITY_KEY_ID, false, &authority),
+        &tlv::extension(&tlv::OID_CRL_NUMBER, false, &tlv::integer(number)),
+    ]);
+    tlv::sequence(&[
+        &tlv::integer(1),
+        issuer.public_key().preferred_algorithm().identifier_der(),
+        issuer.subject_der(),
+        &tlv::time(this_update),
+        &tlv::time(next_update),
+        &list,
+        &tlv::element(0xa0, &[&extensions]),
+    ])
+}
+
+fn entry_der(entry: &RevokedEntry) -> Vec<u8> {
+    // A Serial's first octet is below 0x80, so the octets are the INTEGER's content.
+    let serial = tlv::element(0x02, &[entry.serial.octets()]);
+    let extensions = match entry.reason {
+        None | Some(0) => Vec::new(),
+        Some(reason) => {
+            let code = tlv::element(0x0a, &[&[reason]]);
+            tlv::sequence(&[&tlv::extension(&tlv::OID_REASON_CODE, false, &code)])
+        }
+    };
+    tlv::sequence(&[&serial, &tlv::time(entry.at), &extensions])
 }
 
 /// `SEQUENCE { tbs, algorithm, BIT STRING signature }`.
 pub fn assemble(tbs: &[u8], algorithm: SignatureAlgorithm, signature: &[u8]) -> Vec<u8> {
-    todo!()
+    tlv::signed(tbs, algorithm.identifier_der(), signature)
 }
 
 /// What a CRL says, as x509-cert read it; its signature verified under `issuer`.
@@ -37,7 +90,99 @@ pub struct Crl {
     pub revoked: Vec<RevokedEntry>,
 }
 
-/// Parses and verifies.
+/// Parses and verifies: canonical DER, v2, issuer name and AKI are `issuer`'s, no extension but
+/// AKI, CRLNumber and, on entries, reasonCode; every serial one that `Serial` can hold.
+/// Whether it is current is for the caller to say.
 pub fn parse_verified(der: &[u8], issuer: &Certificate) -> Result<Crl, String> {
-    todo!()
+    let text = |error: der::Error| error.to_string();
+    if der.len() > MAX_DER {
+        return Err("too large".to_owned());
+    }
+    let parsed = CertificateList::<Raw>::from_der(der).map_err(text)?;
+    let body = parsed.tbs_cert_list.to_der().map_err(text)?;
+    if parsed.to_der().as_deref() != Ok(der) {
+        return Err("not in canonical DER".to_owned());
+    }
+    let list = &parsed.tbs_cert_list;
+    let algorithm = parsed.signature_algorithm.to_der().map_err(text)?;
+    if list.signature.to_der().map_err(text)? != algorithm {
+        return Err("inner and outer signature algorithm differ".to_owned());
+    }
+    let algorithm = SignatureAlgorithm::from_identifier_der(&algorithm)
+        .ok_or("unsupported signature algorithm")?;
+    let signature = parsed.signature.as_bytes().ok_or("a signature with unused bits")?;
+    if !issuer.public_key().verify(algorithm, &body, signature) {
+        return Err("the signature does not verify".to_owned());
+    }
+    if list.version != Version::V2 {
+        return Err("not a version 2 list".to_owned());
+    }
+    if list.issuer.to_der().map_err(text)? != issuer.subject_der() {
+        return Err("issued under another name".to_owned());
+    }
+    let extensions = list.crl_extensions.as_deref().unwrap_or_default();
+    only(extensions, &["2.5.29.35", "2.5.29.20"])?;
+    let authority: AuthorityKeyIdentifier =
+        value(extensions, "2.5.29.35")?.ok_or("no authorityKeyIdentifier")?;
+    if authority.key_identifier.as_ref().map(|id| id.as_bytes()) != issuer.subject_key_id() {
+        return Err("authorityKeyIdentifier is not the issuer's key id".to_owned());
+    }
+    let number: CrlNumber = value(extensions, "2.5.29.20")?.ok_or("no cRLNumber")?;
+    let number = number.0.as_bytes().iter().try_fold(0u64, |number, octet| {
+        (number >> 56 == 0).then_some(number << 8 | u64::from(*octet))
+    });
+    let entries = match &list.revoked_certificates {
+        None => &[][..],
+        Some(entries) if entries.is_empty() => {
+            return Err("revokedCertificates present but empty".to_owned());
+        }
+        Some(entries) => entries,
+    };
+    let revoked = entries
+        .iter()
+        .map(|entry| {
+            let extensions = entry.crl_entry_extensions.as_deref().unwrap_or_default();
+            only(extensions, &["2.5.29.21"])?;
+            let reason: Option<CrlReason> = value(extensions, "2.5.29.21")?;
+            Ok(RevokedEntry {
+                serial: Serial::from_octets(entry.serial_number.as_bytes())
+                    .ok_or("a serial number this CA cannot have chosen")?,
+                at: instant(&entry.revocation_date),
+                reason: reason.map(|reason| reason as u8),
+            })
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    Ok(Crl {
+        number: number.ok_or("a cRLNumber beyond 64 bits")?,
+        this_update: instant(&list.this_update),
+        next_update: instant(list.next_update.as_ref().ok_or("no nextUpdate")?),
+        revoked,
+    })
+}
+
+fn only(extensions: &[Extension], known: &[&str]) -> Result<(), String> {
+    let mut seen = Vec::new();
+    for extension in extensions {
+        let oid = extension.extn_id.to_string();
+        if !known.contains(&oid.as_str()) {
+            return Err(format!("unexpected extension {oid}"));
+        }
+        if seen.contains(&oid) {
+            return Err(format!("extension {oid} twice"));
+        }
+        seen.push(oid);
+    }
+    Ok(())
+}
+
+fn value<'a, T>(extensions: &'a [Extension], oid: &str) -> Result<Option<T>, String>
+where
+    T: Decode<'a, Error = der::Error>,
+{
+    extensions
+        .iter()
+        .find(|extension| extension.extn_id.to_string() == oid)
+        .map(|extension| T::from_der(extension.extn_value.as_bytes()))
+        .transpose()
+        .map_err(|error| format!("extension {oid}: {error}"))
 }
