@@ -2,14 +2,17 @@
 //! instant, and what a request would change. Time and randomness arrive as values; nothing here
 //! waits, stores or talks.
 //!
-//! Stored types are postcard: append variants and never reorder them.
+//! Stored types are postcard: append variants and never reorder them. The store keeps every fact
+//! inside a versioned outer enum, so a new field is a new version there.
 
 pub mod account;
 pub mod authz;
 pub mod challenge;
 pub mod directory;
+mod json;
 pub mod jws;
 pub mod nonce;
 pub mod order;
 pub mod problem;
+pub mod rfc3339;
 pub mod ticket;
