@@ -45,6 +45,8 @@ pub struct Client {
     thumbprint: String,
     pub account: Option<String>,
     responder: Responder,
+    /// The URL of every order the server said 201 to.
+    pub created: Vec<String>,
     /// How long to wait between polls.
     pub poll: Duration,
 }
@@ -132,6 +134,7 @@ impl Client {
             thumbprint: encode(digest.as_ref()),
             account: None,
             responder,
+            created: Vec::new(),
             poll: Duration::from_millis(3),
         }
     }
@@ -161,6 +164,7 @@ impl Client {
             self.post(&new_order, Some(json!({ "identifiers": identifiers }))).await?;
         requests += 1;
         let order_url = location(&response)?;
+        self.created.push(order_url.clone());
         for authorization in array(&order["authorizations"])? {
             requests += self.authorize(text(&authorization)?).await?;
         }

@@ -1,0 +1,41 @@
+# The verbs of a day. `make run` and `make test` do all their own set-up.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench fuzz slow clients lint-certificates docs
+
+FUZZ_SECONDS ?= 60
+BENCH ?=
+
+help: ## Lists the verbs
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+run: ## A CA in .lab/ with its keys in SoftHSM2, a first device enrolled, served until Ctrl-C
+	@images/packages.sh run
+	@images/lab.sh
+
+test: ## Every suite, the long ones scaled down
+	@images/packages.sh test
+	cargo test --all-targets
+
+lint: ## Format, clippy, shell syntax
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	@for script in hsm/*.sh images/*.sh tests/clients/*.sh .ci/run; do bash -n "$$script" || exit 1; done
+
+bench: ## Orders per second against Pebble and the raw token; BENCH="--clients 1,16 --seconds 3"
+	@images/packages.sh bench
+	cargo bench --bench orders -- $(BENCH)
+
+fuzz: ## Coverage-guided fuzzing of every parser of foreign bytes, FUZZ_SECONDS each (nightly, cargo-fuzz)
+	@tests/fuzz.sh $(FUZZ_SECONDS)
+
+lint-certificates: ## pkilint and zlint over leaf, issuing and root certificate
+	@images/packages.sh test
+	@tests/clients/lint-certificates.sh target/samples
+
+slow: ## The suites at full length: 50 kills per process, an hour of nothing else to do
+	@images/packages.sh test
+	CHANCERY_KILLS=50 cargo test --release --test crash -- --nocapture
+	$(MAKE) lint-certificates fuzz
+
+docs: ## Writes the generated tables under docs/ anew
+	cargo run -q -- docs --write docs

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Makes sure that the Debian packages a purpose needs are there.
+#
+#   images/packages.sh run|test|bench
+#
+# Says what it installs before it does. Without root it installs nothing, names what is missing and fails.
+set -euo pipefail
+
+# What is looked for (a command, or a file) and the package that has it.
+run="cc=gcc make=make softhsm2-util=softhsm2 openssl=openssl curl=curl lego=lego"
+test="$run certbot=certbot pkcs11-tool=opensc python3=python3"
+bench="$test pebble=pebble"
+
+purpose=${1:-}
+case "$purpose" in
+run | test | bench) ;;
+*)
+    echo "usage: $0 run|test|bench" >&2
+    exit 2
+    ;;
+esac
+
+missing=()
+for pair in ${!purpose}; do
+    command -v "${pair%%=*}" >/dev/null 2>&1 || missing+=("${pair##*=}")
+done
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)" >&2
+    exit 1
+fi
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "missing Debian packages: ${missing[*]}" >&2
+    echo "as root: apt-get install ${missing[*]}" >&2
+    exit 1
+fi
+echo "installing Debian packages: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

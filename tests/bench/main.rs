@@ -1,0 +1,214 @@
+//! `make bench`: whole ACME orders per second, newOrder to download with http-01, against a box
+//! with its keys in SoftHSM2, and beside it in the same run Pebble, the token's raw rate, and the
+//! sum of the cryptography that cannot be avoided.
+//!
+//! Figures are of this run on this machine: compare them with each other, not with other runs.
+
+#[path = "../support/client.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod client;
+mod crypto;
+mod machine;
+mod peer;
+#[path = "../support/lab.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod lab;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use client::{Client, Responder};
+
+/// A CA under load.
+pub struct Target {
+    pub name: &'static str,
+    pub server: SocketAddr,
+    pub directory_path: &'static str,
+    /// Every process of it: role and pid.
+    pub processes: Vec<(String, u32)>,
+}
+
+/// One row of the table.
+struct Row {
+    clients: usize,
+    orders: usize,
+    failures: u64,
+    rate: f64,
+    p50: Duration,
+    p99: Duration,
+    cpu_per_order: Duration,
+    requests_per_order: f64,
+    resident_kib: u64,
+}
+
+struct Options {
+    clients: Vec<usize>,
+    seconds: u64,
+    peers: bool,
+}
+
+#[allow(clippy::unwrap_used)]
+fn main() {
+    let options = options();
+    let state = machine::state_directory();
+    machine::print_disk(&state);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let responder = Responder::start(0).await.unwrap();
+        let lab = lab::Lab::start_in(&state, lab::Options {
+            http_port: responder.address.port(),
+            ..lab::Options::default()
+        });
+        let target = Target {
+            name: "chancery",
+            server: lab.acme,
+            directory_path: "/acme/directory",
+            processes: lab.processes(),
+        };
+        let unavoidable = crypto::measure(&lab);
+        run(&target, &responder, &options).await;
+        crypto::print(&unavoidable);
+        if options.peers {
+            match peer::Pebble::start(&state, responder.address.port(), lab.dns) {
+                Ok(pebble) => run(&pebble.target(), &responder, &options).await,
+                Err(why) => println!("\npebble: not run: {why}"),
+            }
+        }
+    });
+}
+
+/// `--clients 1,4,16,64 --seconds 8 --no-peers`; what cargo itself passes is ignored.
+fn options() -> Options {
+    let mut options = Options { clients: vec![1, 4, 16, 64], seconds: 8, peers: true };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().unwrap_or_default();
+        match argument.as_str() {
+            "--clients" => {
+                options.clients = value().split(',').filter_map(|n| n.parse().ok()).collect();
+            }
+            "--seconds" => options.seconds = value().parse().unwrap_or(8),
+            "--no-peers" => options.peers = false,
+            _ => {}
+        }
+    }
+    options
+}
+
+async fn run(target: &Target, responder: &Responder, options: &Options) {
+    println!(
+        "\n{}: {} processes: {}",
+        target.name,
+        target.processes.len(),
+        target.processes.iter().map(|(role, pid)| format!("{role} {pid}")).collect::<Vec<_>>().join(", ")
+    );
+    println!(
+        "{:>8} {:>8} {:>9} {:>9} {:>9} {:>12} {:>9} {:>10} {:>8}",
+        "clients", "orders", "orders/s", "p50 ms", "p99 ms", "CPU ms/cert", "requests", "RSS MiB", "failed"
+    );
+    for clients in &options.clients {
+        let row = measure(target, responder, *clients, Duration::from_secs(options.seconds)).await;
+        println!(
+            "{:>8} {:>8} {:>9.1} {:>9.2} {:>9.2} {:>12.2} {:>9.1} {:>10.1} {:>8}",
+            row.clients,
+            row.orders,
+            row.rate,
+            milliseconds(row.p50),
+            milliseconds(row.p99),
+            milliseconds(row.cpu_per_order),
+            row.requests_per_order,
+            row.resident_kib as f64 / 1024.0,
+            row.failures
+        );
+    }
+}
+
+/// Runs `clients` at once for `duration` after each has done one order unmeasured. Bounded: a
+/// client that does not come back within 30 s of the end counts as failed.
+async fn measure(target: &Target, responder: &Responder, clients: usize, duration: Duration) -> Row {
+    let failures = Arc::new(AtomicU64::new(0));
+    let ready = Arc::new(tokio::sync::Barrier::new(clients + 1));
+    let mut tasks = Vec::new();
+    for number in 0..clients {
+        let mut client =
+            Client::new(target.server, "localhost", target.directory_path, responder.clone());
+        let (ready, failures) = (Arc::clone(&ready), Arc::clone(&failures));
+        tasks.push(tokio::spawn(async move {
+            let warm = async {
+                client.register().await?;
+                client.order(&[&format!("warm-{number}.bench.test")]).await
+            };
+            if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(20), warm).await {
+                eprintln!("client {number}: warm-up: {error:?}");
+            }
+            ready.wait().await;
+            let began = now();
+            let (mut times, mut requests, mut serial) = (Vec::new(), 0, 0u32);
+            while began.elapsed() < duration {
+                serial += 1;
+                let name = format!("d{serial}-{number}.bench.test");
+                let start = now();
+                let order = tokio::time::timeout(Duration::from_secs(20), client.order(&[&name]));
+                match order.await {
+                    Ok(Ok(issued)) => {
+                        requests += issued.requests;
+                        times.push(start.elapsed());
+                    }
+                    Ok(Err(error)) => {
+                        if failures.fetch_add(1, Ordering::Relaxed) < 3 {
+                            eprintln!("client {number}: {error:?}");
+                        }
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    Err(_) => {
+                        failures.fetch_add(1, Ordering::Relaxed);
+                        break;
+                    }
+                }
+            }
+            (times, requests)
+        }));
+    }
+    ready.wait().await;
+    let (began, cpu) = (now(), machine::cpu(&target.processes));
+    let (mut times, mut requests) = (Vec::new(), 0);
+    for task in tasks {
+        if let Ok((mut of_one, sent)) = task.await {
+            times.append(&mut of_one);
+            requests += sent;
+        }
+    }
+    let (elapsed, cpu) = (began.elapsed(), machine::cpu(&target.processes).saturating_sub(cpu));
+    times.sort_unstable();
+    let at = |share: f64| {
+        let place = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
+        times.get(place).copied().unwrap_or_default()
+    };
+    let orders = times.len().max(1);
+    Row {
+        clients,
+        orders: times.len(),
+        failures: failures.load(Ordering::Relaxed),
+        rate: times.len() as f64 / elapsed.as_secs_f64(),
+        p50: at(0.50),
+        p99: at(0.99),
+        cpu_per_order: cpu / orders as u32,
+        requests_per_order: f64::from(requests) / orders as f64,
+        resident_kib: machine::resident_kib(&target.processes),
+    }
+}
+
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+pub fn now() -> Instant {
+    Instant::now()
+}
