@@ -1,0 +1,231 @@
+//! A whole box for a test: its own SoftHSM2 token, a ceremony, `chancery serve` on free ports of
+//! loopback, and a DNS server that gives every test name 127.0.0.1. Everything ends with the value.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a test may want otherwise.
+#[derive(Default)]
+pub struct Options {
+    /// Where http-01 is looked for; 0 when no test answers challenges.
+    pub http_port: u16,
+    /// More configuration, appended as TOML.
+    pub more: String,
+}
+
+/// A running box.
+pub struct Lab {
+    /// The HTTPS listener.
+    pub acme: SocketAddr,
+    /// The plain HTTP listener.
+    pub http: SocketAddr,
+    /// The DNS server that validation asks.
+    pub dns: SocketAddr,
+    pub dir: PathBuf,
+    serve: Option<Child>,
+    name_server: Child,
+}
+
+const CHANCERY: &str = env!("CARGO_BIN_EXE_chancery");
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+impl Lab {
+    /// Makes token and CA in `dir` (which must exist) and starts the box; panics with what was said if it cannot.
+    pub fn start_in(dir: &Path, options: Options) -> Self {
+        let mut lab = Self::prepare(dir, &options);
+        lab.serve();
+        lab
+    }
+
+    /// Token, configuration and ceremony; nothing serves yet.
+    pub fn prepare(dir: &Path, options: &Options) -> Self {
+        let dir = dir.canonicalize().unwrap();
+        succeed(Command::new(format!("{REPOSITORY}/hsm/sandbox.sh")).arg(dir.join("token")));
+        let mut name_server = Command::new(CHANCERY)
+            .args(["lab", "dns"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("chancery lab dns starts");
+        let mut line = String::new();
+        BufReader::new(name_server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let dns: SocketAddr = line.trim().parse().expect("chancery lab dns prints its address");
+        let (acme, http) = (free_port(), free_port());
+        let config = format!(
+            r#"inherit = ["{REPOSITORY}/firmware-config/board/lab.toml"]
+
+[state]
+dir = "{dir}/state"
+pin = {{ file = "{dir}/token/pin" }}
+
+[web]
+base-url = "https://localhost:{acme_port}"
+listen = ["{acme}"]
+listen-http = ["{http}"]
+
+[issuer]
+tls-names = ["localhost", "127.0.0.1"]
+
+[validation]
+http-port = {http_port}
+redirect-ports = [{http_port}]
+resolvers = [{{ zone = ".", servers = ["{dns}"] }}]
+retry-seconds = 1
+{more}
+"#,
+            dir = dir.display(),
+            acme_port = acme.port(),
+            http_port = options.http_port,
+            more = options.more,
+        );
+        std::fs::write(dir.join("chancery.toml"), config).unwrap();
+        let lab = Self { acme, http, dns, dir, serve: None, name_server };
+        succeed(
+            lab.chancery()
+                .args(["ceremony", "run"])
+                .arg(format!("{REPOSITORY}/hsm/ceremony/lab.toml"))
+                .arg("--yes"),
+        );
+        lab
+    }
+
+    /// Starts `chancery serve` and waits until it is ready.
+    pub fn serve(&mut self) {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("serve.log"))
+            .unwrap();
+        let child = self
+            .chancery()
+            .arg("serve")
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("chancery serve starts");
+        self.serve = Some(child);
+        self.wait_ready(Duration::from_secs(30));
+    }
+
+    /// Waits for `/readyz` to say 200; panics with the end of the box's log if it does not.
+    pub fn wait_ready(&self, at_most: Duration) {
+        let began = now();
+        while began.elapsed() < at_most {
+            if get(self.http, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+                return;
+            }
+            pause(Duration::from_millis(20));
+        }
+        panic!("the box is not ready after {at_most:?}:\n{}", self.log_tail());
+    }
+
+    /// The program with this box's configuration and token.
+    pub fn chancery(&self) -> Command {
+        let mut command = Command::new(CHANCERY);
+        command
+            .env("SOFTHSM2_CONF", self.dir.join("token/softhsm2.conf"))
+            .env("CHANCERY_CONFIG", self.dir.join("chancery.toml"))
+            .current_dir(&self.dir);
+        command
+    }
+
+    /// Role and pid of the supervisor and of each process it keeps.
+    pub fn processes(&self) -> Vec<(String, u32)> {
+        let Some(serve) = &self.serve else { return Vec::new() };
+        let mut found = vec![("serve".to_owned(), serve.id())];
+        for role in ["web", "issuer"] {
+            found.extend(self.process(role).map(|pid| (role.to_owned(), pid)));
+        }
+        found
+    }
+
+    /// The pid of the supervisor's child with this role, if it runs.
+    pub fn process(&self, role: &str) -> Option<u32> {
+        let parent = self.serve.as_ref()?.id();
+        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|b| *b == 0).any(|word| word == role.as_bytes())
+        })
+    }
+
+    /// Asks the box to stop and waits for it; panics if it does not within 20 s.
+    pub fn stop(&mut self) {
+        let Some(mut serve) = self.serve.take() else { return };
+        signal(serve.id(), "TERM");
+        let began = now();
+        while serve.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < Duration::from_secs(20), "the box does not stop:\n{}", self.log_tail());
+            pause(Duration::from_millis(20));
+        }
+    }
+
+    /// The last lines the box logged.
+    pub fn log_tail(&self) -> String {
+        let text = std::fs::read_to_string(self.dir.join("serve.log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Some(mut serve) = self.serve.take() {
+            signal(serve.id(), "TERM");
+            let began = now();
+            while began.elapsed() < Duration::from_secs(15) && matches!(serve.try_wait(), Ok(None)) {
+                pause(Duration::from_millis(20));
+            }
+            let _ = serve.kill();
+            let _ = serve.wait();
+        }
+        let _ = self.name_server.kill();
+        let _ = self.name_server.wait();
+    }
+}
+
+/// A plain GET, whole answer as text; `None` if nothing listens or it breaks off.
+pub fn get(server: SocketAddr, path: &str) -> Option<String> {
+    use std::io::{Read, Write};
+    let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(1)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Runs to the end; panics with everything it said unless it succeeded. Returns stdout.
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Sends a signal to one process by id.
+pub fn signal(pid: u32, name: &str) {
+    let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests wait for real processes")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests wait for real processes")]
+pub fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
