@@ -163,6 +163,29 @@ retry-seconds = 1
         }
     }
 
+    /// Kills the supervisor without warning and waits until its children are gone too.
+    pub fn kill_all(&mut self) {
+        let processes = self.processes();
+        if let Some(mut serve) = self.serve.take() {
+            let _ = serve.kill();
+            let _ = serve.wait();
+        }
+        for (_, pid) in processes {
+            self.wait_gone(pid);
+        }
+    }
+
+    /// Waits until a process has ended.
+    pub fn wait_gone(&self, pid: u32) {
+        let began = now();
+        while std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| !stat.contains(") Z "))
+        {
+            assert!(began.elapsed() < Duration::from_secs(10), "process {pid} does not end");
+            pause(Duration::from_millis(2));
+        }
+    }
+
     /// The last lines the box logged.
     pub fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(self.dir.join("serve.log")).unwrap_or_default();
