@@ -27,9 +27,11 @@ struct Witness {
 #[test]
 #[allow(clippy::unwrap_used)]
 fn killed_at_any_moment_nothing_released_is_lost() {
-    let kills: usize = std::env::var("CHANCERY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
+    let kills: usize =
+        std::env::var("CHANCERY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
     let dir = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let responder = runtime.block_on(Responder::start(0)).unwrap();
     let options = Options { http_port: responder.address.port(), ..Options::default() };
     let mut lab = Lab::start_in(dir.path(), options);
@@ -45,7 +47,9 @@ fn killed_at_any_moment_nothing_released_is_lost() {
     let mut seed = 0x5eed_u64;
     for round in 0..kills {
         for role in ["issuer", "web", "serve"] {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             lab::pause(Duration::from_millis(30 + (seed >> 33) % 220));
             if role == "serve" {
                 // The supervisor takes its children with it. Once in a while is enough: each costs a start.
@@ -69,7 +73,9 @@ fn killed_at_any_moment_nothing_released_is_lost() {
 
     let issued: usize = witnesses.iter().map(|witness| witness.issued.len()).sum();
     let created: usize = witnesses.iter().map(|witness| witness.client.created.len()).sum();
-    println!("{kills} kills per process: {created} orders created, {issued} certificates downloaded");
+    println!(
+        "{kills} kills per process: {created} orders created, {issued} certificates downloaded"
+    );
     assert!(issued >= kills.max(5), "hardly any load: {issued} certificates");
 
     for witness in &mut witnesses {

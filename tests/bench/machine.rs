@@ -18,7 +18,11 @@ pub fn state_directory() -> PathBuf {
 pub fn print_disk(state: &Path) {
     use std::io::Write;
     let kind = file_system(state);
-    assert!(kind != "tmpfs" && kind != "ramfs", "{} is on {kind}: durable writes cost nothing there", state.display());
+    assert!(
+        kind != "tmpfs" && kind != "ramfs",
+        "{} is on {kind}: durable writes cost nothing there",
+        state.display()
+    );
     let path = state.join("fdatasync");
     let mut file = std::fs::File::create(&path).expect("a file in the state directory");
     let mut times: Vec<Duration> = (0..200)
@@ -30,7 +34,10 @@ pub fn print_disk(state: &Path) {
         .collect();
     times.sort_unstable();
     let _ = std::fs::remove_file(&path);
-    println!("state on {kind}; fdatasync after a 700-octet append: median {:.3} ms", milliseconds(times[100]));
+    println!(
+        "state on {kind}; fdatasync after a 700-octet append: median {:.3} ms",
+        milliseconds(times[100])
+    );
 }
 
 /// The type of the file system `path` is on, from the longest mount point above it.

@@ -25,12 +25,17 @@ impl Pebble {
         let pem = |label: &str, der: &[u8]| {
             use base64ct::{Base64, Encoding};
             let body = Base64::encode_string(der);
-            let lines: Vec<&str> =
-                body.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+            let lines: Vec<&str> = body
+                .as_bytes()
+                .chunks(64)
+                .filter_map(|line| std::str::from_utf8(line).ok())
+                .collect();
             format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
         };
-        std::fs::write(dir.join("cert.pem"), pem("CERTIFICATE", certificate.der())).map_err(said)?;
-        std::fs::write(dir.join("key.pem"), pem("PRIVATE KEY", key.serialized_der())).map_err(said)?;
+        std::fs::write(dir.join("cert.pem"), pem("CERTIFICATE", certificate.der()))
+            .map_err(said)?;
+        std::fs::write(dir.join("key.pem"), pem("PRIVATE KEY", key.serialized_der()))
+            .map_err(said)?;
         let (server, management) = (free_port()?, free_port()?);
         let config = serde_json::json!({ "pebble": {
             "listenAddress": server.to_string(),

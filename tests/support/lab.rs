@@ -145,7 +145,8 @@ retry-seconds = 1
     /// The pid of the supervisor's child with this role, if it runs.
     pub fn process(&self, role: &str) -> Option<u32> {
         let parent = self.serve.as_ref()?.id();
-        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+        let children =
+            std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
         children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid: &u32| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             line.split(|b| *b == 0).any(|word| word == role.as_bytes())
@@ -158,7 +159,11 @@ retry-seconds = 1
         signal(serve.id(), "TERM");
         let began = now();
         while serve.try_wait().unwrap().is_none() {
-            assert!(began.elapsed() < Duration::from_secs(20), "the box does not stop:\n{}", self.log_tail());
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "the box does not stop:\n{}",
+                self.log_tail()
+            );
             pause(Duration::from_millis(20));
         }
     }
@@ -199,7 +204,8 @@ impl Drop for Lab {
         if let Some(mut serve) = self.serve.take() {
             signal(serve.id(), "TERM");
             let began = now();
-            while began.elapsed() < Duration::from_secs(15) && matches!(serve.try_wait(), Ok(None)) {
+            while began.elapsed() < Duration::from_secs(15) && matches!(serve.try_wait(), Ok(None))
+            {
                 pause(Duration::from_millis(20));
             }
             let _ = serve.kill();

@@ -8,11 +8,11 @@
 #[allow(dead_code, clippy::unwrap_used)]
 mod client;
 mod crypto;
-mod machine;
-mod peer;
 #[path = "../support/lab.rs"]
 #[allow(dead_code, clippy::unwrap_used)]
 mod lab;
+mod machine;
+mod peer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,20 +51,21 @@ struct Options {
 
 #[allow(clippy::unwrap_used)]
 fn main() {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().is_some_and(|argument| argument == crypto::RAW) {
+        return crypto::raw(arguments.next().unwrap_or_default().as_ref());
+    }
     let options = options();
     let state = machine::state_directory();
     machine::print_disk(&state);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let responder = Responder::start(0).await.unwrap();
-        let lab = lab::Lab::start_in(&state, lab::Options {
-            http_port: responder.address.port(),
-            ..lab::Options::default()
-        });
+        let lab = lab::Lab::start_in(
+            &state,
+            lab::Options { http_port: responder.address.port(), ..lab::Options::default() },
+        );
         let target = Target {
             name: "chancery",
             server: lab.acme,
@@ -106,11 +107,24 @@ async fn run(target: &Target, responder: &Responder, options: &Options) {
         "\n{}: {} processes: {}",
         target.name,
         target.processes.len(),
-        target.processes.iter().map(|(role, pid)| format!("{role} {pid}")).collect::<Vec<_>>().join(", ")
+        target
+            .processes
+            .iter()
+            .map(|(role, pid)| format!("{role} {pid}"))
+            .collect::<Vec<_>>()
+            .join(", ")
     );
     println!(
         "{:>8} {:>8} {:>9} {:>9} {:>9} {:>12} {:>9} {:>10} {:>8}",
-        "clients", "orders", "orders/s", "p50 ms", "p99 ms", "CPU ms/cert", "requests", "RSS MiB", "failed"
+        "clients",
+        "orders",
+        "orders/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU ms/cert",
+        "requests",
+        "RSS MiB",
+        "failed"
     );
     for clients in &options.clients {
         let row = measure(target, responder, *clients, Duration::from_secs(options.seconds)).await;
@@ -131,7 +145,12 @@ async fn run(target: &Target, responder: &Responder, options: &Options) {
 
 /// Runs `clients` at once for `duration` after each has done one order unmeasured. Bounded: a
 /// client that does not come back within 30 s of the end counts as failed.
-async fn measure(target: &Target, responder: &Responder, clients: usize, duration: Duration) -> Row {
+async fn measure(
+    target: &Target,
+    responder: &Responder,
+    clients: usize,
+    duration: Duration,
+) -> Row {
     let failures = Arc::new(AtomicU64::new(0));
     let ready = Arc::new(tokio::sync::Barrier::new(clients + 1));
     let mut tasks = Vec::new();
@@ -154,7 +173,8 @@ async fn measure(target: &Target, responder: &Responder, clients: usize, duratio
                 serial += 1;
                 let name = format!("d{serial}-{number}.bench.test");
                 let start = now();
-                let order = tokio::time::timeout(Duration::from_secs(20), client.order(&[&name]));
+                let names = [name.as_str()];
+                let order = tokio::time::timeout(Duration::from_secs(20), client.order(&names));
                 match order.await {
                     Ok(Ok(issued)) => {
                         requests += issued.requests;
