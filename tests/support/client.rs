@@ -90,7 +90,7 @@ impl Responder {
         Ok(this)
     }
 
-    fn put(&self, token: &str, key_authorization: String) {
+    pub fn put(&self, token: &str, key_authorization: String) {
         self.tokens.lock().unwrap().insert(token.to_owned(), key_authorization);
     }
 
