@@ -5,19 +5,44 @@ use serde::{Deserialize, Serialize};
 /// Order is sent by postcard: append only.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum TokenHealth {
+    /// The first attempt to bring the token up is under way.
     Starting,
+    /// Every key was found, is what it must be, and made a trial signature.
     Ready,
     /// Being recovered: which step, since when (Unix ms), the last error in plain words.
-    Recovering {
-        step: String,
-        since: u64,
-        error: String,
-    },
-    /// Waits for an operator: code and what to do.
-    Stopped {
-        code: String,
-        message: String,
-    },
+    Recovering { step: String, since: u64, error: String },
+    /// Waits for an operator: code and what to do. With a code of `CHY-PIN-…` the issuer remembers that
+    /// this PIN was refused, so that no restart tries it again.
+    Stopped { code: String, message: String },
+    /// Some keys sign, others do not until an operator acts.
+    Degraded { code: String, message: String },
+    /// Nothing but a new process can help; this one must end.
+    Halted { error: String },
+}
+
+impl TokenHealth {
+    /// Whether at least one key signs.
+    pub fn signs(&self) -> bool {
+        matches!(self, Self::Ready | Self::Degraded { .. })
+    }
+
+    /// Whether the token refused the PIN, or none may be tried.
+    pub fn is_pin_refused(&self) -> bool {
+        matches!(self, Self::Stopped { code, .. } if code.starts_with("CHY-PIN-"))
+    }
+}
+
+impl std::fmt::Display for TokenHealth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Starting => f.write_str("starting"),
+            Self::Ready => f.write_str("ready"),
+            Self::Recovering { step, error, .. } => write!(f, "recovering ({step}): {error}"),
+            Self::Stopped { code, message } => write!(f, "stopped: {code}: {message}"),
+            Self::Degraded { code, message } => write!(f, "degraded: {code}: {message}"),
+            Self::Halted { error } => write!(f, "halted: {error}"),
+        }
+    }
 }
 
 /// Called at every change of state.

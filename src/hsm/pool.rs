@@ -1,11 +1,32 @@
 //! Threads that own sessions: one session each, handles cached per login, a bounded queue weighted
 //! by class, a watchdog for calls that never return, and the recovery machine.
+//!
+//! - **Workers** (`settings.threads`) sign and verify. They decide nothing: at the first error they
+//!   put the job back, report, and stand still.
+//! - The **keeper** is alone in logging in. It brings the token up, tries every key, and after a report
+//!   climbs from the mildest remedy to C_Finalize and C_Initialize, with back-off.
+//! - The **watchdog** ends the process when a PKCS#11 call does not return: no thread can be stopped
+//!   inside a module, but the log makes a new process safe.
 
-use std::sync::Arc;
+mod keeper;
+mod queue;
+mod watchdog;
+mod worker;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use self::queue::{Job, Queue};
+use self::watchdog::Watch;
+use super::health::{Observer, TokenHealth};
+use super::token::{Module, ModuleInfo, Slot, TokenError, TokenInfo, TokenName};
 use super::{Class, OnSigned, SignError, Signer};
 use crate::pki::key::PublicKey;
 
@@ -14,16 +35,36 @@ use crate::pki::key::PublicKey;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     /// Path of the PKCS#11 module.
-    pub module: std::path::PathBuf,
-    /// Threads, each with a session of its own.
+    pub module: PathBuf,
+    /// Threads, each with a session of its own; one more session stays open as the anchor of the login.
     #[serde(default = "one")]
     pub threads: usize,
-    /// Signatures waiting at most, over all classes.
+    /// Signatures waiting at most, over all classes; at least 8.
     #[serde(default = "default_queue")]
     pub queue: usize,
     /// A PKCS#11 call that takes longer is taken for hung: the process aborts.
     #[serde(default = "default_deadline")]
     pub deadline_seconds: u64,
+    /// Initializing the module anew this often in a row without success, after it once worked, ends the
+    /// process: some modules recover in no other way.
+    #[serde(default = "default_restart_after")]
+    pub restart_after: u32,
+    /// Where this model differs from the standard.
+    #[serde(default)]
+    pub quirks: Quirks,
+}
+
+/// Where a token model differs from the standard.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Quirks {
+    /// Attributes the model refuses in a key template: `copyable`, `modifiable`, `sign-recover`,
+    /// `unwrap`, `derive`, `decrypt`.
+    pub omit: Vec<String>,
+    /// Ed25519 is named by the PrintableString `edwards25519` instead of its OID.
+    pub ed25519_as_name: bool,
+    /// The keys are clones made by the maker's own means, so that CKA_LOCAL may be false.
+    pub cloned: bool,
 }
 
 fn one() -> usize {
@@ -35,6 +76,27 @@ fn default_queue() -> usize {
 fn default_deadline() -> u64 {
     20
 }
+fn default_restart_after() -> u32 {
+    10
+}
+
+impl Settings {
+    /// A module with every default.
+    pub fn new(module: PathBuf) -> Self {
+        Self {
+            module,
+            threads: one(),
+            queue: default_queue(),
+            deadline_seconds: default_deadline(),
+            restart_after: default_restart_after(),
+            quirks: Quirks::default(),
+        }
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline_seconds)
+    }
+}
 
 /// Which key, and the public key it must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,53 +106,405 @@ pub struct KeyPin {
     pub spki: Vec<u8>,
 }
 
-/// One token's signers.
+/// The user PIN. Redacted in `Debug`, zeroed on drop.
+#[derive(Clone)]
+pub struct Pin(pub SecretString);
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pin(..)")
+    }
+}
+
+/// How the keeper logs in, and what the watchdog does.
+pub struct Access {
+    pub pin: Pin,
+    /// This very PIN was refused before: it is not tried, the pool starts as `Stopped`.
+    pub refused: bool,
+    /// Try the PIN even if a wrong one would lock the token.
+    pub force: bool,
+    /// Called with the name of the call that hangs; `None` aborts the process.
+    pub on_hang: Option<OnHang>,
+}
+
+/// Called on the watchdog's thread; expected not to return control to the hung call.
+pub type OnHang = Box<dyn Fn(&str) + Send>;
+
+impl From<Pin> for Access {
+    fn from(pin: Pin) -> Self {
+        Self { pin, refused: false, force: false, on_hang: None }
+    }
+}
+
+/// One token's signers. Dropping it ends the threads; what waits is answered with `Retry`.
 pub struct Pool {
-    _private: (),
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// A key of the pool.
 #[derive(Clone)]
 pub struct Key {
-    _private: (),
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+/// Counters since the start, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// By class: certificate, checkpoint, TLS, CRL.
+    pub signed: [u64; 4],
+    pub failed: u64,
+    /// Times the token was brought up again after trouble.
+    pub recoveries: u64,
+    pub waiting: usize,
 }
 
 impl Pool {
     /// Starts the threads; does not wait for the token (its absence is a state, not an error).
+    /// Fails only for settings and pins that can never work; the text begins with a code.
     pub fn start(
         settings: Settings,
         keys: Vec<KeyPin>,
-        pin: Pin,
+        access: impl Into<Access>,
         clock: Arc<dyn crate::env::Clock>,
-        health: super::health::Observer,
+        health: Observer,
     ) -> Result<Self, String> {
-        todo!()
+        let access = access.into();
+        let (token, keys) = pooled(&settings, keys)?;
+        if !settings.module.is_file() {
+            // Say at once what no waiting will mend.
+            return Err(Module::load(&settings.module).map_or_else(
+                |error| error.to_string(),
+                |_| "CHY-MODULE-MISSING: the PKCS#11 module went away".to_owned(),
+            ));
+        }
+        let workers = settings.threads;
+        let shared = Arc::new(Shared {
+            watch: Watch::new(settings.deadline(), workers + 1, Arc::clone(&clock)),
+            state: Mutex::new(State {
+                phase: Phase::Down,
+                queue: Queue::new(settings.queue),
+                health: TokenHealth::Starting,
+                trouble: None,
+                busy: 0,
+                sitting: 0,
+                verdict: None,
+                identity: None,
+            }),
+            work: Condvar::new(),
+            control: Condvar::new(),
+            settled: Condvar::new(),
+            settings,
+            token,
+            keys,
+            clock,
+            observer: health,
+            counters: Counters::default(),
+        });
+        let mut threads = Vec::with_capacity(workers + 2);
+        let mut spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(body)
+                .map(|handle| threads.push(handle))
+                .map_err(|e| format!("CHY-THREADS: a thread of the token pool cannot start: {e}"))
+        };
+        let start = || {
+            let (pin, refused, force) = (access.pin, access.refused, access.force);
+            let on_hang = access.on_hang.unwrap_or_else(|| Box::new(watchdog::abort));
+            let all = Arc::clone(&shared);
+            spawn("hsm-watchdog".into(), Box::new(move || all.watch.run(&*on_hang)))?;
+            for n in 1..=workers {
+                let all = Arc::clone(&shared);
+                spawn(format!("hsm-sign-{n}"), Box::new(move || worker::run(&all, n)))?;
+            }
+            let all = Arc::clone(&shared);
+            spawn("hsm-keeper".into(), Box::new(move || keeper::run(&all, &pin, refused, force)))
+        };
+        let started = start();
+        let pool = Self { shared, threads };
+        started.map(|()| pool)
     }
+
+    /// The key of this name.
     pub fn key(&self, name: &str) -> Option<Key> {
-        todo!()
+        let index = self.shared.keys.iter().position(|key| key.name == name)?;
+        Some(Key { shared: Arc::clone(&self.shared), index })
     }
-    pub fn health(&self) -> super::health::TokenHealth {
-        todo!()
+
+    /// The state at this moment.
+    pub fn health(&self) -> TokenHealth {
+        self.shared.lock().health.clone()
     }
-    /// Waits until the keys are ready or `deadline` has passed.
-    pub fn wait_ready(&self, deadline: Duration) -> super::health::TokenHealth {
-        todo!()
+
+    /// Waits until the keys are ready or `deadline` has passed, or waiting is no use.
+    pub fn wait_ready(&self, deadline: Duration) -> TokenHealth {
+        let guard = self.shared.lock();
+        let hopeful = |s: &mut State| {
+            matches!(s.health, TokenHealth::Starting | TokenHealth::Recovering { .. })
+        };
+        self.shared
+            .settled
+            .wait_timeout_while(guard, deadline, hopeful)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .health
+            .clone()
+    }
+
+    /// Module and token as they were when the token was last brought up.
+    pub fn identity(&self) -> Option<(ModuleInfo, TokenInfo)> {
+        self.shared.lock().identity.clone()
+    }
+
+    /// The counters.
+    pub fn figures(&self) -> Figures {
+        let counters = &self.shared.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Figures {
+            signed: [0, 1, 2, 3].map(|class: usize| read(&counters.signed[class])),
+            failed: read(&counters.failed),
+            recoveries: read(&counters.recoveries),
+            waiting: self.shared.lock().queue.len(),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let waiting = {
+            let mut state = self.shared.lock();
+            state.phase = Phase::Ended;
+            state.verdict = Some(SignError::Retry(Duration::from_secs(1)));
+            state.queue.drain()
+        };
+        self.shared.wake_all();
+        for job in waiting {
+            job.answer(Err(SignError::Retry(Duration::from_secs(1))));
+        }
+        // A call that hangs meanwhile is the watchdog's: it is the last to go. The pool may be dropped
+        // by a callback on one of its own threads, which cannot wait for itself.
+        let here = std::thread::current().id();
+        let mut watchdog = None;
+        for (n, thread) in self.threads.drain(..).enumerate() {
+            if n == 0 {
+                watchdog = Some(thread);
+            } else if thread.thread().id() != here {
+                let _ = thread.join();
+            }
+        }
+        self.shared.watch.end();
+        if let Some(thread) = watchdog {
+            let _ = thread.join();
+        }
     }
 }
 
 impl Key {
-    /// Queues a signature; `then` is called exactly once.
+    /// Queues a signature; `then` is called exactly once, here if the queue is full or no key will sign.
     pub fn submit(&self, class: Class, message: Vec<u8>, then: OnSigned) {
-        todo!()
+        let job = Job { key: self.index, class, message, attempts: 0, then };
+        let (refused, sitting) = {
+            let mut state = self.shared.lock();
+            let refused =
+                match self.shared.keys[self.index].refusal().or_else(|| state.verdict.clone()) {
+                    Some(why) => Some((job, why)),
+                    None => state
+                        .queue
+                        .push(job)
+                        .err()
+                        .map(|job| (job, SignError::Retry(Duration::from_millis(500)))),
+                };
+            (refused, state.sitting)
+        };
+        match refused {
+            None if sitting == 0 => self.shared.work.notify_one(),
+            // The one that woke might be one that cannot work.
+            None => self.shared.work.notify_all(),
+            Some((job, why)) => {
+                self.shared.counters.failed.fetch_add(1, Ordering::Relaxed);
+                job.answer(Err(why));
+            }
+        }
     }
+
     /// A blocking signer of one class.
     pub fn signer(&self, class: Class) -> Arc<dyn Signer> {
-        todo!()
+        Arc::new(Blocking { key: self.clone(), class })
     }
+
+    /// As pinned.
     pub fn public_key(&self) -> &PublicKey {
-        todo!()
+        &self.shared.keys[self.index].public
+    }
+
+    /// The name it was pinned under.
+    pub fn name(&self) -> &str {
+        &self.shared.keys[self.index].name
     }
 }
 
-/// The user PIN. Redacted in `Debug`, zeroed on drop.
-pub struct Pin(pub secrecy::SecretString);
+struct Blocking {
+    key: Key,
+    class: Class,
+}
+
+impl Signer for Blocking {
+    fn public_key(&self) -> &PublicKey {
+        self.key.public_key()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let then = Box::new(move |outcome| {
+            // Nobody waits any more: the signature is dropped, which is harmless.
+            let _ = sender.send(outcome);
+        });
+        self.key.submit(self.class, message.to_vec(), then);
+        receiver
+            .recv_timeout(self.key.shared.settings.deadline())
+            .unwrap_or_else(|_| Err(SignError::Retry(Duration::from_secs(1))))
+    }
+}
+
+/// What all threads of one pool see.
+struct Shared {
+    settings: Settings,
+    token: TokenName,
+    keys: Vec<PooledKey>,
+    clock: Arc<dyn crate::env::Clock>,
+    observer: Observer,
+    watch: Watch,
+    counters: Counters,
+    state: Mutex<State>,
+    /// For workers: a job, an epoch, or the end.
+    work: Condvar,
+    /// For the keeper: trouble, the last worker standing still, or the end.
+    control: Condvar,
+    /// For `wait_ready`.
+    settled: Condvar,
+}
+
+struct PooledKey {
+    name: String,
+    id: Vec<u8>,
+    public: PublicKey,
+    /// Set once, when the token answered with a signature that does not verify.
+    quarantine: OnceLock<String>,
+}
+
+impl PooledKey {
+    fn refusal(&self) -> Option<SignError> {
+        self.quarantine.get().map(|why| SignError::Refuse(why.clone()))
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    signed: [AtomicU64; 4],
+    failed: AtomicU64,
+    recoveries: AtomicU64,
+}
+
+struct State {
+    phase: Phase,
+    queue: Queue,
+    health: TokenHealth,
+    /// The first report of this epoch.
+    trouble: Option<TokenError>,
+    /// Workers that may be inside the module.
+    busy: usize,
+    /// Workers for which the token has no session in this epoch.
+    sitting: usize,
+    /// Set while new jobs are answered at once instead of queued.
+    verdict: Option<SignError>,
+    identity: Option<(ModuleInfo, TokenInfo)>,
+}
+
+enum Phase {
+    /// Jobs wait; no worker may touch the module.
+    Down,
+    Up(Epoch),
+    Ended,
+}
+
+/// One stretch of a login during which handles are good.
+#[derive(Clone)]
+struct Epoch {
+    number: u64,
+    /// Sessions opened under another count are not ours any more.
+    sessions: u64,
+    module: Module,
+    slot: Slot,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while holding the lock cannot leave it half changed: each change is one assignment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_all(&self) {
+        self.work.notify_all();
+        self.control.notify_all();
+        self.settled.notify_all();
+    }
+
+    /// Changes the state of health and tells the observer, outside the lock.
+    fn set_health(&self, health: TokenHealth) {
+        {
+            let mut state = self.lock();
+            if state.health == health {
+                return;
+            }
+            state.health = health.clone();
+        }
+        self.settled.notify_all();
+        match &health {
+            TokenHealth::Ready => tracing::info!(token = %self.token, "token ready"),
+            TokenHealth::Starting => {}
+            worse => tracing::warn!(token = %self.token, health = %worse, "token"),
+        }
+        (self.observer)(&health);
+    }
+}
+
+/// Checks settings and pins as far as that needs no token.
+fn pooled(settings: &Settings, pins: Vec<KeyPin>) -> Result<(TokenName, Vec<PooledKey>), String> {
+    let bad = |why: String| Err(format!("CHY-TOKEN-SETTINGS: {why}"));
+    if settings.threads == 0 || settings.threads > 64 {
+        return bad(format!("[token] threads is {}; it must be 1 to 64", settings.threads));
+    }
+    if settings.queue < 8 {
+        return bad(format!("[token] queue is {}; it must be at least 8", settings.queue));
+    }
+    if settings.deadline_seconds == 0 {
+        return bad("[token] deadline-seconds is 0; every call would be taken for hung".into());
+    }
+    let mut token = None;
+    let mut keys = Vec::with_capacity(pins.len());
+    for pin in pins {
+        let name = TokenName::of(&pin.uri);
+        if name == TokenName::default() {
+            return bad(format!("the URI of key {:?} names no token", pin.name));
+        }
+        if *token.get_or_insert_with(|| name.clone()) != name {
+            return bad(format!("key {:?} is on another token than the keys before it", pin.name));
+        }
+        let Some(id) = pin.uri.id else {
+            return bad(format!("the URI of key {:?} has no id", pin.name));
+        };
+        let public = PublicKey::from_spki(&pin.spki).map_err(|why| {
+            format!(
+                "CHY-TOKEN-SETTINGS: the pinned public key of {:?} is none: {}",
+                pin.name, why.0
+            )
+        })?;
+        keys.push(PooledKey { name: pin.name, id, public, quarantine: OnceLock::new() });
+    }
+    match token {
+        Some(token) => Ok((token, keys)),
+        None => bad("no key is pinned".into()),
+    }
+}

@@ -1,0 +1,331 @@
+//! The recovery machine: one thread that loads the module, logs in, tries every key, and after trouble
+//! climbs: find the keys again · log in · new sessions · finalize and initialize · end the process.
+//!
+//! It works while all workers stand still. Every step up to `Ready` is the same code at start and after
+//! trouble; only how much is thrown away first differs.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Epoch, Phase, Pin, PooledKey, Shared};
+use crate::hsm::SignError;
+use crate::hsm::health::TokenHealth;
+use crate::hsm::token::{Module, ModuleInfo, Remedy, Session, Slot, TokenError, TokenInfo};
+
+/// Signed by every key before it counts as ready. No certificate, CRL, checkpoint or handshake begins so.
+const TRIAL: &[u8] = b"chancery: trial signature, of no other meaning\n";
+
+/// A token that was well for so long is not flapping.
+const CALM: Duration = Duration::from_secs(10);
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Sessions given up without closing before C_Finalize clears them away.
+const FORGOTTEN: usize = 32;
+/// This thread's place under the watchdog.
+const PLACE: usize = 0;
+
+struct Keeper<'a> {
+    shared: &'a Shared,
+    pin: &'a Pin,
+    force: bool,
+    module: Module,
+    anchor: Option<(Session, Slot)>,
+    epoch: u64,
+    sessions: u64,
+    forgotten: usize,
+}
+
+/// The thread's life.
+pub(super) fn run(shared: &Shared, pin: &Pin, refused: bool, force: bool) {
+    if refused {
+        let why = TokenError::new(
+            Remedy::Pin,
+            "CHY-PIN-REFUSED",
+            "the token refused this PIN before, so it was not tried again; put the right PIN where the configuration says",
+        );
+        stop(shared, &why);
+        return;
+    }
+    let loaded = shared.watch.call(PLACE, "load the module", || {
+        let module = Module::load(&shared.settings.module)?;
+        module.initialize()?;
+        Ok::<_, TokenError>(module)
+    });
+    // A module that loads but does not initialize has the usual remedies; one that does not load has none.
+    let module = match loaded {
+        Ok(module) => module,
+        Err(error) if error.remedy == Remedy::Operator => return stop(shared, &error),
+        Err(first) => match Module::load(&shared.settings.module) {
+            Ok(module) => {
+                tracing::warn!(error = %first, "the PKCS#11 module does not initialize");
+                module
+            }
+            Err(error) => return stop(shared, &error),
+        },
+    };
+    Keeper { shared, pin, force, module, anchor: None, epoch: 0, sessions: 0, forgotten: 0 }.keep();
+}
+
+impl Keeper<'_> {
+    fn keep(&mut self) {
+        let mut level = Remedy::NewSession;
+        let (mut failures, mut flaps) = (0u32, 0u32);
+        let mut was_ready = false;
+        let mut since = self.shared.clock.now().0;
+        loop {
+            match self.bring_up(level) {
+                Ok((slot, identity)) => {
+                    if was_ready {
+                        self.shared.counters.recoveries.fetch_add(1, Ordering::Relaxed);
+                    }
+                    was_ready = true;
+                    failures = 0;
+                    let up = self.shared.clock.monotonic();
+                    let Some(trouble) = self.serve(slot, identity) else { break };
+                    since = self.shared.clock.now().0;
+                    let lasted = self.shared.clock.monotonic().saturating_sub(up);
+                    flaps = if lasted > CALM { 0 } else { flaps + 1 };
+                    level = remedy_for(&trouble);
+                    self.recovering("stop the signers", since, &trouble);
+                    // Once is an accident and mended at once; more often is rate-limited.
+                    if flaps > 1 && !self.pause(backoff(flaps)) {
+                        break;
+                    }
+                }
+                Err(error) if matches!(error.remedy, Remedy::Pin | Remedy::Operator) => {
+                    stop(self.shared, &error);
+                    break;
+                }
+                Err(error) => {
+                    // A mild remedy that did not help is followed by the strong one at once.
+                    let was_mild = was_ready && level < Remedy::Reinitialize;
+                    level = Remedy::Reinitialize;
+                    let step =
+                        if was_mild { "initialize the module anew" } else { "wait for the token" };
+                    self.recovering(step, since, &error);
+                    if was_mild {
+                        continue;
+                    }
+                    failures += 1;
+                    let absent = matches!(error.code, "CHY-TOKEN-ABSENT" | "CHY-KEY-MISSING");
+                    if was_ready && !absent && failures >= self.shared.settings.restart_after {
+                        halt(self.shared, &error);
+                        break;
+                    }
+                    self.answer_waiting(&error, backoff(failures));
+                    if !self.pause(backoff(failures)) {
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some((session, _)) = self.anchor.take() {
+            self.shared.watch.call(PLACE, "C_CloseSession", || session.close());
+        }
+    }
+
+    /// From wherever the token is to every key tried. Leaves an anchor session behind.
+    fn bring_up(&mut self, level: Remedy) -> Result<(Slot, (ModuleInfo, TokenInfo)), TokenError> {
+        let watch = &self.shared.watch;
+        let hard = level >= Remedy::Reinitialize || self.forgotten > FORGOTTEN;
+        if hard {
+            // Forgotten, not closed: see Session.
+            self.anchor = None;
+            self.sessions += 1;
+            self.forgotten = 0;
+            watch.call(PLACE, "C_Finalize", || self.module.finalize())?;
+            watch.call(PLACE, "C_Initialize", || self.module.initialize())?;
+        } else if level == Remedy::NewSession {
+            self.forgotten +=
+                usize::from(self.anchor.take().is_some()) * (self.shared.settings.threads + 1);
+            self.sessions += 1;
+        }
+        if self.anchor.is_none() {
+            let (slot, _) =
+                watch.call(PLACE, "C_GetSlotList", || self.module.find(&self.shared.token))?;
+            let session = watch.call(PLACE, "C_OpenSession", || self.module.open(slot))?;
+            self.anchor = Some((session, slot));
+        }
+        let Some((anchor, slot)) = &self.anchor else {
+            return Err(TokenError::new(Remedy::NewSession, "CHY-TOKEN-SESSION", "no session"));
+        };
+        let token = watch.call(PLACE, "C_GetTokenInfo", || self.module.token_info(*slot))?;
+        if !watch.call(PLACE, "C_GetSessionInfo", || anchor.is_logged_in())? {
+            token.may_log_in(self.force)?;
+            let pin = (!token.pin_pad).then_some(&self.pin.0);
+            watch.call(PLACE, "C_Login", || anchor.login(pin))?;
+        }
+        for key in &self.shared.keys {
+            self.try_key(anchor, key)?;
+        }
+        let module = watch.call(PLACE, "C_GetInfo", || self.module.info())?;
+        Ok((*slot, (module, token)))
+    }
+
+    /// One object, never extractable, the pinned public key, and a signature that verifies under it.
+    fn try_key(&self, anchor: &Session, key: &PooledKey) -> Result<(), TokenError> {
+        let watch = &self.shared.watch;
+        let named = |mut error: TokenError| {
+            error.message = format!("key {:?}: {}", key.name, error.message);
+            error
+        };
+        let handle =
+            watch.call(PLACE, "C_FindObjects", || anchor.find_key(&key.id)).map_err(named)?;
+        let attributes =
+            watch.call(PLACE, "C_GetAttributeValue", || anchor.key_attributes(handle))?;
+        attributes.check(&key.name, self.shared.settings.quirks.cloned)?;
+        let mismatch = || {
+            TokenError::new(
+                Remedy::Operator,
+                "CHY-KEY-MISMATCH",
+                format!(
+                    "the key on the token with the id of {:?} is not the one the ceremony made: its public key differs from the pinned one",
+                    key.name
+                ),
+            )
+        };
+        let stored =
+            watch.call(PLACE, "C_FindObjects", || anchor.public_key(&key.id)).map_err(named)?;
+        if stored.is_some_and(|stored| stored.spki() != key.public.spki()) {
+            return Err(mismatch());
+        }
+        let algorithm = key.public.preferred_algorithm();
+        let signature =
+            watch.call(PLACE, "C_Sign", || anchor.sign(handle, algorithm, TRIAL)).map_err(named)?;
+        if key.public.verify(algorithm, TRIAL, &signature) { Ok(()) } else { Err(mismatch()) }
+    }
+
+    /// Lets the workers work until one reports trouble; `None` at the end of the pool.
+    fn serve(&mut self, slot: Slot, identity: (ModuleInfo, TokenInfo)) -> Option<TokenError> {
+        self.epoch += 1;
+        let quarantined = self.shared.keys.iter().find_map(|key| key.quarantine.get());
+        {
+            let mut state = self.shared.lock();
+            if matches!(state.phase, Phase::Ended) {
+                return None;
+            }
+            state.phase = Phase::Up(Epoch {
+                number: self.epoch,
+                sessions: self.sessions,
+                module: self.module.clone(),
+                slot,
+            });
+            state.sitting = 0;
+            state.verdict = None;
+            state.identity = Some(identity);
+        }
+        self.shared.set_health(match quarantined {
+            None => TokenHealth::Ready,
+            Some(why) => TokenHealth::Degraded {
+                code: "CHY-KEY-QUARANTINED".into(),
+                message: why.trim_start_matches("CHY-KEY-QUARANTINED: ").to_owned(),
+            },
+        });
+        self.shared.work.notify_all();
+        let mut state = self.shared.lock();
+        loop {
+            if matches!(state.phase, Phase::Ended) {
+                return None;
+            }
+            if state.busy == 0
+                && let Some(trouble) = state.trouble.take()
+            {
+                return Some(trouble);
+            }
+            state = self.shared.control.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn recovering(&self, step: &str, since: u64, error: &TokenError) {
+        self.shared.set_health(TokenHealth::Recovering {
+            step: step.to_owned(),
+            since,
+            error: error.to_string(),
+        });
+    }
+
+    /// The token is away for longer than a hiccup: nobody is kept waiting.
+    fn answer_waiting(&self, error: &TokenError, wait: Duration) {
+        let verdict = if error.code == "CHY-KEY-MISSING" {
+            SignError::Refuse(error.to_string())
+        } else {
+            SignError::Retry(wait.max(Duration::from_secs(1)))
+        };
+        answer_all(self.shared, &verdict);
+    }
+
+    /// Waits; false at the end of the pool.
+    fn pause(&self, wait: Duration) -> bool {
+        let state = self.shared.lock();
+        let (state, _) = self
+            .shared
+            .control
+            .wait_timeout_while(state, wait, |s| !matches!(s.phase, Phase::Ended))
+            .unwrap_or_else(PoisonError::into_inner);
+        !matches!(state.phase, Phase::Ended)
+    }
+}
+
+/// Where the climb begins for a worker's report.
+fn remedy_for(trouble: &TokenError) -> Remedy {
+    match trouble.remedy {
+        // The keeper's own look at the key decides whether an operator is needed.
+        Remedy::Operator | Remedy::Pin => Remedy::FindAgain,
+        Remedy::Throttle => Remedy::Reinitialize,
+        other => other,
+    }
+}
+
+/// Doubles from `FIRST_WAIT` to `LONGEST_WAIT`.
+fn backoff(times: u32) -> Duration {
+    FIRST_WAIT.saturating_mul(1u32 << times.min(16)).min(LONGEST_WAIT)
+}
+
+fn stop(shared: &Shared, error: &TokenError) {
+    answer_all(shared, &SignError::Refuse(error.to_string()));
+    shared.set_health(TokenHealth::Stopped {
+        code: error.code.to_owned(),
+        message: error.message.clone(),
+    });
+}
+
+fn halt(shared: &Shared, error: &TokenError) {
+    let why = format!("CHY-TOKEN-LOST: the token does not come back in this process: {error}");
+    answer_all(shared, &SignError::Halt(why.clone()));
+    shared.set_health(TokenHealth::Halted { error: why });
+}
+
+/// From now on everything asked is answered so, and so is what waits.
+fn answer_all(shared: &Shared, verdict: &SignError) {
+    let waiting = {
+        let mut state = shared.lock();
+        state.verdict = Some(verdict.clone());
+        state.queue.drain()
+    };
+    for job in waiting {
+        shared.counters.failed.fetch_add(1, Ordering::Relaxed);
+        job.answer(Err(verdict.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_off_grows_and_stops_growing() {
+        assert_eq!(backoff(1), Duration::from_millis(100));
+        assert_eq!(backoff(4), Duration::from_millis(800));
+        assert_eq!(backoff(16), LONGEST_WAIT);
+        assert_eq!(backoff(u32::MAX), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn a_worker_cannot_make_the_keeper_give_up() {
+        for remedy in [Remedy::Operator, Remedy::Pin] {
+            let trouble = TokenError::new(remedy, "CHY-KEY-UNUSABLE", "");
+            assert_eq!(remedy_for(&trouble), Remedy::FindAgain);
+        }
+    }
+}
