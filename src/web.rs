@@ -1,11 +1,42 @@
 //! The network-facing process: listens, parses, validates, owns orders. Has no PIN, no module, no key.
+//!
+//! A request passes `listen` (permits, timeouts), `tls`, `route` and the pipeline of `flow`, which hands
+//! it to one file per ACME request. What outlives a request runs in `validation` (probing challenges),
+//! `issuance` (asking the issuer for certificates) and `upkeep`; all three are begun again from the store
+//! after a restart, so nothing of them needs to be stopped with care.
 
 pub mod flow;
+mod issuance;
 pub mod listen;
 pub mod metrics;
 pub mod page;
+mod public;
 pub mod route;
 pub mod tls;
+mod upkeep;
+mod validation;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper_util::rt::TokioExecutor;
+use tokio::sync::watch;
+
+use crate::acme::directory::{Meta, Urls};
+use crate::acme::nonce::Nonces;
+use crate::env::{Clock, Rng};
+use crate::ipc::Issuer;
+use crate::pki::certificate::Certificate;
+use crate::pki::policy::Policy;
+use crate::pki::profile::Profile;
+use crate::store::Store;
+use crate::validate::Validator;
+
+pub use listen::{Addresses, BindError, Listeners};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,12 +54,19 @@ pub struct Settings {
     pub listen_metrics: Vec<std::net::SocketAddr>,
     pub terms_of_service: Option<String>,
     pub website: Option<String>,
+    /// Connections open at once on the HTTPS listeners, and as many again on the plain ones.
     pub connections: usize,
+    /// TLS handshakes that wait for a signature at once.
     pub handshakes: usize,
+    /// A whole TLS handshake, the wait for its signature included.
     pub handshake_timeout_seconds: u64,
+    /// A request's header; for HTTP/1.1 the wait for the next request counts too.
     pub header_timeout_seconds: u64,
+    /// A request's body.
     pub body_timeout_seconds: u64,
+    /// A connection without a request under way is closed after so long.
     pub idle_timeout_seconds: u64,
+    /// How long requests under way may take when the server stops.
     pub grace_seconds: u64,
     /// Lifetime of a pending order and authorization.
     pub order_hours: u64,
@@ -58,5 +96,208 @@ impl Default for Settings {
             authorization_hours: 720,
             retention_days: 30,
         }
+    }
+}
+
+/// What a server is made of.
+pub struct Parts {
+    pub settings: Settings,
+    pub issuer: Arc<dyn Issuer>,
+    pub store: Arc<dyn Store>,
+    pub validator: Arc<Validator>,
+    /// Attempts under way at once, over all accounts.
+    pub validation_concurrency: usize,
+    pub clock: Arc<dyn Clock>,
+    pub rng: Arc<dyn Rng>,
+    pub policy: Policy,
+    pub profiles: Vec<Profile>,
+    /// Profile of orders that name none; one of `profiles`.
+    pub default_profile: String,
+    pub root: Certificate,
+    /// The issuing certificate that is handed out behind each leaf.
+    pub issuing: Certificate,
+    /// The directory the issuer publishes into.
+    pub public: PathBuf,
+}
+
+/// Why a server cannot be made. `Display` is for the operator.
+#[derive(Debug)]
+pub enum StartError {
+    /// The base URL or the default profile makes no sense.
+    Settings(String),
+    /// No threads, no TLS.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings(why) => write!(f, "CHY-CONFIG-VALUE: {why}"),
+            Self::System(error) => write!(f, "CHY-OS: the web server cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// How far a server is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Serving,
+    /// Accepts nothing; requests under way are answered.
+    Stopping,
+    /// Connections that still live are cut.
+    Stopped,
+}
+
+/// A server that runs on the current tokio runtime.
+pub struct Web {
+    server: Arc<Server>,
+    doors: listen::Doors,
+    addresses: Addresses,
+}
+
+impl Web {
+    /// Starts serving. Must be called on a multi-threaded tokio runtime. What an earlier process left unfinished in the store is taken up.
+    pub fn start(parts: Parts, listeners: Listeners) -> Result<Self, StartError> {
+        let addresses = listeners.addresses();
+        let server = Arc::new(Server::new(parts)?);
+        let doors = listen::Doors::open(&server, listeners);
+        upkeep::start(&server);
+        tracing::info!(
+            directory = %server.urls.url(crate::acme::directory::Resource::Directory),
+            https = ?addresses.https,
+            http = ?addresses.http,
+            metrics = ?addresses.metrics,
+            "serving"
+        );
+        Ok(Self { server, doors, addresses })
+    }
+
+    /// Where it really listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Waits until nothing more can be served: the store no longer knows what it holds. The text is
+    /// for the operator; the process should end, and recovers when it is started again.
+    pub async fn halted(&self) -> String {
+        let mut halt = self.server.halt.subscribe();
+        match halt.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Accepts nothing more, answers what is under way, and cuts what is left after `grace-seconds`.
+    pub async fn shutdown(self) {
+        self.server.phase.send_replace(Phase::Stopping);
+        let grace = Duration::from_secs(self.server.settings.grace_seconds);
+        if tokio::time::timeout(grace, self.doors.closed()).await.is_err() {
+            tracing::info!("cutting connections that outlasted the grace period");
+        }
+        self.server.phase.send_replace(Phase::Stopped);
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.doors.closed()).await;
+    }
+}
+
+/// What every connection and task shares.
+pub(crate) struct Server {
+    pub(crate) settings: Settings,
+    pub(crate) urls: Urls,
+    pub(crate) issuer: Arc<dyn Issuer>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) validator: Arc<Validator>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) policy: Policy,
+    pub(crate) profiles: Vec<Profile>,
+    pub(crate) default_profile: String,
+    pub(crate) issuing: Certificate,
+    pub(crate) public: PathBuf,
+    pub(crate) nonces: Nonces,
+    pub(crate) metrics: metrics::Metrics,
+    pub(crate) tls: tls::Tls,
+    pub(crate) http: hyper_util::server::conn::auto::Builder<TokioExecutor>,
+    pub(crate) validations: validation::Validations,
+    pub(crate) issuances: issuance::Issuances,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) halt: watch::Sender<Option<String>>,
+    /// The directory object, the page and the issuing certificate in PEM: they never change.
+    pub(crate) directory: Bytes,
+    pub(crate) page: Bytes,
+    pub(crate) chain: String,
+}
+
+impl Server {
+    fn new(parts: Parts) -> Result<Self, StartError> {
+        let settings = parts.settings;
+        let urls = Urls::new(&settings.base_url)
+            .map_err(|why| StartError::Settings(format!("[web] base-url: {why}")))?;
+        if !parts.profiles.iter().any(|profile| profile.name == parts.default_profile) {
+            let name = &parts.default_profile;
+            return Err(StartError::Settings(format!("default-profile: no profile {name:?}")));
+        }
+        let meta = Meta {
+            terms_of_service: settings.terms_of_service.clone(),
+            website: settings.website.clone(),
+            caa_identities: Vec::new(),
+            external_account_required: false,
+            profiles: parts
+                .profiles
+                .iter()
+                .map(|profile| (profile.name.clone(), profile.description.clone()))
+                .collect(),
+        };
+        let mut nonce_key = [0; 32];
+        parts.rng.fill(&mut nonce_key);
+        let tls = tls::Tls::new(
+            parts.issuer.clone(),
+            settings.handshakes,
+            Duration::from_secs(settings.handshake_timeout_seconds.max(1)),
+        )
+        .map_err(StartError::System)?;
+        Ok(Self {
+            directory: urls.directory(&meta, &[]).into(),
+            page: page::render(&urls, &parts.root, &parts.profiles).into(),
+            chain: parts.issuing.pem(),
+            http: listen::http(&settings),
+            settings,
+            urls,
+            issuer: parts.issuer,
+            store: parts.store,
+            validator: parts.validator,
+            clock: parts.clock,
+            rng: parts.rng,
+            policy: parts.policy,
+            profiles: parts.profiles,
+            default_profile: parts.default_profile,
+            issuing: parts.issuing,
+            public: parts.public,
+            nonces: Nonces::new(nonce_key),
+            metrics: metrics::Metrics::new(),
+            tls,
+            validations: validation::Validations::new(parts.validation_concurrency),
+            issuances: issuance::Issuances::new(),
+            phase: watch::Sender::new(Phase::Serving),
+            halt: watch::Sender::new(None),
+        })
+    }
+
+    /// Runs a task until it ends or the server stops. The store must be able to begin it again.
+    pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let mut phase = self.phase.subscribe();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = task => {}
+                _ = phase.wait_for(|phase| *phase >= Phase::Stopping) => {}
+            }
+        });
+    }
+
+    /// The store no longer knows what it holds: nothing more is served.
+    pub(crate) fn halt(&self, why: String) {
+        tracing::error!(code = "CHY-STORE", %why, "the store halted");
+        self.halt.send_replace(Some(why));
     }
 }

@@ -37,12 +37,18 @@ fn body(lab: &Lab, path: &str) -> String {
 
 /// Leaf and issuing certificate under the root, with the CRLs that the certificates name.
 fn verify(lab: &Lab, chain: &Path, san: &str) {
-    let text = succeed(Command::new("openssl").args(["x509", "-noout", "-ext", "subjectAltName", "-in"]).arg(chain));
+    let text = succeed(
+        Command::new("openssl")
+            .args(["x509", "-noout", "-ext", "subjectAltName", "-in"])
+            .arg(chain),
+    );
     assert!(text.contains(san), "{san} is not in:\n{text}");
     let mut crls = Vec::new();
     for (place, of) in [("leaf", chain.to_owned()), ("issuing", second(chain))] {
         let text = succeed(
-            Command::new("openssl").args(["x509", "-noout", "-ext", "crlDistributionPoints", "-in"]).arg(&of),
+            Command::new("openssl")
+                .args(["x509", "-noout", "-ext", "crlDistributionPoints", "-in"])
+                .arg(&of),
         );
         let url = text
             .lines()
@@ -52,14 +58,25 @@ fn verify(lab: &Lab, chain: &Path, san: &str) {
         let path = &path[path.find('/').unwrap()..];
         let der = lab.dir.join(format!("{place}.crl"));
         succeed(
-            Command::new("curl").args(["-fsS", "-o"]).arg(&der).arg(format!("http://{}{path}", lab.http)),
+            Command::new("curl")
+                .args(["-fsS", "-o"])
+                .arg(&der)
+                .arg(format!("http://{}{path}", lab.http)),
         );
         let pem = der.with_extension("crl.pem");
-        succeed(Command::new("openssl").args(["crl", "-inform", "der", "-in"]).arg(&der).arg("-out").arg(&pem));
+        succeed(
+            Command::new("openssl")
+                .args(["crl", "-inform", "der", "-in"])
+                .arg(&der)
+                .arg("-out")
+                .arg(&pem),
+        );
         crls.push(pem);
     }
     let mut command = Command::new("openssl");
-    command.args(["verify", "-x509_strict", "-crl_check_all", "-CAfile"]).arg(lab.dir.join("root.pem"));
+    command
+        .args(["verify", "-x509_strict", "-crl_check_all", "-CAfile"])
+        .arg(lab.dir.join("root.pem"));
     for crl in crls {
         command.arg("-CRLfile").arg(crl);
     }
@@ -81,7 +98,14 @@ fn certbot(lab: &Lab, port: u16, name: &[&str]) -> PathBuf {
     let dir = lab.dir.join("certbot");
     let mut command = Command::new(newest);
     command
-        .args(["certonly", "--non-interactive", "--agree-tos", "-m", "admin@lab.test", "--standalone"])
+        .args([
+            "certonly",
+            "--non-interactive",
+            "--agree-tos",
+            "-m",
+            "admin@lab.test",
+            "--standalone",
+        ])
         .args(["--http-01-address", "127.0.0.1", "--http-01-port", &port.to_string()])
         .args(["--server", &format!("https://localhost:{}/acme/directory", lab.acme.port())])
         .args(["--cert-name", "device"])
@@ -104,7 +128,8 @@ fn certbot_enrols_a_name_and_an_address() {
     let chain = certbot(&lab, port, &["-d", "certbot.test"]);
     verify(&lab, &chain, "DNS:certbot.test");
     std::fs::remove_dir_all(lab.dir.join("certbot")).unwrap();
-    let chain = certbot(&lab, port, &["--preferred-profile", "server", "--ip-address", "127.0.0.1"]);
+    let chain =
+        certbot(&lab, port, &["--preferred-profile", "server", "--ip-address", "127.0.0.1"]);
     verify(&lab, &chain, "IP Address:127.0.0.1");
 }
 
@@ -115,7 +140,10 @@ fn lego_enrols_a_name_and_an_address() {
     for (name, san) in [("lego.test", "DNS:lego.test"), ("127.0.0.1", "IP Address:127.0.0.1")] {
         succeed(
             Command::new("lego")
-                .args(["--server", &format!("https://localhost:{}/acme/directory", lab.acme.port())])
+                .args([
+                    "--server",
+                    &format!("https://localhost:{}/acme/directory", lab.acme.port()),
+                ])
                 .args(["--accept-tos", "--email", "admin@lab.test", "--domains", name, "--path"])
                 .arg(lab.dir.join("lego"))
                 .args(["--http", "--http.port", &format!("127.0.0.1:{port}"), "run"])
@@ -127,16 +155,23 @@ fn lego_enrols_a_name_and_an_address() {
 
 #[test]
 fn instant_acme_enrols_a_name_and_an_address() {
-    use instant_acme::{Account, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, RetryPolicy};
+    use instant_acme::{
+        Account, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, RetryPolicy,
+    };
     let dir = tempfile::tempdir().unwrap();
     let (lab, port) = start(dir.path());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let chains = runtime.block_on(async {
         let responder = client::Responder::start(port).await.unwrap();
         let (account, _) = Account::builder_with_root(lab.dir.join("root.pem"))
             .unwrap()
             .create(
-                &NewAccount { contact: &[], terms_of_service_agreed: true, only_return_existing: false },
+                &NewAccount {
+                    contact: &[],
+                    terms_of_service_agreed: true,
+                    only_return_existing: false,
+                },
                 format!("https://localhost:{}/acme/directory", lab.acme.port()),
                 None,
             )

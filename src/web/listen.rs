@@ -1,1 +1,348 @@
-//! web: listen.
+//! Sockets, permits and timeouts: everything between the kernel and a whole HTTP request.
+//!
+//! Each kind of listener, a [`Door`], has permits of its own, taken before a connection is accepted: who
+//! fills one door leaves the others open. A connection that panics takes nothing with it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+
+use super::{Phase, Server, Settings};
+use crate::env::Clock;
+
+/// Which kind of listener a connection came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// ACME, over TLS.
+    Https,
+    /// What certificates point at, and the page for people.
+    Http,
+    /// Probes.
+    Metrics,
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) door: Door,
+    pub(crate) peer: IpAddr,
+}
+
+impl Origin {
+    /// Whether it may see health and metrics.
+    pub(crate) fn may_probe(self) -> bool {
+        self.door == Door::Metrics || self.peer.to_canonical().is_loopback()
+    }
+}
+
+/// Listening sockets, bound before anything else is started.
+#[derive(Debug)]
+pub struct Listeners {
+    https: Vec<TcpListener>,
+    http: Vec<TcpListener>,
+    metrics: Vec<TcpListener>,
+}
+
+/// The addresses really bound, in the order of the settings; port 0 has become a port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    pub https: Vec<SocketAddr>,
+    pub http: Vec<SocketAddr>,
+    pub metrics: Vec<SocketAddr>,
+}
+
+/// An address that cannot be listened on. `Display` is for the operator.
+#[derive(Debug)]
+pub struct BindError {
+    pub key: &'static str,
+    pub address: SocketAddr,
+    pub error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, address, error } = self;
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another program listens there; stop it or choose another port"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need CAP_NET_BIND_SERVICE; run under the shipped unit or choose another port"
+            }
+            io::ErrorKind::AddrNotAvailable => "this box has no such address",
+            _ => "see the system's message",
+        };
+        write!(f, "CHY-PORT: cannot listen on {address} ([web] {key}): {error}; {hint}")
+    }
+}
+
+impl std::error::Error for BindError {}
+
+impl Listeners {
+    /// Binds every address of the settings. Needs a tokio runtime.
+    pub fn bind(settings: &Settings) -> Result<Self, BindError> {
+        Ok(Self {
+            https: bind_all("listen", &settings.listen)?,
+            http: bind_all("listen-http", &settings.listen_http)?,
+            metrics: bind_all("listen-metrics", &settings.listen_metrics)?,
+        })
+    }
+
+    /// What was bound.
+    pub fn addresses(&self) -> Addresses {
+        let of = |listeners: &[TcpListener]| {
+            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        };
+        Addresses { https: of(&self.https), http: of(&self.http), metrics: of(&self.metrics) }
+    }
+}
+
+fn bind_all(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
+    // `[::]` takes IPv4 too, unless `0.0.0.0` is asked for with the same port.
+    let both = |address: &SocketAddr| {
+        addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port())
+    };
+    addresses
+        .iter()
+        .map(|address| {
+            bind(*address, address.is_ipv6() && both(address)).map_err(|error| BindError {
+                key,
+                address: *address,
+                error,
+            })
+        })
+        .collect()
+}
+
+fn bind(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    if v6_only {
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+/// The doors of a running server and the permits of each.
+pub(crate) struct Doors {
+    permits: [(Arc<Semaphore>, u32); 3],
+}
+
+impl Doors {
+    /// Starts accepting on every listener.
+    pub(crate) fn open(server: &Arc<Server>, listeners: Listeners) -> Self {
+        let connections = u32::try_from(server.settings.connections).unwrap_or(u32::MAX >> 4);
+        let permits = [
+            (Door::Https, listeners.https, connections),
+            (Door::Http, listeners.http, connections),
+            (Door::Metrics, listeners.metrics, 16),
+        ]
+        .map(|(door, sockets, limit)| {
+            // Each accepting task holds a permit while it waits.
+            let limit = limit.saturating_add(u32::try_from(sockets.len()).unwrap_or(0));
+            let semaphore = Arc::new(Semaphore::new(limit as usize));
+            for socket in sockets {
+                tokio::spawn(accept(server.clone(), door, socket, semaphore.clone()));
+            }
+            (semaphore, limit)
+        });
+        Self { permits }
+    }
+
+    /// Waits until the last connection has ended and nothing accepts any more.
+    pub(crate) async fn closed(&self) {
+        for (semaphore, limit) in &self.permits {
+            let _ = semaphore.acquire_many(*limit).await;
+        }
+    }
+}
+
+async fn accept(server: Arc<Server>, door: Door, listener: TcpListener, permits: Arc<Semaphore>) {
+    let mut phase = server.phase.subscribe();
+    loop {
+        let accepted = async {
+            let permit = permits.clone().acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            _ = phase.wait_for(|phase| *phase >= Phase::Stopping) => return,
+        };
+        let Ok(permit) = permit else { return };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, or the client left between SYN and accept.
+                tracing::warn!(code = "CHY-OS", %error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        server.metrics.connections.inc();
+        let origin = Origin { door, peer: peer.ip() };
+        let span = tracing::debug_span!("connection", %peer, ?door);
+        let server = server.clone();
+        tokio::spawn(
+            async move {
+                connection(server, origin, stream).await;
+                drop(permit);
+            }
+            .instrument(span),
+        );
+    }
+}
+
+async fn connection(server: Arc<Server>, origin: Origin, stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    if origin.door != Door::Https {
+        return converse(&server, origin, TokioIo::new(stream)).await;
+    }
+    let mut phase = server.phase.subscribe();
+    let handshake = tokio::select! {
+        handshake = server.tls.accept(stream) => handshake,
+        _ = phase.wait_for(|phase| *phase >= Phase::Stopping) => return,
+    };
+    match handshake {
+        Ok(stream) => converse(&server, origin, TokioIo::new(stream)).await,
+        Err(error) => {
+            server.metrics.handshake_failures.inc();
+            tracing::debug!(%error, "handshake failed");
+        }
+    }
+}
+
+/// Serves requests until the client leaves, idles too long or the server stops.
+async fn converse<S>(server: &Arc<Server>, origin: Origin, stream: S)
+where
+    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let pulse = Arc::new(Pulse::new(server.clock.clone()));
+    let service = service_fn({
+        let (server, pulse) = (server.clone(), pulse.clone());
+        move |request| {
+            let beat = pulse.begin();
+            let server = server.clone();
+            async move {
+                let response = super::flow::answer(&server, origin, request).await;
+                drop(beat);
+                Ok::<_, Infallible>(response)
+            }
+        }
+    });
+    let idle = Duration::from_secs(server.settings.idle_timeout_seconds.max(1));
+    let (mut stopping, mut stopped) = (server.phase.subscribe(), server.phase.subscribe());
+    let mut connection = pin!(server.http.serve_connection(stream, service));
+    let mut closing = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                }
+                return;
+            }
+            _ = stopping.wait_for(|phase| *phase >= Phase::Stopping), if !closing => {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = stopped.wait_for(|phase| *phase >= Phase::Stopped) => return,
+            () = tokio::time::sleep(pulse.quiet_after(idle)) => {
+                if !pulse.quiet_after(idle).is_zero() {
+                    continue;
+                }
+                if closing {
+                    return;
+                }
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+                pulse.touch();
+            }
+        }
+    }
+}
+
+/// The HTTP/1.1 and HTTP/2 limits of every connection.
+pub(crate) fn http(settings: &Settings) -> Builder<TokioExecutor> {
+    let header = Duration::from_secs(settings.header_timeout_seconds.max(1));
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header)
+        .max_headers(64)
+        .max_buf_size(32 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(64)
+        .max_header_list_size(16 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(64)
+        .initial_stream_window_size(128 * 1024)
+        .initial_connection_window_size(256 * 1024)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(header);
+    builder
+}
+
+/// When a connection last had a request. Control frames do not count.
+struct Pulse {
+    clock: Arc<dyn Clock>,
+    under_way: AtomicUsize,
+    /// Milliseconds of the monotonic clock.
+    last: AtomicU64,
+}
+
+/// A request under way.
+struct Beat(Arc<Pulse>);
+
+impl Pulse {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        let pulse = Self { clock, under_way: AtomicUsize::new(0), last: AtomicU64::new(0) };
+        pulse.touch();
+        pulse
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn touch(&self) {
+        self.last.store(self.now(), Ordering::Relaxed);
+    }
+
+    fn begin(self: &Arc<Self>) -> Beat {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        Beat(self.clone())
+    }
+
+    /// How long until the connection has been without a request for `idle`; zero when it has.
+    fn quiet_after(&self, idle: Duration) -> Duration {
+        if self.under_way.load(Ordering::Relaxed) > 0 {
+            return idle;
+        }
+        let since = self.now().saturating_sub(self.last.load(Ordering::Relaxed));
+        idle.saturating_sub(Duration::from_millis(since))
+    }
+}
+
+impl Drop for Beat {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}

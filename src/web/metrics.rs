@@ -1,1 +1,227 @@
-//! web: metrics.
+//! What is counted, for Prometheus. Names begin with `chancery_`; labels have few values.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::acme::problem::ProblemType;
+use crate::ipc::message::Health;
+
+/// The counters of one server.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<Answered, Counter>,
+    durations: Family<Flow, Histogram, Buckets>,
+    problems: Family<Kind, Counter>,
+    orders: Family<Step, Counter>,
+    validations: Family<Step, Counter>,
+    issuance: Histogram,
+    pub(crate) connections: Counter,
+    pub(crate) handshake_failures: Counter,
+    pub(crate) validations_active: Gauge,
+    pub(crate) issuances_active: Gauge,
+    issuer_up: Gauge,
+    issuer_ready: Gauge,
+    issued: Gauge,
+    log_size: Gauge,
+    checkpoint_size: Gauge,
+    crl_next_update: Gauge<f64, AtomicU64>,
+    tls_not_after: Gauge<f64, AtomicU64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    flow: &'static str,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Flow {
+    flow: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    r#type: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Step {
+    step: &'static str,
+}
+
+#[derive(Clone)]
+struct Buckets;
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new([0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0])
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let metrics = Self {
+            registry: Registry::default(),
+            requests: Family::default(),
+            durations: Family::new_with_constructor(Buckets),
+            problems: Family::default(),
+            orders: Family::default(),
+            validations: Family::default(),
+            issuance: Buckets.new_metric(),
+            connections: Counter::default(),
+            handshake_failures: Counter::default(),
+            validations_active: Gauge::default(),
+            issuances_active: Gauge::default(),
+            issuer_up: Gauge::default(),
+            issuer_ready: Gauge::default(),
+            issued: Gauge::default(),
+            log_size: Gauge::default(),
+            checkpoint_size: Gauge::default(),
+            crl_next_update: Gauge::default(),
+            tls_not_after: Gauge::default(),
+        };
+        metrics.registered()
+    }
+
+    fn registered(mut self) -> Self {
+        let mut registry = Registry::with_prefix("chancery");
+        let r = &mut registry;
+        r.register("requests", "Answered requests by flow and status", self.requests.clone());
+        r.register_with_unit(
+            "request_duration",
+            "From the whole header to the answer, by flow",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        r.register("problems", "Problem documents by type", self.problems.clone());
+        r.register("orders", "Orders by what became of them", self.orders.clone());
+        r.register("validations", "Validation attempts by result", self.validations.clone());
+        r.register_with_unit(
+            "issuance_duration",
+            "From an accepted finalize to the stored certificate",
+            Unit::Seconds,
+            self.issuance.clone(),
+        );
+        r.register("connections", "Accepted connections", self.connections.clone());
+        r.register(
+            "tls_handshake_failures",
+            "TLS handshakes that failed",
+            self.handshake_failures.clone(),
+        );
+        r.register(
+            "validations_active",
+            "Challenges being validated",
+            self.validations_active.clone(),
+        );
+        r.register(
+            "issuances_active",
+            "Orders waiting for the issuer",
+            self.issuances_active.clone(),
+        );
+        r.register("issuer_up", "Whether the issuer answers", self.issuer_up.clone());
+        r.register("issuer_ready", "Whether the issuer would issue", self.issuer_ready.clone());
+        r.register("certificates", "Certificates in the log", self.issued.clone());
+        r.register("log_leaves", "Leaves in the log", self.log_size.clone());
+        r.register(
+            "log_checkpoint_leaves",
+            "Leaves covered by the newest checkpoint",
+            self.checkpoint_size.clone(),
+        );
+        r.register_with_unit(
+            "crl_next_update_timestamp",
+            "When the newest CRL ends",
+            Unit::Seconds,
+            self.crl_next_update.clone(),
+        );
+        r.register_with_unit(
+            "tls_not_after_timestamp",
+            "When the server's own certificate ends",
+            Unit::Seconds,
+            self.tls_not_after.clone(),
+        );
+        self.registry = registry;
+        self
+    }
+
+    pub(crate) fn answered(&self, flow: &'static str, status: u16, took: Duration) {
+        self.requests.get_or_create(&Answered { flow, status }).inc();
+        self.durations.get_or_create(&Flow { flow }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn problem(&self, kind: ProblemType) {
+        let urn = kind.urn();
+        let r#type = urn.rsplit(':').next().unwrap_or(urn);
+        self.problems.get_or_create(&Kind { r#type }).inc();
+    }
+
+    /// `step` is `created`, `finalized`, `issued` or `failed`.
+    pub(crate) fn order(&self, step: &'static str) {
+        self.orders.get_or_create(&Step { step }).inc();
+    }
+
+    /// `step` is `matched` or `failed`.
+    pub(crate) fn validation(&self, step: &'static str) {
+        self.validations.get_or_create(&Step { step }).inc();
+    }
+
+    pub(crate) fn issuance(&self, took: Duration) {
+        self.issuance.observe(took.as_secs_f64());
+    }
+
+    /// What the issuer said just now, or that it said nothing.
+    pub(crate) fn health(&self, health: Option<&Health>) {
+        self.issuer_up.set(i64::from(health.is_some()));
+        self.issuer_ready.set(i64::from(health.is_some_and(|health| health.ready)));
+        let Some(health) = health else { return };
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.issued.set(count(health.issued));
+        self.log_size.set(count(health.log_size));
+        self.checkpoint_size.set(count(health.checkpoint_size));
+        self.crl_next_update.set(health.crl_next_update.unix_seconds() as f64);
+        self.tls_not_after.set(health.tls_not_after.unix_seconds() as f64);
+    }
+
+    /// The exposition in OpenMetrics text.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+
+    /// The media type of `text`.
+    pub(crate) const CONTENT_TYPE: &'static str =
+        "application/openmetrics-text; version=1.0.0; charset=utf-8";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exposition_names_what_was_counted() {
+        let metrics = Metrics::new();
+        metrics.answered("new-order", 201, Duration::from_millis(3));
+        metrics.problem(ProblemType::BadNonce);
+        metrics.order("created");
+        metrics.health(None);
+        let text = metrics.text();
+        for line in [
+            "chancery_requests_total{flow=\"new-order\",status=\"201\"} 1",
+            "chancery_request_duration_seconds_count{flow=\"new-order\"} 1",
+            "chancery_problems_total{type=\"badNonce\"} 1",
+            "chancery_orders_total{step=\"created\"} 1",
+            "chancery_issuer_up 0",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

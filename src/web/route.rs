@@ -1,1 +1,239 @@
-//! web: route.
+//! Which request is this? A pure parse of method and target into an enum, over every byte string.
+
+use hyper::Method;
+
+use crate::acme::directory::Resource;
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// `GET` or `HEAD` of the directory.
+    Directory,
+    /// `GET` (204) or `HEAD` (200) of newNonce.
+    NewNonce {
+        head: bool,
+    },
+    /// A signed request to an ACME resource.
+    Acme(Resource),
+    /// A CORS preflight of an ACME resource.
+    Preflight,
+    /// The page for people.
+    Page,
+    /// A published file.
+    Public(PublicFile<'a>),
+    /// For probes and operators; answered to loopback peers and on the metrics listener.
+    Probe(Probe),
+    /// The resource exists, the method does not; the text is the `Allow` header.
+    MethodNotAllowed(&'static str),
+    NotFound,
+}
+
+/// What probes ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Whether this process answers.
+    Alive,
+    /// Whether a certificate could be issued now.
+    Ready,
+    Metrics,
+}
+
+/// A file below `public/` that the web process may serve. The name cannot leave that directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicFile<'a> {
+    name: &'a str,
+    kind: PublicKind,
+}
+
+/// The kinds of published files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublicKind {
+    /// Certificates in PEM.
+    Pem,
+    /// One certificate in DER.
+    Certificate,
+    /// A CRL in DER.
+    Crl,
+    /// The log's checkpoint, a signed note.
+    Checkpoint,
+}
+
+/// Parses method and request target. Nothing here has a query; a target with one is not found.
+pub fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    if let Some(resource) = crate::acme::directory::Urls::parse_path(path) {
+        return acme(method, resource);
+    }
+    let found = match path {
+        "/" => Route::Page,
+        "/healthz" => Route::Probe(Probe::Alive),
+        "/readyz" => Route::Probe(Probe::Ready),
+        "/metrics" => Route::Probe(Probe::Metrics),
+        _ => match PublicFile::parse(path) {
+            Some(file) => Route::Public(file),
+            None => return Route::NotFound,
+        },
+    };
+    if reads { found } else { Route::MethodNotAllowed("GET, HEAD") }
+}
+
+/// Resources that this release does not serve, and the directory does not name, are not found.
+fn acme<'a>(method: &Method, resource: Resource) -> Route<'a> {
+    if matches!(resource, Resource::NewAuthz | Resource::RenewalInfo | Resource::Renewal(_)) {
+        return Route::NotFound;
+    }
+    match (resource, method.as_str()) {
+        (Resource::Directory, "GET" | "HEAD") => Route::Directory,
+        (Resource::NewNonce, "GET") => Route::NewNonce { head: false },
+        (Resource::NewNonce, "HEAD") => Route::NewNonce { head: true },
+        (_, "POST") => Route::Acme(resource),
+        (_, "OPTIONS") => Route::Preflight,
+        (Resource::Directory | Resource::NewNonce, _) => {
+            Route::MethodNotAllowed("GET, HEAD, POST, OPTIONS")
+        }
+        _ => Route::MethodNotAllowed("POST, OPTIONS"),
+    }
+}
+
+impl<'a> PublicFile<'a> {
+    /// A name of one segment, or of two, each beginning with a letter or digit and made of lower-case
+    /// letters, digits and `-`, with an extension that is published; or `checkpoint`.
+    fn parse(path: &'a str) -> Option<Self> {
+        let name = path.strip_prefix('/')?;
+        if name == "checkpoint" {
+            return Some(Self { name, kind: PublicKind::Checkpoint });
+        }
+        let (stem, extension) = name.rsplit_once('.')?;
+        let kind = match extension {
+            "pem" => PublicKind::Pem,
+            "cer" | "crt" | "der" => PublicKind::Certificate,
+            "crl" => PublicKind::Crl,
+            _ => return None,
+        };
+        let plain = |segment: &str| {
+            segment.len() <= 64
+                && segment.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+                && segment.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        };
+        let safe = match stem.split_once('/') {
+            Some((directory, file)) => plain(directory) && plain(file),
+            None => plain(stem),
+        };
+        safe.then_some(Self { name, kind })
+    }
+
+    /// The path below `public/`, relative.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> PublicKind {
+        self.kind
+    }
+}
+
+impl PublicKind {
+    /// The media type.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Pem => "application/x-pem-file",
+            Self::Certificate => "application/pkix-cert",
+            Self::Crl => "application/pkix-crl",
+            Self::Checkpoint => "text/plain; charset=utf-8",
+        }
+    }
+
+    /// How long a cache may keep it, in seconds, before asking whether it changed.
+    pub fn max_age(self) -> u32 {
+        match self {
+            Self::Pem | Self::Certificate => 86_400,
+            Self::Crl => 300,
+            Self::Checkpoint => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::acme::directory::Urls;
+    use crate::id::OrderId;
+
+    fn get(target: &str) -> Route<'_> {
+        route(&Method::GET, target)
+    }
+
+    #[test]
+    fn published_files_are_a_white_list() {
+        for (path, name) in [
+            ("/root.pem", "root.pem"),
+            ("/issuing.cer", "issuing.cer"),
+            ("/crl/issuing.crl", "crl/issuing.crl"),
+            ("/checkpoint", "checkpoint"),
+        ] {
+            match get(path) {
+                Route::Public(file) => assert_eq!(file.name(), name),
+                other => panic!("{path}: {other:?}"),
+            }
+        }
+        for path in [
+            "/../root.pem",
+            "/a/../root.pem",
+            "/.root.pem",
+            "/a//root.pem",
+            "//etc.pem",
+            "/a/b/c.pem",
+            "/root.PEM",
+            "/root.key",
+            "/%2e%2e/root.pem",
+            "/root.pem/",
+            "/.pem",
+            "/a/.pem",
+            "/checkpoint/",
+            "/root\0.pem",
+        ] {
+            assert_eq!(get(path), Route::NotFound, "{path}");
+        }
+    }
+
+    #[test]
+    fn methods_are_told_apart() {
+        let urls = Urls::new("https://ca.test").unwrap();
+        let path = |resource| urls.url(resource)["https://ca.test".len()..].to_owned();
+        let order = path(Resource::Order(OrderId([3; 16])));
+        assert_eq!(get(&order), Route::MethodNotAllowed("POST, OPTIONS"));
+        assert_eq!(route(&Method::POST, &order), Route::Acme(Resource::Order(OrderId([3; 16]))));
+        assert_eq!(route(&Method::OPTIONS, &order), Route::Preflight);
+        assert_eq!(get(&path(Resource::Directory)), Route::Directory);
+        assert_eq!(get(&path(Resource::NewNonce)), Route::NewNonce { head: false });
+        assert_eq!(route(&Method::HEAD, &path(Resource::NewNonce)), Route::NewNonce { head: true });
+        assert_eq!(route(&Method::POST, "/"), Route::MethodNotAllowed("GET, HEAD"));
+        assert_eq!(route(&Method::POST, "/root.pem"), Route::MethodNotAllowed("GET, HEAD"));
+        assert_eq!(get("/metrics"), Route::Probe(Probe::Metrics));
+        assert_eq!(get("/nowhere"), Route::NotFound);
+    }
+
+    #[test]
+    fn nothing_has_a_query() {
+        for target in ["/?", "/root.pem?x", "/healthz?verbose"] {
+            assert_eq!(get(target), Route::NotFound, "{target}");
+        }
+        let urls = Urls::new("https://ca.test").unwrap();
+        let directory = urls.url(Resource::Directory).replace("https://ca.test", "");
+        assert_eq!(get(&format!("{directory}?")), Route::NotFound);
+    }
+
+    proptest! {
+        #[test]
+        fn no_target_leaves_the_public_directory(target in ".*") {
+            if let Route::Public(file) = get(&target) {
+                prop_assert!(!file.name().contains(".."));
+                prop_assert!(!file.name().starts_with('/'));
+                prop_assert!(file.name().bytes().all(|b| b.is_ascii_graphic()));
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! finalize (RFC 8555 section 7.4). The request itself is stored first: that fact is `processing`, and
+//! whatever happens after it the issuer is asked until it has answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use super::order::{authorizations, object, own};
+use super::{Fault, Reply, Signed, until_committed};
+use crate::acme::order::{Finalize, FinalizeDecision, Order};
+use crate::acme::problem::{Problem, ProblemType};
+use crate::id::OrderId;
+use crate::pki::csr::Csr;
+use crate::store::{Change, OrderFacts, Version};
+use crate::web::{Server, issuance};
+
+/// How long an answer waits for the issuer before it says `processing`.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Asked again with whatever payload after it was accepted, it answers with the order as it is.
+pub(super) async fn answer(
+    server: &Arc<Server>,
+    signed: Signed,
+    id: OrderId,
+) -> Result<Reply, Fault> {
+    let csr = Order::parse_finalize(signed.json()?)?;
+    let decided = until_committed(async || {
+        let mut facts = own(server, &signed, id).await?;
+        let authorizations = authorizations(&facts);
+        match facts.order.finalize(&authorizations, &csr, signed.now)? {
+            FinalizeDecision::AlreadyProcessing => return Ok((facts, false)),
+            FinalizeDecision::Accept => {}
+        }
+        check_key(server, &signed, &facts.order, &csr)?;
+        facts.order.finalize = Some(Finalize { at: signed.now, jws: signed.jws.to_vec() });
+        server.store.commit(vec![Change::Order(facts.order.clone(), facts.version)]).await?;
+        facts.version = Version(facts.version.0 + 1);
+        Ok((facts, true))
+    })
+    .await?;
+    let (mut facts, accepted) = decided;
+    if accepted {
+        server.metrics.order("finalized");
+        facts = issued(server, facts).await;
+    }
+    // Read again: the certificate may have become valid after the request began.
+    let now = server.clock.now();
+    Ok(object(server, StatusCode::OK, &facts.order, &authorizations(&facts), now))
+}
+
+/// Has the issuer asked, and waits a little for what it says.
+async fn issued(server: &Arc<Server>, facts: OrderFacts) -> OrderFacts {
+    let Some(outcome) = issuance::start(server, facts.clone()) else { return facts };
+    match tokio::time::timeout(PATIENCE, outcome).await {
+        Ok(Ok(order)) => OrderFacts { order, ..facts },
+        _ => facts,
+    }
+}
+
+/// The key must be one the profile certifies, and not an account's: whoever has that could sign
+/// requests with it (RFC 8555 section 11.1). The issuer compares with every other account's.
+fn check_key(server: &Server, signed: &Signed, order: &Order, csr: &Csr) -> Result<(), Problem> {
+    let refuse = |detail: &str| Err(Problem::new(ProblemType::BadCsr, detail));
+    if csr.key() == signed.account.key.public_key() {
+        return refuse("the CSR's key is the account's key");
+    }
+    match server.profiles.iter().find(|profile| profile.name == order.profile) {
+        None => Err(Problem::new(ProblemType::InvalidProfile, "the profile was withdrawn")),
+        Some(profile) if !profile.accepts(csr.key().kind()) => {
+            refuse("the profile does not certify keys of this kind")
+        }
+        Some(_) => Ok(()),
+    }
+}

@@ -1,0 +1,87 @@
+//! newAccount (RFC 8555 section 7.3). The issuer registers the key and chooses the account's id, from
+//! the client's own signed request; what is stored here is the account's details.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+
+use super::{Fault, Reply, unauthorized, until_committed};
+use crate::acme::account::{Account, NewAccount};
+use crate::acme::directory::Resource;
+use crate::acme::jws::{Jwk, Payload};
+use crate::acme::problem::{Problem, ProblemType};
+use crate::id::Timestamp;
+use crate::ipc::{Answer, Question};
+use crate::store::{Change, Version};
+use crate::web::Server;
+
+pub(super) async fn answer(
+    server: &Arc<Server>,
+    jwk: &Jwk,
+    payload: Payload,
+    jws: Bytes,
+    now: Timestamp,
+) -> Result<Reply, Fault> {
+    let Payload::Json(payload) = payload else {
+        return Err(Problem::malformed("newAccount needs a payload").into());
+    };
+    let asked = NewAccount::parse(&payload)?;
+    if let Some((account, _)) = server.store.account_by_key(jwk.thumbprint()).await? {
+        return existing(server, &account);
+    }
+    if asked.only_return_existing {
+        return Err(Problem::new(
+            ProblemType::AccountDoesNotExist,
+            "there is no account with this key",
+        )
+        .into());
+    }
+    if let Some(terms) = &server.settings.terms_of_service
+        && !asked.terms_of_service_agreed
+    {
+        let problem = Problem::malformed("the terms of service must be agreed to");
+        server.metrics.problem(problem.kind);
+        return Ok(Reply::problem(&problem).link(terms, "terms-of-service"));
+    }
+    let answer = server.issuer.ask(Question::Register { jws: jws.to_vec() }).await?;
+    let Answer::Account { account: id, .. } = answer else {
+        return Err(Fault::Internal);
+    };
+    let account = Account {
+        id,
+        key: jwk.clone(),
+        contact: asked.contact,
+        terms_agreed: asked.terms_of_service_agreed.then_some(now),
+        created: now,
+        deactivated: None,
+        revoked: None,
+        external_account: None,
+    };
+    tracing::Span::current().record("account", tracing::field::display(id));
+    until_committed(async || {
+        // Another request with this key may have been faster.
+        if let Some((account, _)) = server.store.account_by_key(jwk.thumbprint()).await? {
+            return existing(server, &account);
+        }
+        server.store.commit(vec![Change::Account(account.clone(), Version::ABSENT)]).await?;
+        tracing::info!(account = %id, "account registered");
+        Ok(object(server, StatusCode::CREATED, &account))
+    })
+    .await
+}
+
+/// A known key: the account as it is, whatever else was asked (RFC 8555 section 7.3.1).
+fn existing(server: &Server, account: &Account) -> Result<Reply, Fault> {
+    if !account.is_active() {
+        return Err(unauthorized("the account is deactivated or revoked").into());
+    }
+    Ok(object(server, StatusCode::OK, account))
+}
+
+/// The account object with its URL.
+pub(super) fn object(server: &Server, status: StatusCode, account: &Account) -> Reply {
+    let orders = server.urls.url(Resource::AccountOrders(account.id));
+    Reply::object(status, account.to_json(&orders))
+        .location(&server.urls.url(Resource::Account(account.id)))
+}

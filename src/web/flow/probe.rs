@@ -1,0 +1,62 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::header::CACHE_CONTROL;
+
+use super::{Fault, Reply};
+use crate::ipc::message::Health;
+use crate::ipc::{Answer, Question};
+use crate::web::Server;
+use crate::web::metrics::Metrics;
+use crate::web::route::Probe;
+
+/// How long a probe waits for the issuer.
+const PATIENCE: Duration = Duration::from_secs(2);
+const TEXT: &str = "text/plain; charset=utf-8";
+
+pub(super) async fn answer(server: &Server, probe: Probe) -> Result<Reply, Fault> {
+    let reply = match probe {
+        Probe::Alive => Reply::new(StatusCode::OK, TEXT, "alive\n"),
+        Probe::Ready => ready(server, health(server).await),
+        Probe::Metrics => {
+            server.metrics.health(health(server).await.as_deref());
+            Reply::new(StatusCode::OK, Metrics::CONTENT_TYPE, server.metrics.text())
+        }
+    };
+    Ok(reply.header(CACHE_CONTROL, "no-store"))
+}
+
+async fn health(server: &Server) -> Option<Box<Health>> {
+    match tokio::time::timeout(PATIENCE, server.issuer.ask(Question::Health)).await {
+        Ok(Ok(Answer::Health(health))) => Some(health),
+        _ => None,
+    }
+}
+
+/// 200, or 503 with a line per thing that is wrong.
+fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
+    let mut wrong = Vec::new();
+    if let Some(why) = &*server.halt.borrow() {
+        wrong.push(format!("CHY-STORE: {why}"));
+    }
+    if !server.tls.is_ready() {
+        wrong.push("CHY-ISSUER-AWAY: there is no TLS certificate yet".to_owned());
+    }
+    match health {
+        None => wrong.push("CHY-ISSUER-AWAY: the issuer does not answer".to_owned()),
+        Some(health) if health.ready => {}
+        Some(health) => {
+            wrong
+                .extend(health.problems.iter().map(|(code, message)| format!("{code}: {message}")));
+            if health.problems.is_empty() {
+                wrong.push(format!("CHY-TOKEN-RECOVERING: {}", health.token));
+            }
+        }
+    }
+    if wrong.is_empty() {
+        return Reply::new(StatusCode::OK, TEXT, "ready\n");
+    }
+    Reply::new(StatusCode::SERVICE_UNAVAILABLE, TEXT, wrong.join("\n") + "\n")
+}

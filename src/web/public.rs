@@ -1,0 +1,106 @@
+//! Serves what the issuer publishes: read-only, by a white list of names, also while the issuer is down.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper::StatusCode;
+use hyper::header::{
+    CACHE_CONTROL, ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+};
+
+use super::flow::{Fault, Reply};
+use super::route::PublicFile;
+
+/// No published file is longer.
+const LIMIT: u64 = 64 << 20;
+
+/// A file and what identifies this version of it. Files are replaced whole, so length and time do.
+struct Version {
+    etag: String,
+    modified: SystemTime,
+}
+
+/// Answers a GET of a published file, conditional requests included (RFC 9110 section 13).
+pub(crate) async fn answer(
+    directory: &Path,
+    file: PublicFile<'_>,
+    headers: &HeaderMap,
+) -> Result<Reply, Fault> {
+    let path = directory.join(file.name());
+    let seen = Seen::of(headers);
+    let read = tokio::task::spawn_blocking(move || read(&path, &seen)).await;
+    let (version, bytes) = match read {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Err(Fault::missing()),
+        Ok(Err(error)) => {
+            tracing::warn!(code = "CHY-OS", file = file.name(), %error, "cannot read a public file");
+            return Err(Fault::Retry(Duration::from_secs(5)));
+        }
+        Err(_) => return Err(Fault::Retry(Duration::from_secs(5))),
+    };
+    let status = if bytes.is_some() { StatusCode::OK } else { StatusCode::NOT_MODIFIED };
+    let cache = match file.kind().max_age() {
+        0 => "no-cache".to_owned(),
+        seconds => format!("public, max-age={seconds}"),
+    };
+    Ok(Reply::new(status, file.kind().content_type(), bytes.unwrap_or_default())
+        .header(ETAG, &version.etag)
+        .header(LAST_MODIFIED, &httpdate::fmt_http_date(version.modified))
+        .header(CACHE_CONTROL, &cache))
+}
+
+/// What the client has already.
+struct Seen {
+    etags: Option<String>,
+    since: Option<SystemTime>,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name| {
+            headers.get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok())
+        };
+        Self {
+            etags: text(IF_NONE_MATCH).map(str::to_owned),
+            since: text(IF_MODIFIED_SINCE).and_then(|date| httpdate::parse_http_date(date).ok()),
+        }
+    }
+
+    /// If-None-Match wins over If-Modified-Since.
+    fn covers(&self, version: &Version) -> bool {
+        match (&self.etags, self.since) {
+            (Some(etags), _) => etags.split(',').any(|etag| {
+                let etag = etag.trim();
+                etag == "*" || etag.strip_prefix("W/").unwrap_or(etag) == version.etag
+            }),
+            (None, Some(since)) => version.modified <= since,
+            (None, None) => false,
+        }
+    }
+}
+
+/// The version there is, and its bytes unless the client has them.
+fn read(path: &Path, seen: &Seen) -> io::Result<(Version, Option<Vec<u8>>)> {
+    let mut file = File::open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let since = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let version = Version {
+        etag: format!("\"{:x}-{:x}\"", since.as_nanos(), about.len()),
+        // HTTP dates have whole seconds.
+        modified: UNIX_EPOCH + Duration::from_secs(since.as_secs()),
+    };
+    if seen.covers(&version) {
+        return Ok((version, None));
+    }
+    if about.len() > LIMIT {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
+    file.by_ref().take(LIMIT).read_to_end(&mut bytes)?;
+    Ok((version, Some(bytes)))
+}
