@@ -7,6 +7,8 @@ pub mod frame;
 pub mod local;
 pub mod message;
 pub mod server;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -82,7 +82,7 @@ pub enum Answer {
 }
 
 /// The issuer's state, for people and probes. Nothing secret.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Health {
     /// Whether a finalize would be attempted now.
     pub ready: bool,
@@ -96,6 +96,8 @@ pub struct Health {
     pub crl_next_update: Timestamp,
     pub tls_not_after: Timestamp,
     pub started: Timestamp,
+    /// Counts since the start, for /metrics: (name, value), names in snake_case without prefix.
+    pub counters: Vec<(String, u64)>,
 }
 
 /// Why the issuer did not do it.

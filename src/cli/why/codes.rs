@@ -130,9 +130,24 @@ pub const CODES: &[Entry] = &[
         do_this: "Restart both; both must be the same version and read the same configuration.",
     },
     Entry {
+        code: "CHY-IPC-MISMATCH",
+        means: "Web process and issuer are of different versions or have read different configurations, or what answers at the socket is not an issuer.",
+        do_this: "Restart both: `systemctl restart chancery-issuer chancery-web`, or `chancery serve`.",
+    },
+    Entry {
+        code: "CHY-IPC-PEER",
+        means: "The process at the other end of the issuer's socket runs as a user that is not expected there.",
+        do_this: "Find out who it is; the expected users are those of the two services.",
+    },
+    Entry {
         code: "CHY-IPC-SOCKET",
         means: "The issuer's socket cannot be made or reached.",
         do_this: "Check that the issuer runs and that owner and mode of the run directory let the web process in.",
+    },
+    Entry {
+        code: "CHY-IPC-THREADS",
+        means: "A thread of the connection between web process and issuer cannot start.",
+        do_this: "Raise the limit on tasks (`TasksMax=` of the unit, or `ulimit -u`).",
     },
     Entry {
         code: "CHY-ISSUER-AWAY",
@@ -208,6 +223,21 @@ pub const CODES: &[Entry] = &[
         code: "CHY-PROMPT",
         means: "The PIN shall be asked for, but there is no terminal.",
         do_this: "Start in the foreground, or use pin = { file = … } or { credential = … }.",
+    },
+    Entry {
+        code: "CHY-SOCKET",
+        means: "The issuer's socket cannot be made.",
+        do_this: "See that its directory exists and belongs to the issuer's user; the message names the path.",
+    },
+    Entry {
+        code: "CHY-SOCKET-IN-USE",
+        means: "Another issuer answers at the socket: only one may run.",
+        do_this: "Stop the other one, or configure another [state] dir.",
+    },
+    Entry {
+        code: "CHY-SOCKET-THREADS",
+        means: "A thread that listens at the issuer's socket cannot start.",
+        do_this: "Raise the limit on tasks (`TasksMax=` of the unit, or `ulimit -u`).",
     },
     Entry {
         code: "CHY-STATE-DIR",
