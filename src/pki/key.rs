@@ -385,3 +385,5 @@ const RSA_PSS_SHA256_WITHOUT_NULLS: &[u8] = &[
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::published_key;

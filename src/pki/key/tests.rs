@@ -16,10 +16,14 @@ const RFC_9500_P384: &str = "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEWwkBuIUjKW65GdUP+hq
     /soRsdla27VHNK9XC/grcijPImvPTCXdvP47GjrTlDDv92Ph1o0uFR2Rcgt3lbWN\
     prNGOWE6j7m1qNpIxnRxF/mRnoQk837I";
 
+/// A well-formed key that is blocked.
+pub(crate) fn published_key() -> Vec<u8> {
+    Base64::decode_vec(RFC_9500_P384).unwrap()
+}
+
 #[test]
 fn a_published_key_is_blocked() {
-    let der = Base64::decode_vec(&RFC_9500_P384.replace(' ', "")).unwrap();
-    let key = key(&der);
+    let key = key(&published_key());
     assert_eq!(key.kind(), KeyKind::EcP384);
     assert_eq!(key.check_strength(), Err(WeakKey::Blocked));
 }
