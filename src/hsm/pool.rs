@@ -176,7 +176,7 @@ impl Pool {
             // Say at once what no waiting will mend.
             return Err(Module::load(&settings.module).map_or_else(
                 |error| error.to_string(),
-                |_| "CHY-MODULE-MISSING: the PKCS#11 module went away".to_owned(),
+                |_| "CHY-MODULE-ABSENT: the PKCS#11 module went away".to_owned(),
             ));
         }
         let workers = settings.threads;

@@ -157,7 +157,7 @@ impl Module {
         if !path.is_file() {
             return Err(TokenError::new(
                 Remedy::Operator,
-                "CHY-MODULE-MISSING",
+                "CHY-MODULE-ABSENT",
                 format!(
                     "there is no PKCS#11 module at {}; install it (Debian: apt install softhsm2) or correct [token] module",
                     path.display()
@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn a_missing_module_and_a_file_that_is_none_are_told_apart() {
         let missing = Module::load(Path::new("/nonexistent/module.so")).unwrap_err();
-        assert_eq!(missing.code, "CHY-MODULE-MISSING");
+        assert_eq!(missing.code, "CHY-MODULE-ABSENT");
         let text = Module::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")));
         assert_eq!(text.unwrap_err().code, "CHY-MODULE-LOAD");
     }
