@@ -11,7 +11,7 @@ pub enum TokenHealth {
     Ready,
     /// Being recovered: which step, since when (Unix ms), the last error in plain words.
     Recovering { step: String, since: u64, error: String },
-    /// Waits for an operator: code and what to do. With a code of `CHY-PIN-…` the issuer remembers that
+    /// Waits for an operator: code and what to do. Where `is_pin_refused` says so, the issuer remembers that
     /// this PIN was refused, so that no restart tries it again.
     Stopped { code: String, message: String },
     /// Some keys sign, others do not until an operator acts.
@@ -26,9 +26,11 @@ impl TokenHealth {
         matches!(self, Self::Ready | Self::Degraded { .. })
     }
 
-    /// Whether the token refused the PIN, or none may be tried.
+    /// Whether the token refused the PIN that was tried. `CHY-PIN-FINAL-TRY` is not among these: there
+    /// none was tried, and the next start may look again.
     pub fn is_pin_refused(&self) -> bool {
-        matches!(self, Self::Stopped { code, .. } if code.starts_with("CHY-PIN-"))
+        const REFUSED: [&str; 3] = ["CHY-PIN-REFUSED", "CHY-PIN-EXPIRED", "CHY-PIN-LOCKED"];
+        matches!(self, Self::Stopped { code, .. } if REFUSED.contains(&code.as_str()))
     }
 }
 

@@ -20,6 +20,41 @@ pub const CODES: &[Entry] = &[
         do_this: "Sign the request where the root key is and import the certificate: `chancery ceremony import FILE`.",
     },
     Entry {
+        code: "CHY-CEREMONY-ATTRIBUTES",
+        means: "A key that the ceremony made did not read back with the attributes that were asked for.",
+        do_this: "Do not use this token for a CA, or name its quirks in the token's settings; the transcript shows what it answered.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-DONE",
+        means: "A ceremony was held in this state directory: ca/authority.json exists.",
+        do_this: "Nothing was changed. A second CA needs a state directory of its own.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-FILE",
+        means: "The ceremony file, or a key file it names, asks for what cannot be.",
+        do_this: "The message names the file and the value.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-IMPORT",
+        means: "What shall be imported does not belong to what was exported here.",
+        do_this: "Import the certificate that the root signed for this box's request, with the root that was named at the export.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-KEYS-EXIST",
+        means: "The token holds keys with the names this ceremony would make.",
+        do_this: "Nothing was changed. Use another token, or remove those keys with its own tool if you are sure that no certificate relies on them.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-REQUEST",
+        means: "The certificate request does not parse, or is not signed by the key it names.",
+        do_this: "Export it again where the issuing key is, and carry it over unchanged.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-UNFINISHED",
+        means: "An earlier ceremony in this state directory stopped midway; its keys may be on the token.",
+        do_this: "Read ca/unfinished.json; `chancery ceremony run FILE --discard-unfinished` removes exactly those keys and begins anew.",
+    },
+    Entry {
         code: "CHY-CLOCK-ACCEPT-NEEDLESS",
         means: "The clock is plausible, so there is nothing to accept.",
         do_this: "Nothing.",
@@ -155,8 +190,13 @@ pub const CODES: &[Entry] = &[
         do_this: "See why it stopped: `journalctl -u chancery-issuer`, or the output of `chancery serve`.",
     },
     Entry {
-        code: "CHY-KEY-ATTRIBUTES",
-        means: "A key on the token is extractable, not sensitive, or was not generated there: it can have been copied.",
+        code: "CHY-KEY-AMBIGUOUS",
+        means: "Several objects on the token carry the CKA_ID of one key.",
+        do_this: "Find out how the second one came there; remove it with the token's own tool, or hold a ceremony on a clean token.",
+    },
+    Entry {
+        code: "CHY-KEY-EXTRACTABLE",
+        means: "A key on the token is extractable or not sensitive, or once was: its private half may exist elsewhere.",
         do_this: "Do not use it. Generate a new key in a ceremony, on a token that keeps keys inside.",
     },
     Entry {
@@ -168,6 +208,21 @@ pub const CODES: &[Entry] = &[
         code: "CHY-KEY-MISSING",
         means: "The token holds no key with the recorded CKA_ID.",
         do_this: "Check that the right token is inserted; `pkcs11-tool --list-objects` shows what it holds.",
+    },
+    Entry {
+        code: "CHY-KEY-NOT-LOCAL",
+        means: "A key was not generated on the token that holds it (CKA_LOCAL is not true).",
+        do_this: "If it is a clone made by the maker's own means, set quirks.cloned in the token's settings; otherwise hold a ceremony for a new key.",
+    },
+    Entry {
+        code: "CHY-KEY-QUARANTINED",
+        means: "The token returned a signature that does not verify. It was thrown away, and the key signs nothing until a restart.",
+        do_this: "Suspect the token, its firmware or the machine's memory; run `chancery doctor` before the restart.",
+    },
+    Entry {
+        code: "CHY-KEY-UNUSABLE",
+        means: "A key on the token cannot do its work: it may not sign, wants the PIN each time, or its public half cannot be read.",
+        do_this: "Hold a ceremony for a new key; the message names what is wrong with this one.",
     },
     Entry {
         code: "CHY-LOG-BUSY",
@@ -190,6 +245,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Check [token] module: the file must exist, be readable by the issuer and be of this machine's architecture.",
     },
     Entry {
+        code: "CHY-MODULE-LOAD",
+        means: "The file named as PKCS#11 module is not a library of this machine, or no PKCS#11 module.",
+        do_this: "Check [token] module: architecture, dependencies (`ldd`), and that it exports C_GetFunctionList.",
+    },
+    Entry {
         code: "CHY-NOT-ROOT",
         means: "The verb needs privileges that this user has not.",
         do_this: "Run it as root, or as the user that the message names.",
@@ -200,9 +260,19 @@ pub const CODES: &[Entry] = &[
         do_this: "The message names the call and the reason.",
     },
     Entry {
+        code: "CHY-PIN-EXPIRED",
+        means: "The token says that the user PIN has expired.",
+        do_this: "Set a new one with the token's own tool and store it where the configuration says.",
+    },
+    Entry {
         code: "CHY-PIN-FILE",
         means: "The PIN's file or credential is missing, empty, unreadable, or readable by others.",
         do_this: "Make it a file with the PIN alone, owned by the issuer's user, mode 0600.",
+    },
+    Entry {
+        code: "CHY-PIN-FINAL-TRY",
+        means: "One more wrong PIN would lock the token, so none was tried.",
+        do_this: "Check the PIN by hand (`pkcs11-tool --login --test`); a right login resets the counter.",
     },
     Entry {
         code: "CHY-PIN-LOCKED",
@@ -213,6 +283,11 @@ pub const CODES: &[Entry] = &[
         code: "CHY-PIN-REFUSED",
         means: "The token refused the PIN; it is not tried again until the PIN's source changes, because tokens lock after few attempts.",
         do_this: "Correct the PIN's file or credential; the next start tries it once. If the PIN was right and the token was wrong, `chancery doctor` shows which token answered.",
+    },
+    Entry {
+        code: "CHY-PIN-UNSET",
+        means: "The token has no user PIN.",
+        do_this: "Initialize the token and its user PIN (`pkcs11-tool --init-pin` or the vendor's tool).",
     },
     Entry {
         code: "CHY-PORT",
@@ -250,9 +325,59 @@ pub const CODES: &[Entry] = &[
         do_this: "Check disk and owner of the web directory; the store holds no certificate and can be recreated, but open orders are then lost.",
     },
     Entry {
+        code: "CHY-THREADS",
+        means: "The operating system gave no further thread.",
+        do_this: "Raise the limit on tasks (systemd: TasksMax), or lower [token] threads.",
+    },
+    Entry {
         code: "CHY-TOKEN-ABSENT",
         means: "No token with the recorded label and serial is in any slot of the module.",
         do_this: "Insert it, or check the module's own configuration (SOFTHSM2_CONF for SoftHSM2); `pkcs11-tool -L` shows what is there.",
+    },
+    Entry {
+        code: "CHY-TOKEN-AMBIGUOUS",
+        means: "Several tokens answer to one name.",
+        do_this: "Name the token by its serial as well as its label, or take the other one out.",
+    },
+    Entry {
+        code: "CHY-TOKEN-BUSY",
+        means: "The token has no session or memory left.",
+        do_this: "Lower [token] threads, or close other programs that use the token.",
+    },
+    Entry {
+        code: "CHY-TOKEN-ERROR",
+        means: "The token or its module reports a fault without a usable reason.",
+        do_this: "The box tries to recover; check cable, power and the maker's own diagnosis if it lasts.",
+    },
+    Entry {
+        code: "CHY-TOKEN-HANDLE",
+        means: "A handle of a key went stale; the box finds the key again.",
+        do_this: "Nothing; if it happens often, see who else uses the token.",
+    },
+    Entry {
+        code: "CHY-TOKEN-HANGS",
+        means: "A call to the PKCS#11 module did not return within [token] deadline-seconds; the process ended and recovers from its log.",
+        do_this: "If it recurs, check the token's load and link, or raise the deadline.",
+    },
+    Entry {
+        code: "CHY-TOKEN-LOGIN",
+        means: "The login to the token ended; the box logs in again.",
+        do_this: "Nothing; if it happens often, see who else uses the token.",
+    },
+    Entry {
+        code: "CHY-TOKEN-LOST",
+        means: "The token did not come back in this process, however often the module was initialized; a new process is started.",
+        do_this: "Check cable, power and network of the token.",
+    },
+    Entry {
+        code: "CHY-TOKEN-MECHANISM",
+        means: "The token lacks the algorithm, curve or size that a key needs.",
+        do_this: "Choose another kind in hsm/key/*.toml, or another token; `pkcs11-tool -M` lists what it can.",
+    },
+    Entry {
+        code: "CHY-TOKEN-READ-ONLY",
+        means: "The token or the session may not be written.",
+        do_this: "Remove the token's write protection for the ceremony.",
     },
     Entry {
         code: "CHY-TOKEN-RECOVERING",
@@ -260,9 +385,24 @@ pub const CODES: &[Entry] = &[
         do_this: "Usually nothing; if it lasts, check cable, power and network of the token.",
     },
     Entry {
+        code: "CHY-TOKEN-SESSION",
+        means: "A session with the token ended; the box opens another.",
+        do_this: "Nothing; if it happens often, see who else uses the token.",
+    },
+    Entry {
+        code: "CHY-TOKEN-SETTINGS",
+        means: "The settings of the token, or the keys recorded for it, can never work.",
+        do_this: "The message names the value; correct [token] or the files below hsm/.",
+    },
+    Entry {
         code: "CHY-TOKEN-SLOW",
         means: "The token signs slowly or a call to it hung.",
         do_this: "Check the token's load and link; threads and deadline are set in hsm/token/*.toml.",
+    },
+    Entry {
+        code: "CHY-TOKEN-TEMPLATE",
+        means: "The token refuses an attribute in the template of a new key.",
+        do_this: "Name the attribute under quirks.omit in the token's settings; see hsm/README.md.",
     },
     Entry {
         code: "CHY-USAGE",
