@@ -3,11 +3,102 @@
 //! Exit codes: 0 done · 1 failed, or a check found something wrong · 2 the command line makes no sense ·
 //! 75 try again later · 78 an operator must act first (a supervisor waits long before it tries again).
 
+pub mod config;
+pub mod docs;
 pub mod lab;
+pub mod processes;
+pub mod status;
 pub mod why;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use crate::app::Failure;
+use crate::app::logging;
+
+/// A small certificate authority: keys in a PKCS#11 HSM, certificates over ACME, every issuance in a
+/// tamper-evident log.
+///
+/// Exit codes: 0 done; 1 failed, or a check found something wrong; 2 the command line makes no sense; 75 try again
+/// later; 78 an operator must act first. Messages on standard error begin with a code that `chancery why` explains.
+#[derive(Debug, Parser)]
+#[command(name = "chancery", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// The configuration file. Also taken from CHANCERY_CONFIG.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Answer in JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    /// How log lines on standard error look. CHANCERY_LOG chooses what is logged (info, chancery=debug, …).
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: logging::Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run issuer and web process under a small supervisor, until SIGTERM.
+    Serve,
+    /// Run the web process: ACME over HTTPS, CRLs and chains over HTTP. No PIN, no key, no write access to the log.
+    Web(processes::WebArguments),
+    /// Run the issuer: token, log, policy. No network listener.
+    Issuer,
+    /// Ask the running box how it is.
+    Status(status::StatusArguments),
+    /// Explain a message's code.
+    Why(why::Arguments),
+    /// Check or show the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// What a lab lacks.
+    Lab(lab::LabArgs),
+    /// Print documentation made from this program.
+    #[command(hide = true)]
+    Docs(docs::DocsArguments),
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let context = Context {
+        config: arguments
+            .config
+            .or_else(|| std::env::var_os("CHANCERY_CONFIG").map(PathBuf::from))
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)),
+        json: arguments.json,
+        log_format: arguments.log_format,
+    };
+    match run(&arguments.command, &context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                // If even standard error is gone there is no one left to tell.
+                let _ = writeln!(std::io::stderr(), "{}", failure.text);
+            }
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+fn run(command: &Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Serve => processes::serve(context),
+        Command::Web(arguments) => processes::web(arguments, context),
+        Command::Issuer => processes::issuer(context),
+        Command::Status(arguments) => status::run(arguments, context),
+        Command::Why(arguments) => why::run(arguments, context),
+        Command::Config(command) => config::run(command, context),
+        Command::Lab(arguments) => lab::run(arguments),
+        Command::Docs(arguments) => docs::run(arguments),
+    }
+}
+
+const DEFAULT_CONFIG: &str = "/etc/chancery/chancery.toml";
 
 /// What every subcommand is told.
 #[derive(Clone, Debug)]
@@ -16,6 +107,7 @@ pub struct Context {
     pub config: PathBuf,
     /// JSON on stdout instead of text for people.
     pub json: bool,
+    pub log_format: logging::Format,
 }
 
 impl Context {
@@ -25,32 +117,14 @@ impl Context {
     }
 }
 
-/// Why a subcommand did not do its work: the operator's text, which begins with its code, and the exit code.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    pub text: String,
-    pub exit: u8,
-}
-
-impl Failure {
-    /// Failed, or a check found something wrong: 1.
-    pub fn failed(text: String) -> Self {
-        Self { text, exit: 1 }
+/// Fails unless `yes`, after saying what would be done.
+pub fn confirm(yes: bool, effect: &str) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
     }
-    /// Worth trying again: 75 (EX_TEMPFAIL).
-    pub fn retry(text: String) -> Self {
-        Self { text, exit: 75 }
-    }
-    /// An operator must act first: 78 (EX_CONFIG).
-    pub fn operator(text: String) -> Self {
-        Self { text, exit: 78 }
-    }
-}
-
-impl From<String> for Failure {
-    fn from(text: String) -> Self {
-        Self::failed(text)
-    }
+    Err(Failure::failed(format!(
+        "CHY-CONFIRM: {effect}; nothing was changed, repeat it with --yes to do it"
+    )))
 }
 
 /// Prints a line to stdout. A reader that went away (`| head`) is no failure.
@@ -69,5 +143,15 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     match serde_json::to_string_pretty(value) {
         Ok(text) => print(&text),
         Err(error) => Err(Failure::failed(format!("CHY-INTERNAL: an answer is not JSON: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
     }
 }

@@ -114,6 +114,17 @@ pub fn read<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T, ConfigErro
     decode::decode(&reading.root)
 }
 
+/// A certificate profile's file, checked.
+pub fn read_profile(file: &Path) -> Result<Profile, ConfigError> {
+    effective::read_profile(file)
+}
+
+/// Checks a configuration file or a fragment of one: what is there must be right, and `Ok(true)` says that
+/// nothing is missing either.
+pub fn check(file: &Path) -> Result<bool, ConfigError> {
+    effective::check(file)
+}
+
 /// One text as a whole configuration, as far as it can be judged without touching a file: for fuzzing.
 pub fn parse_str(text: &str) -> Result<(), ConfigError> {
     effective::judge(text)
@@ -134,3 +145,6 @@ impl Config {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

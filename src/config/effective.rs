@@ -58,7 +58,6 @@ impl Default for Board {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Fragment {
-    #[expect(dead_code, reason = "read from the tree, file by file")]
     lab: bool,
 }
 
@@ -145,7 +144,7 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
              from `inherit`, or set [board] production = false"
         )));
     }
-    let profiles = profiles(&document.profiles, &reading)?;
+    let profiles = read_profiles(&document.profiles, &reading.root)?;
     let default_profile =
         document.default_profile.clone().unwrap_or_else(|| profiles[0].name.clone());
     judge.document(&document, &profiles, &default_profile)?;
@@ -179,6 +178,36 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
     config.digest = digest(&config)?;
     Ok(config)
 }
+
+/// Whether a file is a whole configuration (`true`) or a good part of one: the keys that have no default are
+/// then taken from elsewhere, and it is not judged as a production board, which it may not become.
+pub(super) fn check(file: &Path) -> Result<bool, ConfigError> {
+    let reading = tree::read(file)?;
+    if reading.root.at(&["state"]).is_some() && reading.root.at(&["token"]).is_some() {
+        return load(file).map(|_| true);
+    }
+    let mut filled = tree::parse(FILLING, &Arc::from(Path::new("(filling)")))?;
+    refuse_secrets(&reading.root)?;
+    filled.merge(reading.root);
+    let profiles: Vec<PathBuf> = match filled.at(&["profiles"]) {
+        Some(_) => {
+            resolve_paths(&mut filled);
+            decode::<Document>(&filled)?.profiles
+        }
+        None => Vec::new(),
+    };
+    let profiles = read_profiles(&profiles, &filled)?;
+    let document: Document = decode(&filled)?;
+    let default = document.default_profile.clone().unwrap_or_else(|| profiles[0].name.clone());
+    Judge { root: &filled }.document(&document, &profiles, &default).map(|()| false)
+}
+
+const FILLING: &str = "board.production = false
+token.module = \"module.so\"
+[state]
+dir = \"/nowhere\"
+pin.prompt = true
+";
 
 /// As much of `load` as one text allows.
 pub(super) fn judge(text: &str) -> Result<(), ConfigError> {
@@ -254,26 +283,32 @@ fn resolve_paths(root: &mut Node) {
 }
 
 /// The profile files, or the built-in profile where none is named.
-fn profiles(files: &[PathBuf], reading: &tree::Reading) -> Result<Vec<Profile>, ConfigError> {
+fn read_profiles(files: &[PathBuf], root: &Node) -> Result<Vec<Profile>, ConfigError> {
     if files.is_empty() {
         return Ok(vec![Profile::server()]);
     }
     let mut profiles: Vec<Profile> = Vec::with_capacity(files.len());
     for file in files {
-        let profile: Profile = super::read(file)?;
+        let profile = read_profile(file)?;
         if profiles.iter().any(|other| other.name == profile.name) {
-            let place = place(&reading.root, &["profiles"]);
+            let place = place(root, &["profiles"]);
             return Err(ConfigError(format!(
                 "CHY-CONFIG-PROFILE: {place}: two profiles are named `{}`; the second is {}",
                 profile.name,
                 file.display()
             )));
         }
-        check_profile(&profile)
-            .map_err(|why| ConfigError(format!("CHY-CONFIG-PROFILE: {}: {why}", file.display())))?;
         profiles.push(profile);
     }
     Ok(profiles)
+}
+
+/// One profile's file, checked.
+pub(super) fn read_profile(file: &Path) -> Result<Profile, ConfigError> {
+    let profile = super::read(file)?;
+    check_profile(&profile)
+        .map_err(|why| ConfigError(format!("CHY-CONFIG-PROFILE: {}: {why}", file.display())))?;
+    Ok(profile)
 }
 
 fn check_profile(profile: &Profile) -> Result<(), String> {

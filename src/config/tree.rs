@@ -68,7 +68,8 @@ impl Node {
         }
     }
 
-    fn merge(&mut self, later: Self) {
+    /// Lays `later` over this.
+    pub(super) fn merge(&mut self, later: Self) {
         match (&mut self.value, later.value) {
             (Value::Table(table), Value::Table(more)) => {
                 for (key, (place, node)) in more {

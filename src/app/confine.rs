@@ -1,0 +1,199 @@
+//! How a process gives up what it does not need, before it does anything a stranger can influence.
+//!
+//! The web process reads `public/` and `ca/`, reads and writes `web/`, talks to the issuer's socket, listens on
+//! its configured ports and dials the ports that validation needs. Everything else (the log, the PIN's file,
+//! the PKCS#11 module, any program) is out of its reach, whoever runs its code, even on one user account.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
+    PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
+use super::Failure;
+use crate::config::Config;
+
+/// What is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confinement {
+    /// In words, for the log and for `doctor`.
+    pub words: String,
+    /// Whether files are confined at all.
+    pub enforced: bool,
+}
+
+impl fmt::Display for Confinement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+/// No core dumps, and no process of the same user may read this one's memory.
+pub fn no_dumps() -> Result<(), Failure> {
+    let failed = |what: &str, error: rustix::io::Errno| {
+        Failure::failed(format!("CHY-OS: {what} is refused: {error}"))
+    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).map_err(|error| failed("switching core dumps off", error))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| failed("closing this process to others of its user", error))
+}
+
+/// Confines the calling thread, and every thread it starts from now on, to what the web process needs.
+/// Must be called before any other thread exists.
+pub fn web(config: &Config) -> Result<Confinement, Failure> {
+    rustix::thread::set_no_new_privs(true)
+        .map_err(|error| Failure::failed(format!("CHY-OS: no_new_privs is refused: {error}")))?;
+    let confinement = restrict(config).map_err(|error| {
+        Failure::operator(format!("CHY-CONFINE: the web process cannot confine itself: {error}"))
+    })?;
+    if !confinement.enforced && !config.process.unconfined {
+        return Err(Failure::operator(
+            "CHY-CONFINE: this kernel has no Landlock, so a taken-over web process could read what its user can; \
+             use a kernel with it (5.13 or newer), or for a lab set [process] unconfined = true"
+                .into(),
+        ));
+    }
+    Ok(confinement)
+}
+
+fn restrict(config: &Config) -> Result<Confinement, Box<dyn std::error::Error>> {
+    let abi = NEWEST;
+    let files = AccessFs::from_all(abi);
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let write = files
+        & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev);
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(files)?
+        .handle_access(AccessNet::from_all(abi))?
+        .scope(Scope::from_all(abi))?
+        .create()?;
+    let paths = &config.paths;
+    for (path, access) in [(paths.public(), read), (paths.ca(), read), (paths.web(), write)] {
+        rules = rules.add_rule(PathBeneath::new(PathFd::new(&path)?, access))?;
+    }
+    for path in READABLE {
+        // Those that are not there need no rule.
+        if let Ok(opened) = PathFd::new(path) {
+            let access: BitFlags<AccessFs> =
+                if Path::new(path).is_dir() { read } else { AccessFs::ReadFile.into() };
+            rules = rules.add_rule(PathBeneath::new(opened, access))?;
+        }
+    }
+    let ports = Ports::of(config);
+    for port in &ports.listen {
+        rules = rules.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
+    }
+    for port in &ports.dial {
+        rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+    }
+    let status = rules.restrict_self()?;
+    let kernel = match status.landlock {
+        LandlockStatus::Available { effective_abi, .. } => effective_abi as i32,
+        _ => 0,
+    };
+    let enforced = status.ruleset != RulesetStatus::NotEnforced;
+    let words = if enforced {
+        let net = if kernel >= 4 { "TCP ports" } else { "no ports (kernel too old)" };
+        let scope = if kernel >= 6 {
+            "signals and abstract sockets"
+        } else {
+            "no signals (kernel too old)"
+        };
+        format!("Landlock ABI {kernel}: files, {net}, {scope}; no_new_privs; no core dumps")
+    } else {
+        "no Landlock in this kernel: only no_new_privs and no core dumps".to_owned()
+    };
+    Ok(Confinement { words, enforced })
+}
+
+/// The newest ABI whose rights these rules were written for.
+const NEWEST: ABI = ABI::V6;
+
+/// What name resolution and the process's own statistics read.
+const READABLE: &[&str] = &[
+    "/etc/resolv.conf",
+    "/run/systemd/resolve",
+    "/etc/hosts",
+    "/proc/self",
+    "/proc/stat",
+    "/sys/fs/cgroup",
+    "/dev/null",
+    "/dev/urandom",
+];
+
+/// TCP ports by what may be done with them.
+struct Ports {
+    listen: BTreeSet<u16>,
+    dial: BTreeSet<u16>,
+}
+
+impl Ports {
+    fn of(config: &Config) -> Self {
+        let (web, validation) = (&config.web, &config.validation);
+        let listen = [&web.listen, &web.listen_http, &web.listen_metrics];
+        let resolvers = validation.resolvers.iter().flat_map(|zone| &zone.servers);
+        Self {
+            listen: listen.into_iter().flatten().map(std::net::SocketAddr::port).collect(),
+            dial: [validation.http_port, validation.tls_port, DNS]
+                .into_iter()
+                .chain(validation.redirect_ports.iter().copied())
+                .chain(resolvers.map(std::net::SocketAddr::port))
+                .collect(),
+        }
+    }
+}
+
+const DNS: u16 = 53;
+
+/// One thing a taken-over web process would try, and whether it could.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Attempt {
+    pub attempt: String,
+    /// The system's own words, or `None` if it was let through.
+    pub refused: Option<String>,
+}
+
+/// Tries what the confined web process must not be able to do. For `web --try-escape`, after `web` was called.
+/// A path that does not exist proves nothing and is not tried.
+pub fn attempts(config: &Config, targets: &[PathBuf]) -> Vec<Attempt> {
+    let mut attempts = Vec::new();
+    let mut record = |attempt: String, result: std::io::Result<()>| {
+        attempts.push(Attempt { attempt, refused: result.err().map(|error| error.to_string()) });
+    };
+    for path in targets {
+        let file = std::fs::File::open(path).map(drop);
+        record(format!("read {}", path.display()), file);
+        let write = std::fs::OpenOptions::new().append(true).open(path).map(drop);
+        record(format!("write {}", path.display()), write);
+    }
+    for directory in
+        [config.paths.log(), config.paths.issuer(), config.paths.public(), config.paths.ca()]
+    {
+        let path = directory.join(".attempt");
+        let made = std::fs::OpenOptions::new().create_new(true).write(true).open(&path).map(drop);
+        let _ = std::fs::remove_file(&path);
+        record(format!("create a file in {}", directory.display()), made);
+    }
+    for directory in [config.paths.log(), config.paths.issuer()] {
+        record(format!("list {}", directory.display()), std::fs::read_dir(&directory).map(drop));
+    }
+    let run = std::process::Command::new("/bin/sh").args(["-c", "exit 0"]).status().map(drop);
+    record("run /bin/sh".into(), run);
+    let bound = std::net::TcpListener::bind(("127.0.0.1", UNUSED_PORT)).map(drop);
+    record(format!("listen on TCP port {UNUSED_PORT}"), bound);
+    let signalled = rustix::process::getppid().map_or_else(
+        || Err(std::io::Error::other("there is no parent")),
+        |parent| rustix::process::test_kill_process(parent).map_err(Into::into),
+    );
+    record("signal the parent process".into(), signalled);
+    attempts
+}
+
+/// No configuration of ours listens here.
+const UNUSED_PORT: u16 = 47_807;

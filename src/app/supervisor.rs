@@ -1,0 +1,344 @@
+//! `chancery serve`: starts issuer and web process of this same binary, restarts them, ends with them.
+//!
+//! No runtime and no lock: one thread waits for events (a signal, a child that ended, a time that came).
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::directories::{self, Owner};
+use super::logging::Format;
+use super::{Failure, notify};
+use crate::config::Config;
+use crate::env::Clock;
+use crate::env::system::SystemClock;
+
+/// Whether this process was started by the supervisor.
+pub(super) fn is_supervised() -> bool {
+    std::env::var_os(SUPERVISED).is_some()
+}
+
+/// Asks the kernel to end this process when its supervisor ends; ends it now if it already has.
+pub(super) fn die_with_supervisor() -> Result<(), Failure> {
+    let Some(expected) = std::env::var(SUPERVISED).ok().and_then(|text| text.parse::<i32>().ok())
+    else {
+        return Ok(());
+    };
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).map_err(|error| {
+        Failure::failed(format!("CHY-OS: cannot follow the supervisor: {error}"))
+    })?;
+    // It may have ended before the line above.
+    match rustix::process::getppid() {
+        Some(parent) if parent.as_raw_nonzero().get() == expected => Ok(()),
+        _ => Err(Failure::retry("CHY-OS: the supervisor is gone".into())),
+    }
+}
+
+/// Holds the supervisor's process id.
+const SUPERVISED: &str = "CHANCERY_SUPERVISOR";
+
+/// Runs both processes until SIGTERM or SIGINT. Fails if one of them refuses to start at all.
+pub fn run(config: &Config, file: &Path, format: Format) -> Result<(), Failure> {
+    let (events, _signals) = listen()?;
+    let user = |name: &Option<String>| name.as_deref().map(directories::owner).transpose();
+    let (issuer, web) = (user(&config.process.issuer_user)?, user(&config.process.web_user)?);
+    if (issuer.is_some() || web.is_some()) && !rustix::process::geteuid().is_root() {
+        return Err(Failure::operator(
+            "CHY-NOT-ROOT: [process] names users for the two processes, and only root can change to them; start \
+             `serve` as root, or leave them out"
+                .into(),
+        ));
+    }
+    directories::prepare(&config.paths, issuer, web)?;
+    let clock = SystemClock::new();
+    let mut house = House {
+        children: [("issuer", issuer), ("web", web)]
+            .into_iter()
+            .map(|(name, owner)| Slot::new(name, owner, file, format))
+            .collect(),
+        clock: &clock,
+        settled: false,
+    };
+    notify::ready("supervising issuer and web");
+    let failure = house.keep(&events);
+    notify::stopping();
+    house.stop(&events, Duration::from_secs(config.web.grace_seconds) + MARGIN);
+    failure.map_or(Ok(()), Err)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Event {
+    Stop,
+    ChildEnded,
+}
+
+/// Signals as events, from a thread that ends with the process.
+fn listen() -> Result<(Receiver<Event>, signal_hook::iterator::Handle), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::failed(format!("CHY-OS: cannot wait for signals: {error}"))
+    };
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGCHLD]).map_err(failed)?;
+    let handle = signals.handle();
+    let (sender, events) = channel();
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                let event = if signal == SIGCHLD { Event::ChildEnded } else { Event::Stop };
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        })
+        .map_err(failed)?;
+    Ok((events, handle))
+}
+
+struct House<'a> {
+    children: Vec<Slot>,
+    clock: &'a dyn Clock,
+    /// Whether every child has once been well for a while.
+    settled: bool,
+}
+
+impl House<'_> {
+    /// Keeps the children running until told to stop (`None`) or until one refuses from the start.
+    fn keep(&mut self, events: &Receiver<Event>) -> Option<Failure> {
+        loop {
+            let now = self.clock.monotonic();
+            for slot in &mut self.children {
+                if let Err(error) = slot.start_if_due(now) {
+                    tracing::error!(process = slot.name, "CHY-OS: cannot be started: {error}");
+                }
+            }
+            self.settled |= self.children.iter().all(|slot| slot.is_settled(now));
+            let next = self.children.iter().filter_map(|slot| slot.due).min();
+            let wait = next.map_or(HEALTHY, |due| due.saturating_sub(now));
+            match events.recv_timeout(wait) {
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(Event::ChildEnded) => {
+                    if let Some(failure) = self.reap() {
+                        return Some(failure);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn reap(&mut self) -> Option<Failure> {
+        let (now, settled) = (self.clock.monotonic(), self.settled);
+        for slot in &mut self.children {
+            let Some(status) = slot.ended() else { continue };
+            let refused = status.code() == Some(super::failure::OPERATOR.into());
+            if refused && !settled {
+                return Some(Failure::operator(format!(
+                    "CHY-SERVE-REFUSED: the {} process refuses to start until an operator acts; its message stands \
+                     above",
+                    slot.name
+                )));
+            }
+            let wait = slot.backoff.after(now.saturating_sub(slot.started), refused);
+            slot.due = Some(now + wait);
+            tracing::warn!(
+                process = slot.name,
+                %status,
+                wait_seconds = wait.as_secs_f32(),
+                "ended; is started again after the wait{}",
+                if refused { ", though it said that an operator must act first" } else { "" }
+            );
+        }
+        None
+    }
+
+    /// Stops web before issuer: requests under way still need their answers.
+    fn stop(&mut self, events: &Receiver<Event>, patience: Duration) {
+        for slot in self.children.iter_mut().rev() {
+            slot.signal(Signal::TERM);
+            let deadline = self.clock.monotonic() + patience;
+            while slot.ended().is_none() && slot.child.is_some() {
+                let left = deadline.saturating_sub(self.clock.monotonic());
+                if left.is_zero() {
+                    tracing::error!(process = slot.name, "did not stop in time and is killed");
+                    slot.signal(Signal::KILL);
+                    if let Some(mut child) = slot.child.take() {
+                        let _ = child.wait();
+                    }
+                    break;
+                }
+                let _ = events.recv_timeout(left.min(Duration::from_millis(200)));
+            }
+        }
+    }
+}
+
+/// A child process, running or due.
+struct Slot {
+    name: &'static str,
+    owner: Option<Owner>,
+    file: PathBuf,
+    format: Format,
+    child: Option<Child>,
+    started: Duration,
+    due: Option<Duration>,
+    backoff: Backoff,
+}
+
+impl Slot {
+    fn new(name: &'static str, owner: Option<Owner>, file: &Path, format: Format) -> Self {
+        Self {
+            name,
+            owner,
+            file: file.to_owned(),
+            format,
+            child: None,
+            started: Duration::ZERO,
+            due: Some(Duration::ZERO),
+            backoff: Backoff::default(),
+        }
+    }
+
+    fn is_settled(&self, now: Duration) -> bool {
+        self.child.is_some() && now.saturating_sub(self.started) >= HEALTHY
+    }
+
+    fn start_if_due(&mut self, now: Duration) -> std::io::Result<()> {
+        if self.due.is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        self.due = Some(now + LONGEST);
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg0(format!("chancery-{}", self.name))
+            .arg("--config")
+            .arg(&self.file)
+            .args(["--log-format", self.format.as_str(), self.name])
+            .stdin(Stdio::null());
+        if self.name == "web" {
+            // What the issuer is told by its environment (credentials, the token's own settings) is not for it.
+            let kept =
+                |name: &String| KEPT.contains(&name.as_str()) || name.starts_with("CHANCERY_");
+            let kept: BTreeMap<_, _> = std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+                .filter(|(name, _)| kept(name))
+                .collect();
+            command.env_clear().envs(kept);
+        }
+        command
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC")
+            .env(SUPERVISED, std::process::id().to_string())
+            // Each arena of the allocator keeps what it once had: few threads, few arenas.
+            .env("MALLOC_ARENA_MAX", "2");
+        if let Some(Owner { uid, gid }) = self.owner {
+            command.gid(gid).uid(uid);
+        }
+        if self.format == Format::Human {
+            command.stderr(Stdio::piped());
+        }
+        let mut child = command.spawn()?;
+        if let Some(lines) = child.stderr.take() {
+            let name = self.name;
+            std::thread::Builder::new()
+                .name(format!("{name} log"))
+                .spawn(move || pass_on(name, lines))?;
+        }
+        tracing::info!(process = self.name, pid = child.id(), "started");
+        self.child = Some(child);
+        self.started = now;
+        self.due = None;
+        Ok(())
+    }
+
+    /// The status of a child that has ended, once.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        self.child = None;
+        Some(status)
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) =
+            self.child.as_ref().and_then(|child| Pid::from_raw(child.id().cast_signed()))
+        {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+/// Copies lines to standard error, each under the name of who wrote it.
+fn pass_on(name: &str, lines: impl std::io::Read) {
+    let mut lines = BufReader::new(lines);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match std::io::Read::take(&mut lines, MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let mut out = std::io::stderr().lock();
+        let _ = write!(out, "{name:<6} | ")
+            .and_then(|()| out.write_all(text))
+            .and_then(|()| out.write_all(b"\n"));
+    }
+}
+
+/// How long to wait before a start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The wait after a run of this length. A run that was long enough forgives what was before.
+    fn after(&mut self, ran: Duration, refused: bool) -> Duration {
+        if ran >= HEALTHY {
+            self.failures = 0;
+        }
+        let wait = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        if refused { REFUSED } else { wait }
+    }
+}
+
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(30);
+/// After a child has said that only an operator can help.
+const REFUSED: Duration = Duration::from_secs(300);
+const HEALTHY: Duration = Duration::from_secs(60);
+/// Beyond the web process's own grace.
+const MARGIN: Duration = Duration::from_secs(5);
+const MAX_LINE: u64 = 64 * 1024;
+const KEPT: &[&str] = &["PATH", "TZ", "LANG", "LC_ALL", "RUST_BACKTRACE", "JOURNAL_STREAM"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_limit_and_a_healthy_minute_forgives() {
+        let mut backoff = Backoff::default();
+        let short = Duration::from_secs(1);
+        let waits: Vec<_> = (0..9).map(|_| backoff.after(short, false).as_millis()).collect();
+        assert_eq!(waits, [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000]);
+        assert_eq!(backoff.after(short, false), LONGEST);
+        assert_eq!(backoff.after(HEALTHY, false), FIRST);
+        assert_eq!(backoff.after(short, false), FIRST * 2);
+    }
+
+    #[test]
+    fn a_refusal_is_not_hammered() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.after(Duration::from_secs(1), true), REFUSED);
+        assert!(REFUSED > LONGEST);
+    }
+}

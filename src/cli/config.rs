@@ -1,0 +1,88 @@
+//! `chancery config`: check or show it.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde::Deserialize;
+
+use super::{Context, Failure, print, print_json};
+
+/// `chancery config …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read the configuration, or each FILE as one, and say what is wrong. Touches neither token nor network.
+    Check {
+        /// Configuration files, fragments or profiles; without any, the one that would be used.
+        files: Vec<PathBuf>,
+    },
+    /// Print the effective configuration, everything inherited and defaulted filled in. No secret is part of it.
+    Show,
+}
+
+pub fn run(command: &ConfigCommand, context: &Context) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Check { files } if files.is_empty() => {
+            check(std::slice::from_ref(&context.config), context)
+        }
+        ConfigCommand::Check { files } => check(files, context),
+        ConfigCommand::Show => show(context),
+    }
+}
+
+fn check(files: &[PathBuf], context: &Context) -> Result<(), Failure> {
+    let outcomes: Vec<_> = files.iter().map(|file| (file, judge(file))).collect();
+    if context.json {
+        let rows: Vec<_> = outcomes
+            .iter()
+            .map(|(file, outcome)| {
+                serde_json::json!({"file": file, "ok": outcome.is_ok(), "kind": outcome.as_ref().ok(),
+                    "error": outcome.as_ref().err().map(ToString::to_string)})
+            })
+            .collect();
+        print_json(&rows)?;
+    }
+    let mut wrong = Vec::new();
+    for (file, outcome) in outcomes {
+        match outcome {
+            Ok(kind) if !context.json => print(&format!("ok    {} ({kind})", file.display()))?,
+            Ok(_) => {}
+            Err(error) => wrong.push(error.to_string()),
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::operator(wrong.join("\n"))) }
+}
+
+/// Says what kind of file it is, if it is a good one.
+fn judge(file: &std::path::Path) -> Result<&'static str, crate::config::ConfigError> {
+    /// As much as tells a profile or a token file from a configuration.
+    #[derive(Deserialize)]
+    struct Shape {
+        module: Option<String>,
+        usages: Option<Vec<String>>,
+    }
+    let shape: Shape = crate::config::read(file)?;
+    if shape.usages.is_some() {
+        crate::config::read_profile(file).map(|_| "profile")
+    } else if shape.module.is_some() {
+        crate::config::read::<crate::hsm::pool::Settings>(file).map(|_| "token")
+    } else {
+        crate::config::check(file)
+            .map(|complete| if complete { "configuration" } else { "fragment" })
+    }
+}
+
+fn show(context: &Context) -> Result<(), Failure> {
+    let config = context.load()?;
+    let failed = |error: crate::config::ConfigError| Failure::failed(error.to_string());
+    if context.json {
+        return print_json(&config.to_json().map_err(failed)?);
+    }
+    let files: Vec<String> =
+        config.files.iter().map(|file| format!("#   {}\n", file.display())).collect();
+    let digest: String = config.digest.iter().map(|octet| format!("{octet:02x}")).collect();
+    print(&format!(
+        "# Read from\n{}# Digest {digest}\n\n{}",
+        files.concat(),
+        config.to_toml().map_err(failed)?
+    ))
+}

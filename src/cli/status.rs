@@ -1,0 +1,148 @@
+//! `chancery status`: what the running box says of itself.
+//!
+//! Asks the web process over HTTP, as any monitor does, and reads the public checkpoint. Needs neither PIN nor
+//! token nor access to anything private.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, Failure, print, print_json};
+use crate::config::Config;
+use crate::env::Clock;
+use crate::env::system::SystemClock;
+
+/// `chancery status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArguments {
+    /// How long to wait for an answer.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure> {
+    let config = context.load()?;
+    let timeout = Duration::from_secs(arguments.timeout.clamp(1, 300));
+    let asked = ask(&config, "/readyz", timeout);
+    let checkpoint = checkpoint(&config);
+    let now = SystemClock::new().now();
+    let (state, detail, ok) = match &asked {
+        Ok(Answer { status: 200, body }) => ("ready", body.trim().to_owned(), true),
+        Ok(Answer { status, body }) => ("not ready", format!("{status}: {}", body.trim()), false),
+        Err(why) => ("away", why.clone(), false),
+    };
+    if context.json {
+        let detail: serde_json::Value = serde_json::from_str(&detail)
+            .unwrap_or_else(|_| serde_json::Value::String(detail.clone()));
+        print_json(&serde_json::json!({
+            "state": state,
+            "detail": detail,
+            "time": now.to_string(),
+            "checkpoint": checkpoint.as_ref().map(|(origin, size)| serde_json::json!({
+                "origin": origin, "size": size
+            })),
+            "base_url": config.web.base_url,
+        }))?;
+    } else {
+        print(&format!("state       {state}"))?;
+        for line in detail.lines() {
+            print(&format!("            {line}"))?;
+        }
+        match &checkpoint {
+            Some((origin, size)) => print(&format!("checkpoint  {size} records of {origin}"))?,
+            None => print("checkpoint  none published yet")?,
+        }
+        print(&format!("address     {}", config.web.base_url))?;
+        print(&format!("time        {now}"))?;
+    }
+    match (ok, asked) {
+        (true, _) => Ok(()),
+        (false, Ok(_)) => Err(Failure::failed(
+            "CHY-NOT-READY: the box answers but issues nothing now; `chancery doctor` says more"
+                .into(),
+        )),
+        (false, Err(why)) => Err(Failure::retry(format!(
+            "CHY-WEB-AWAY: {why}; start it with `chancery serve`, or see why it stopped: journalctl -u chancery-web"
+        ))),
+    }
+}
+
+/// Origin and size of the newest published checkpoint.
+fn checkpoint(config: &Config) -> Option<(String, u64)> {
+    let text = std::fs::read_to_string(config.paths.public().join("checkpoint")).ok()?;
+    let mut lines = text.lines();
+    Some((lines.next()?.to_owned(), lines.next()?.parse().ok()?))
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
+}
+
+/// Asks the first plain HTTP listener that can be reached from here.
+pub(super) fn ask(config: &Config, path: &str, timeout: Duration) -> Result<Answer, String> {
+    let listeners = config.web.listen_metrics.iter().chain(&config.web.listen_http);
+    let mut why = "neither [web] listen-http nor listen-metrics names an address to ask".to_owned();
+    for listener in listeners {
+        let address = reachable(*listener);
+        match get(address, path, timeout) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => why = format!("http://{address}{path} does not answer: {error}"),
+        }
+    }
+    Err(why)
+}
+
+/// Where a listener can be reached from the same machine.
+fn reachable(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listener.port())
+}
+
+fn get(address: SocketAddr, path: &str, timeout: Duration) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut octets = Vec::new();
+    stream.take(MAX_ANSWER).read_to_end(&mut octets)?;
+    let text = String::from_utf8_lossy(&octets);
+    parse(&text).ok_or_else(|| std::io::Error::other("what answers is no HTTP server"))
+}
+
+fn parse(text: &str) -> Option<Answer> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, body: body.to_owned() })
+}
+
+const MAX_ANSWER: u64 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_from_noise() {
+        let answer =
+            parse("HTTP/1.1 503 Service Unavailable\r\nretry-after: 3\r\n\r\nno token\n").unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (503, "no token\n"));
+        assert!(parse("220 mail.example ESMTP\r\n\r\n").is_none());
+        assert!(parse("").is_none());
+    }
+
+    #[test]
+    fn an_unspecified_listener_is_asked_over_loopback() {
+        assert_eq!(reachable("0.0.0.0:80".parse().unwrap()), "127.0.0.1:80".parse().unwrap());
+        assert_eq!(reachable("[::]:80".parse().unwrap()), "[::1]:80".parse().unwrap());
+        assert_eq!(reachable("192.0.2.1:80".parse().unwrap()), "192.0.2.1:80".parse().unwrap());
+    }
+}
