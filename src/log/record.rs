@@ -1,6 +1,8 @@
 //! The records of the log. Versioned variants of one outer enum: append only, never reordered, never
 //! edited; a golden file holds the bytes of each. What is hashed is the stored bytes, never a re-encoding.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
@@ -118,13 +120,48 @@ impl Record {
     }
     /// The stored bytes. Fails if they would exceed a leaf.
     pub fn encode(&self) -> Result<Vec<u8>, TooLarge> {
-        todo!()
+        // Serializing these types into a growing vector has no other way to fail than memory.
+        let bytes = postcard::to_stdvec(self).map_err(|_| TooLarge(usize::MAX))?;
+        if bytes.len() > MAX_LEAF { Err(TooLarge(bytes.len())) } else { Ok(bytes) }
     }
     /// Decodes exactly one record; trailing octets are refused.
+    ///
+    /// Integers in a longer form than needed are accepted, as postcard does: never hash a re-encoding.
     pub fn decode(bytes: &[u8]) -> Result<Self, NotARecord> {
-        todo!()
+        if bytes.len() > MAX_LEAF {
+            return Err(NotARecord(format!("{} octets are more than a leaf holds", bytes.len())));
+        }
+        let (record, rest) =
+            postcard::take_from_bytes(bytes).map_err(|e| NotARecord(e.to_string()))?;
+        if rest.is_empty() {
+            Ok(record)
+        } else {
+            Err(NotARecord(format!("{} octets follow the record", rest.len())))
+        }
+    }
+
+    /// The variant's name as it is printed: `ceremony`, `account`, `intent`, `issued`, `abandoned`,
+    /// `crl`, `clock`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::CeremonyV1(_) => "ceremony",
+            Self::AccountRegisteredV1(_) => "account",
+            Self::IntentV1(_) => "intent",
+            Self::IssuedV1(_) => "issued",
+            Self::AbandonedV1(_) => "abandoned",
+            Self::CrlV1(_) => "crl",
+            Self::ClockAcceptedV1(_) => "clock",
+        }
+    }
+
+    /// Whether it may take the reserve when the disk is full: what withdraws trust, and what says so.
+    pub fn is_urgent(&self) -> bool {
+        matches!(self, Self::AbandonedV1(_) | Self::CrlV1(_))
     }
 }
+
+/// The most octets a leaf can have: an entry's length in a tile is a uint16 (C2SP tlog-tiles).
+pub const MAX_LEAF: usize = 65_535;
 
 /// The encoding exceeds 65,535 octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,3 +170,169 @@ pub struct TooLarge(pub usize);
 /// The octets are not one record of a version known here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotARecord(pub String);
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} octets are more than a leaf holds ({MAX_LEAF})", self.0)
+    }
+}
+
+impl fmt::Display for NotARecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a record this version knows: {}", self.0)
+    }
+}
+
+impl std::error::Error for TooLarge {}
+impl std::error::Error for NotARecord {}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One record of every variant, with fields whose encodings differ in length.
+    pub(crate) fn samples() -> Vec<(&'static str, Record)> {
+        let serial = Serial::from_random([0x5a; 16]);
+        vec![
+            (
+                "ceremony-v1",
+                Record::CeremonyV1(CeremonyV1 {
+                    at: Timestamp(1_795_305_600_123),
+                    origin: "ca.lan/log".into(),
+                    root_sha256: [1; 32],
+                    issuing_sha256: [2; 32],
+                    log_key: vec![0x30, 0x2a, 0x00, 0xff],
+                    transcript_sha256: [3; 32],
+                }),
+            ),
+            (
+                "account-registered-v1",
+                Record::AccountRegisteredV1(AccountRegisteredV1 {
+                    at: Timestamp(1_795_305_601_000),
+                    account: AccountId([4; 16]),
+                    jwk: r#"{"crv":"Ed25519","kty":"OKP","x":"AA"}"#.into(),
+                }),
+            ),
+            (
+                "intent-v1-order",
+                Record::IntentV1(IntentV1 {
+                    at: Timestamp(1_795_305_602_000),
+                    serial,
+                    requester: Requester::Order {
+                        order: OrderId([5; 16]),
+                        account: AccountId([4; 16]),
+                        jws_sha256: [6; 32],
+                    },
+                    profile: "tls-server".into(),
+                    issuer_sha256: [2; 32],
+                    tbs: (0..=255).collect(),
+                }),
+            ),
+            (
+                "intent-v1-own",
+                Record::IntentV1(IntentV1 {
+                    at: Timestamp(0),
+                    serial,
+                    requester: Requester::Own,
+                    profile: String::new(),
+                    issuer_sha256: [2; 32],
+                    tbs: vec![0x30, 0],
+                }),
+            ),
+            (
+                "issued-v1",
+                Record::IssuedV1(IssuedV1 {
+                    at: Timestamp(1_795_305_603_000),
+                    intent: LeafIndex(300),
+                    serial,
+                    algorithm: vec![0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70],
+                    signature: vec![0xab; 64],
+                }),
+            ),
+            (
+                "abandoned-v1",
+                Record::AbandonedV1(AbandonedV1 {
+                    at: Timestamp(1_795_305_604_000),
+                    intent: LeafIndex(7),
+                    serial,
+                    reason: "the order is gone".into(),
+                }),
+            ),
+            (
+                "crl-v1",
+                Record::CrlV1(CrlV1 {
+                    at: Timestamp(1_795_305_605_000),
+                    issuer_sha256: [2; 32],
+                    number: 130,
+                    this_update: Timestamp(1_795_305_600_000),
+                    next_update: Timestamp(1_795_910_400_000),
+                    entries: 1,
+                    tbs_sha256: [7; 32],
+                }),
+            ),
+            (
+                "clock-accepted-v1",
+                Record::ClockAcceptedV1(ClockAcceptedV1 {
+                    at: Timestamp(1_795_305_606_000),
+                    floor: Timestamp(1_700_000_000_000),
+                }),
+            ),
+        ]
+    }
+
+    /// The stored form of every variant, for ever: one hexadecimal file each. A change here is a
+    /// change of format; add a variant instead. `BLESS=1` writes files that are missing, never others.
+    #[test]
+    fn golden_octets_of_every_variant() {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/records");
+        for (name, record) in samples() {
+            let bytes = record.encode().unwrap();
+            let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+            let path = dir.join(format!("{name}.hex"));
+            if std::env::var_os("BLESS").is_some() && !path.exists() {
+                std::fs::create_dir_all(&dir).unwrap();
+                std::fs::write(&path, format!("{hex}\n")).unwrap();
+            }
+            let golden = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(golden.trim_end(), hex, "{name}");
+            assert_eq!(Record::decode(&bytes).unwrap(), record, "{name}");
+        }
+    }
+
+    #[test]
+    fn octets_after_a_record_and_prefixes_of_it_are_refused() {
+        for (name, record) in samples() {
+            let mut bytes = record.encode().unwrap();
+            for cut in 0..bytes.len() {
+                assert!(Record::decode(&bytes[..cut]).is_err(), "{name} cut at {cut}");
+            }
+            bytes.push(0);
+            assert!(Record::decode(&bytes).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_record_larger_than_a_leaf_is_refused() {
+        let mut record = AbandonedV1 {
+            at: Timestamp(0),
+            intent: LeafIndex(0),
+            serial: Serial::from_random([0; 16]),
+            reason: String::new(),
+        };
+        let overhead = Record::AbandonedV1(record.clone()).encode().unwrap().len() + 2;
+        record.reason = "x".repeat(MAX_LEAF - overhead);
+        assert_eq!(Record::AbandonedV1(record.clone()).encode().unwrap().len(), MAX_LEAF);
+        record.reason.push('x');
+        assert_eq!(Record::AbandonedV1(record).encode(), Err(TooLarge(MAX_LEAF + 1)));
+        assert!(Record::decode(&vec![0; MAX_LEAF + 1]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let _ = Record::decode(&bytes);
+        }
+    }
+}
