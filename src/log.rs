@@ -15,7 +15,8 @@ pub mod tree;
 pub mod writer;
 
 pub use record::Record;
-pub use writer::{Appended, Log, Release};
+pub use recover::OpenError;
+pub use writer::{AppendError, Appended, Log, Opening, Release};
 
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,8 @@
 //! network answers what it was programmed to answer.
 
 mod clock;
-pub mod disk;
+mod disk;
 mod net;
 
 pub use clock::{ManualClock, SeededRng};
+pub use disk::{CrashMode, Fault, SimulatedDisk};

@@ -4,7 +4,8 @@
 //! durability; everything else is handed these as values.
 
 mod clock;
-pub mod disk;
+mod disk;
 mod net;
 
 pub use clock::{SystemClock, SystemRng};
+pub use disk::SystemDisk;

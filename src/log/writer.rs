@@ -1,14 +1,37 @@
 //! The one writer: cycles of append, one `sync_data`, growth, checkpoint, release.
+//!
+//! Three threads. The *writer* takes what is queued, writes it, makes it durable with one sync, grows
+//! the tree, applies the index and answers those who wait for durability; it never waits for a key.
+//! The *checkpoint* thread always signs the newest durable head, publishes it, and answers those
+//! whose record it covers, while the writer is already in its next cycle. The *index* thread moves
+//! the index into its file. No cycle waits for more records: batches form because a cycle takes time.
 
+mod cycle;
+mod open;
+mod publish;
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, mpsc};
+use std::thread::JoinHandle;
+
+use super::index::Index;
+use super::note::NoteSigner;
 use super::record::Record;
+use super::segment::{self, HEADER, MAX_FRAME, parse_frame};
 use super::tree::TreeHead;
+use crate::env::{Clock, Disk, DiskLock};
 use crate::id::LeafIndex;
+
+pub use open::Opening;
 
 /// A handle on the writer thread. Cheap to clone. Dropping the last one stops the writer after what
 /// was queued.
 #[derive(Clone)]
 pub struct Log {
-    _private: (),
+    handle: Arc<Handle>,
 }
 
 /// When `append` answers.
@@ -33,36 +56,248 @@ pub enum AppendError {
     Retry,
     /// The record cannot be a leaf.
     TooLarge(usize),
-    /// The state of the disk is unknown; the process must end and recover.
+    /// The state of the disk is unknown, or the log closes; the process must end and recover.
     Halt,
 }
 
-/// Called once, on a thread of the log; must not block.
+/// Called once, on a thread of the log, or on the caller's if nothing was queued; must not block, and
+/// must not wait for the log.
 pub type OnAppended = Box<dyn FnOnce(Result<Appended, AppendError>) + Send>;
 
 impl Log {
-    /// Queues a record; `then` is called when the release point is reached.
+    /// Queues a record; `then` is called when the release point is reached. Records queued by one
+    /// thread become leaves in that order.
     pub fn append(&self, record: Record, release: Release, then: OnAppended) {
-        todo!()
+        let waiter = Waiter::new(then);
+        match record.encode() {
+            Ok(payload) => self.handle.shared.queue(Item { record, payload, release, waiter }),
+            Err(too_large) => waiter.answer(Err(AppendError::TooLarge(too_large.0))),
+        }
     }
+
     /// `append`, waiting for the answer. Not for the log's own threads.
     pub fn append_wait(&self, record: Record, release: Release) -> Result<Appended, AppendError> {
-        todo!()
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let then = Box::new(move |answer| drop(sender.send(answer)));
+        self.append(record, release, then);
+        receiver.recv().unwrap_or(Err(AppendError::Halt))
     }
+
     /// The newest durable head.
     pub fn head(&self) -> TreeHead {
-        todo!()
+        *lock(&self.handle.shared.head)
     }
-    /// The newest signed checkpoint, as published.
-    pub fn checkpoint(&self) -> std::sync::Arc<str> {
-        todo!()
+
+    /// The newest signed checkpoint, as published; empty before the first.
+    pub fn checkpoint(&self) -> Arc<str> {
+        lock(&self.handle.shared.checkpoint).clone()
     }
+
     /// The derived index.
-    pub fn index(&self) -> &super::index::Index {
-        todo!()
+    pub fn index(&self) -> &Index {
+        &self.handle.shared.index
     }
+
     /// Reads one durable record back.
     pub fn read(&self, leaf: LeafIndex) -> Result<Record, String> {
-        todo!()
+        self.handle.shared.read(leaf)
     }
+
+    /// Whether only revocations and CRLs are taken, because the disk is full.
+    pub fn is_full(&self) -> bool {
+        self.handle.shared.full.load(Ordering::Relaxed)
+    }
+
+    /// Why the log halted, if it did: the operator's text.
+    pub fn halted(&self) -> Option<&str> {
+        self.handle.shared.halted.get().map(String::as_str)
+    }
+}
+
+/// The last clone's drop closes the queue and waits for the threads.
+struct Handle {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the threads and the handles share.
+struct Shared {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    /// Where the checkpoint is published.
+    public: PathBuf,
+    signer: Arc<dyn NoteSigner>,
+    clock: Arc<dyn Clock>,
+    on_halt: Box<dyn Fn(&str) + Send + Sync>,
+    sizes: Sizes,
+    index: Index,
+    queue: Mutex<Queue>,
+    queued: Condvar,
+    head: Mutex<TreeHead>,
+    checkpoint: Mutex<Arc<str>>,
+    mailbox: Mutex<Mailbox>,
+    posted: Condvar,
+    /// Whether the index thread should end.
+    index_closed: Mutex<bool>,
+    index_due: Condvar,
+    /// (base, file name) of every segment, ascending.
+    segments: RwLock<Vec<(u64, String)>>,
+    full: AtomicBool,
+    halted: OnceLock<String>,
+    /// Whether `on_halt` was called.
+    told: AtomicBool,
+    /// Held until the last thread has ended.
+    _lock: Box<dyn DiskLock>,
+}
+
+/// How large things are; from `Settings`, and smaller in tests.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// Octets of a segment, and of the reserve.
+    segment: u64,
+    reserve: u64,
+    /// Records waiting at most.
+    queue: usize,
+    /// Records in memory at which the index moves into its file without waiting for its time.
+    index: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    closed: bool,
+}
+
+/// A record on its way.
+struct Item {
+    record: Record,
+    payload: Vec<u8>,
+    release: Release,
+    waiter: Waiter,
+}
+
+/// What the checkpoint thread has to do.
+#[derive(Default)]
+struct Mailbox {
+    head: Option<TreeHead>,
+    waiters: Vec<(LeafIndex, Waiter)>,
+    closed: bool,
+}
+
+/// Someone who waits for one answer. Dropped without one, it answers `Halt`: nobody waits for ever.
+struct Waiter(Option<OnAppended>);
+
+impl Waiter {
+    fn new(then: OnAppended) -> Self {
+        Self(Some(then))
+    }
+
+    fn answer(mut self, answer: Result<Appended, AppendError>) {
+        if let Some(then) = self.0.take() {
+            then(answer);
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if let Some(then) = self.0.take() {
+            then(Err(AppendError::Halt));
+        }
+    }
+}
+
+impl Shared {
+    fn queue(&self, item: Item) {
+        let refusal = {
+            let mut queue = lock(&self.queue);
+            if queue.closed || self.halted.get().is_some() {
+                Some((item, AppendError::Halt))
+            } else if queue.items.len() >= self.sizes.queue && !item.record.is_urgent() {
+                Some((item, AppendError::Retry))
+            } else {
+                queue.items.push_back(item);
+                None
+            }
+        };
+        // Answered without the lock: the answer may append again.
+        match refusal {
+            None => self.queued.notify_one(),
+            Some((item, why)) => item.waiter.answer(Err(why)),
+        }
+    }
+
+    fn read(&self, leaf: LeafIndex) -> Result<Record, String> {
+        let size = lock(&self.head).size;
+        if leaf.0 >= size {
+            return Err(format!("the log has {size} records, leaf {leaf} is none of them"));
+        }
+        let offset = self.index.offset(leaf)?;
+        let offset = offset.ok_or_else(|| format!("leaf {leaf} is not in the index"))?;
+        let (base, name) = {
+            let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+            let after = segments.partition_point(|(base, _)| *base <= offset);
+            after.checked_sub(1).and_then(|n| segments.get(n)).cloned()
+        }
+        .ok_or_else(|| format!("no segment holds offset {offset}"))?;
+        let path = self.dir.join(&name);
+        let at = HEADER + (offset - base);
+        let mut octets = vec![0; 4096];
+        let file = self.disk.open_read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let mut read = file.read_at(at, &mut octets).map_err(|e| e.to_string())?;
+        if parse_frame(&octets[..read]) == Err(segment::BadFrame::Short) {
+            octets.resize(MAX_FRAME, 0);
+            read = file.read_at(at, &mut octets).map_err(|e| e.to_string())?;
+        }
+        let frame = parse_frame(&octets[..read])
+            .map_err(|e| format!("leaf {leaf}: {} at octet {at}: {e}", path.display()))?;
+        Record::decode(frame.payload).map_err(|e| format!("leaf {leaf}: {e}"))
+    }
+
+    /// From here on nothing is appended or signed; those who wait are answered as their threads end.
+    fn halt(&self, why: String) {
+        tracing::error!(reason = %why, "the log halts");
+        if self.halted.set(why).is_ok() {
+            self.queued.notify_all();
+            self.posted.notify_all();
+            self.index_due.notify_all();
+        }
+    }
+
+    /// Runs a thread of the log; if it halts or panics, all halt and the owner is told once.
+    fn run(self: Arc<Self>, body: impl FnOnce(&Arc<Self>)) {
+        if catch_unwind(AssertUnwindSafe(|| body(&self))).is_err() {
+            self.halt(
+                "CHY-LOG-PANIC: a thread of the log ended unexpectedly; restart, and report it"
+                    .into(),
+            );
+        }
+        if let Some(why) = self.halted.get() {
+            // Taken first: no answer is given under a lock.
+            let items = std::mem::take(&mut lock(&self.queue).items);
+            let waiters = std::mem::take(&mut lock(&self.mailbox).waiters);
+            drop((items, waiters));
+            if !self.told.swap(true, Ordering::Relaxed) {
+                (self.on_halt)(why);
+            }
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        lock(&self.shared.queue).closed = true;
+        self.shared.queued.notify_all();
+        let own = std::thread::current().id();
+        for thread in self.threads.drain(..) {
+            // The last handle may be dropped by an answer, on a thread of the log.
+            if thread.thread().id() != own {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,244 @@
+//! The tables of the index file, and the file itself as redb sees it through the disk seam.
+//!
+//! Integers are keys as redb orders them; everything else is fixed octets or a postcard value. A change
+//! of any of it takes a new `FORMAT`: a file of another format is thrown away and built again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Issuance, Layer, Point};
+use crate::env::{Disk, DiskFile};
+use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
+use crate::log::tree::Hash;
+
+const FORMAT: u32 = 1;
+/// Octets redb may keep in memory.
+const CACHE: usize = 4 << 20;
+/// Points kept: the newest ones, a few seconds apart under load.
+const POINTS_KEPT: usize = 64;
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const POINTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("points");
+const LEAVES: TableDefinition<'_, u64, u64> = TableDefinition::new("leaves");
+const ORDERS: TableDefinition<'_, [u8; 16], [u8; 16]> = TableDefinition::new("orders");
+const SERIALS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("serials");
+const ACCOUNTS: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("accounts");
+const KEYS: TableDefinition<'_, [u8; 32], [u8; 16]> = TableDefinition::new("keys");
+const REVOKED: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("revoked");
+
+/// The small facts that are kept whole.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Facts {
+    pub(super) open: BTreeMap<LeafIndex, Serial>,
+    pub(super) crl_number: u64,
+    pub(super) newest: Timestamp,
+}
+
+/// Opens an index of this log and format; any other error than success means to begin a new one.
+pub(super) fn open(disk: &dyn Disk, path: &Path, origin: &Hash) -> Result<Database, String> {
+    let file = disk.open(path).map_err(text)?;
+    if file.len().map_err(text)? == 0 {
+        return Err("it is empty".into());
+    }
+    let db = builder().create_with_backend(Backend(file)).map_err(text)?;
+    let tx = db.begin_read().map_err(text)?;
+    let meta = tx.open_table(META).map_err(text)?;
+    let stored = meta.get("log").map_err(text)?.map(|value| value.value().to_vec());
+    drop((meta, tx));
+    if stored.as_deref() == Some(&identity(origin)) {
+        Ok(db)
+    } else {
+        Err("it is of another log or format".into())
+    }
+}
+
+/// Removes what is there and makes an empty index.
+pub(super) fn create(disk: &dyn Disk, path: &Path, origin: &Hash) -> Result<Database, String> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(text(error)),
+        _ => {}
+    }
+    let file = disk.create(path, 0).map_err(text)?;
+    let db = builder().create_with_backend(Backend(file)).map_err(text)?;
+    let mut tx = db.begin_write().map_err(text)?;
+    tx.set_quick_repair(true);
+    tx.open_table(META).map_err(text)?.insert("log", identity(origin).as_slice()).map_err(text)?;
+    tx.open_table(LEAVES).map_err(text)?;
+    tx.open_table(ORDERS).map_err(text)?;
+    tx.open_table(POINTS).map_err(text)?;
+    tx.open_table(SERIALS).map_err(text)?;
+    tx.open_table(ACCOUNTS).map_err(text)?;
+    tx.open_table(KEYS).map_err(text)?;
+    tx.open_table(REVOKED).map_err(text)?;
+    tx.commit().map_err(text)?;
+    Ok(db)
+}
+
+/// One durable transaction.
+pub(super) fn write(db: &Database, layer: &Layer, facts: &Facts) -> Result<(), String> {
+    let mut tx = db.begin_write().map_err(text)?;
+    tx.set_durability(Durability::Immediate).map_err(text)?;
+    // After a crash the file opens at once instead of being walked.
+    tx.set_quick_repair(true);
+    {
+        let mut table = tx.open_table(LEAVES).map_err(text)?;
+        for (leaf, offset) in &layer.leaves {
+            table.insert(leaf, offset).map_err(text)?;
+        }
+        let mut table = tx.open_table(ORDERS).map_err(text)?;
+        for (order, serial) in &layer.orders {
+            table.insert(order.0, *serial.octets()).map_err(text)?;
+        }
+        let mut table = tx.open_table(SERIALS).map_err(text)?;
+        for (serial, issuance) in &layer.serials {
+            let value = postcard::to_stdvec(issuance).map_err(text)?;
+            table.insert(*serial.octets(), value.as_slice()).map_err(text)?;
+        }
+        let mut table = tx.open_table(ACCOUNTS).map_err(text)?;
+        for (account, leaf) in &layer.accounts {
+            table.insert(account.0, leaf.0).map_err(text)?;
+        }
+        let mut table = tx.open_table(KEYS).map_err(text)?;
+        for (thumbprint, account) in &layer.keys {
+            table.insert(*thumbprint, account.0).map_err(text)?;
+        }
+        let mut table = tx.open_table(REVOKED).map_err(text)?;
+        for (serial, at) in &layer.revoked {
+            table.insert(*serial.octets(), at.0).map_err(text)?;
+        }
+        let mut table = tx.open_table(META).map_err(text)?;
+        let value = postcard::to_stdvec(facts).map_err(text)?;
+        table.insert("facts", value.as_slice()).map_err(text)?;
+        if let Some(point) = &layer.point {
+            let mut table = tx.open_table(POINTS).map_err(text)?;
+            let value = postcard::to_stdvec(point).map_err(text)?;
+            table.insert(point.edge.size(), value.as_slice()).map_err(text)?;
+            let sizes: Vec<u64> = table
+                .iter()
+                .map_err(text)?
+                .map(|entry| entry.map(|(size, _)| size.value()))
+                .collect::<Result<_, _>>()
+                .map_err(text)?;
+            for size in sizes.iter().rev().skip(POINTS_KEPT) {
+                table.remove(size).map_err(text)?;
+            }
+        }
+    }
+    tx.commit().map_err(text)
+}
+
+pub(super) fn facts(db: &Database) -> Result<Facts, String> {
+    let table = db.begin_read().map_err(text)?.open_table(META).map_err(text)?;
+    match table.get("facts").map_err(text)? {
+        None => Ok(Facts::default()),
+        Some(value) => postcard::from_bytes(value.value()).map_err(text),
+    }
+}
+
+/// Ascending by size; a value that does not read back is left out.
+pub(super) fn points(db: &Database) -> Result<Vec<Point>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(POINTS).map_err(text)?;
+    let mut points = Vec::new();
+    for entry in table.iter().map_err(text)? {
+        let (size, value) = entry.map_err(text)?;
+        match postcard::from_bytes::<Point>(value.value()) {
+            Ok(point) if point.edge.is_well_formed() && point.edge.size() == size.value() => {
+                points.push(point);
+            }
+            _ => {}
+        }
+    }
+    Ok(points)
+}
+
+pub(super) fn leaf(db: &Database, leaf: LeafIndex) -> Result<Option<u64>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(LEAVES).map_err(text)?;
+    Ok(table.get(leaf.0).map_err(text)?.map(|value| value.value()))
+}
+
+pub(super) fn order(db: &Database, order: OrderId) -> Result<Option<Serial>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(ORDERS).map_err(text)?;
+    Ok(table.get(order.0).map_err(text)?.and_then(|value| Serial::from_octets(&value.value())))
+}
+
+pub(super) fn serial(db: &Database, serial: Serial) -> Result<Option<Issuance>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(SERIALS).map_err(text)?;
+    match table.get(*serial.octets()).map_err(text)? {
+        None => Ok(None),
+        Some(value) => postcard::from_bytes(value.value()).map(Some).map_err(text),
+    }
+}
+
+pub(super) fn account(db: &Database, account: AccountId) -> Result<Option<LeafIndex>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(ACCOUNTS).map_err(text)?;
+    Ok(table.get(account.0).map_err(text)?.map(|value| LeafIndex(value.value())))
+}
+
+pub(super) fn key(db: &Database, thumbprint: Hash) -> Result<Option<AccountId>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(KEYS).map_err(text)?;
+    Ok(table.get(thumbprint).map_err(text)?.map(|value| AccountId(value.value())))
+}
+
+pub(super) fn revoked(db: &Database) -> Result<BTreeMap<Serial, Timestamp>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(REVOKED).map_err(text)?;
+    let mut all = BTreeMap::new();
+    for entry in table.iter().map_err(text)? {
+        let (serial, at) = entry.map_err(text)?;
+        if let Some(serial) = Serial::from_octets(&serial.value()) {
+            all.insert(serial, Timestamp(at.value()));
+        }
+    }
+    Ok(all)
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE);
+    builder
+}
+
+fn identity(origin: &Hash) -> Vec<u8> {
+    [&FORMAT.to_le_bytes(), origin.as_slice()].concat()
+}
+
+fn text(error: impl fmt::Display) -> String {
+    error.to_string()
+}
+
+/// A file of the disk seam as redb's storage.
+struct Backend(Box<dyn DiskFile>);
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Backend")
+    }
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.0.read_at(offset, out)? == out.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, data)
+    }
+}

@@ -1,0 +1,467 @@
+//! From a directory to a running log: lock, recover, check against what was signed, start.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
+
+use super::cycle::{NEW, RESERVE, Writer, make_reserve};
+use super::publish::{self, CHECKPOINT};
+use super::{Handle, Log, Mailbox, Queue, Release, Shared, Sizes};
+use crate::env::{Clock, Disk, DiskFile};
+use crate::id::LeafIndex;
+use crate::log::Settings;
+use crate::log::checkpoint::{BadCheckpoint, Checkpoint};
+use crate::log::index::{self, Index, Point};
+use crate::log::note::{MAX_NOTE, NoteSigner};
+use crate::log::record::{CeremonyV1, Record};
+use crate::log::recover::{self, OpenError, Segment, Tail, damaged, unreadable};
+use crate::log::segment::{HEADER, Header, file_name, origin_hash};
+use crate::log::tree::Hash;
+
+/// What a log is opened with.
+pub struct Opening {
+    pub disk: Arc<dyn Disk>,
+    /// The log's own directory: segments, index, lock. Private.
+    pub dir: PathBuf,
+    /// Where the checkpoint is published. For everyone.
+    pub public: PathBuf,
+    pub settings: Settings,
+    /// Its verifier key's name is the log's origin.
+    pub signer: Arc<dyn NoteSigner>,
+    pub clock: Arc<dyn Clock>,
+    /// Called once, on a thread of the log, when the state of the disk or of the log key is unknown.
+    /// Everyone who waits has been answered `Halt`. The process should end: nothing more is appended.
+    pub on_halt: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Log {
+    /// Opens this CA's log, recovers it and starts its threads. Never signs what contradicts a
+    /// checkpoint it finds; signs the recovered head at once if it is newer than the published one.
+    pub fn open(opening: Opening) -> Result<Self, OpenError> {
+        let sizes = Sizes::of(&opening.settings);
+        start(opening, sizes, None)
+    }
+
+    /// Makes a new log whose first record is the ceremony's, durable when this returns. Refuses if the
+    /// directory holds a record; finishes what a creation cut short has begun.
+    pub fn create(opening: Opening, ceremony: CeremonyV1) -> Result<Self, OpenError> {
+        let sizes = Sizes::of(&opening.settings);
+        start(opening, sizes, Some(ceremony))
+    }
+}
+
+impl Sizes {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            segment: settings.segment_mib.clamp(1, 1024) << 20,
+            reserve: settings.reserve_mib.clamp(1, 1024) << 20,
+            queue: settings.queue.max(1),
+            index: 4096,
+        }
+    }
+}
+
+pub(super) fn start(
+    opening: Opening,
+    sizes: Sizes,
+    ceremony: Option<CeremonyV1>,
+) -> Result<Log, OpenError> {
+    let Opening { disk, dir, public, signer, clock, on_halt, .. } = opening;
+    let name = signer.verifier_key().name().to_owned();
+    let origin = origin_hash(&name);
+    if ceremony.is_some() {
+        disk.create_dir(&dir).map_err(|e| unreadable(&dir, &e))?;
+    } else if let Err(error) = disk.list(&dir) {
+        return Err(match error.kind() {
+            io::ErrorKind::NotFound => absent(&dir),
+            _ => unreadable(&dir, &error),
+        });
+    }
+    if let Some(parent) = public.parent().filter(|_| disk.list(&public).is_err()) {
+        disk.create_public_dir(&public)
+            .and_then(|()| disk.sync_dir(parent))
+            .map_err(|e| unreadable(&public, &e))?;
+    }
+    let guard = disk.lock(&dir.join("lock")).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Retry(format!(
+            "CHY-LOG-BUSY: another process writes the log in {}; stop it first",
+            dir.display()
+        )),
+        _ => unreadable(&dir, &error),
+    })?;
+    let mut segments = tidy(&*disk, &dir, &origin)?;
+    match &ceremony {
+        None if segments.is_empty() => return Err(absent(&dir)),
+        None => {}
+        Some(_) if segments.is_empty() => {
+            segments.push(first_segment(&*disk, &dir, &origin, sizes.segment)?);
+        }
+        Some(_) => {
+            let walked =
+                recover::walk(&*disk, &dir, &segments, Point::default(), &mut |_, _, _, _| Ok(()))?;
+            // A creation cut short may have left part of the first frame.
+            if walked.edge.size() > 0 {
+                return Err(OpenError::Refuse(format!(
+                    "CHY-LOG-EXISTS: {} holds a log already; a ceremony never replaces one",
+                    dir.display()
+                )));
+            }
+        }
+    }
+    let known = known_checkpoints(&*disk, &dir, &public, &*signer)?;
+    let index_path = dir.join(index::FILE);
+    let (index, notice) = Index::open(Arc::clone(&disk), &index_path, origin)
+        .map_err(|why| index_broken(&dir, &why))?;
+    if let (Some(why), None) = (notice, &ceremony) {
+        tracing::warn!(%why, "the log's index is built again from the log");
+    }
+    let tail = replay(&*disk, &dir, &segments, &index, &known)?;
+    let last = segments.last().ok_or_else(|| absent(&dir))?.clone();
+    let file = settle(&*disk, &dir, &last, &tail)?;
+
+    let head = tail.edge.head();
+    let published = known.get(CheckpointPlace::Public).is_some_and(|c| c.0.head == head);
+    let text = known.get(CheckpointPlace::Public).map_or("", |c| c.1.as_str());
+    let shared = Arc::new(Shared {
+        disk,
+        dir,
+        public,
+        signer,
+        clock,
+        on_halt,
+        sizes,
+        index,
+        queue: Mutex::new(Queue::default()),
+        queued: Condvar::new(),
+        head: Mutex::new(head),
+        checkpoint: Mutex::new(text.into()),
+        mailbox: Mutex::new(Mailbox {
+            head: (!published && head.size > 0).then_some(head),
+            ..Mailbox::default()
+        }),
+        posted: Condvar::new(),
+        index_closed: Mutex::new(false),
+        index_due: Condvar::new(),
+        segments: RwLock::new(segments.iter().map(|s| (s.header.base, s.name.clone())).collect()),
+        full: AtomicBool::new(false),
+        halted: OnceLock::new(),
+        told: AtomicBool::new(false),
+        _lock: guard,
+    });
+    if shared.disk.open(&shared.dir.join(RESERVE)).is_err()
+        && !make_reserve(&shared).map_err(|e| unreadable(&shared.dir, &e))?
+    {
+        tracing::warn!(
+            "CHY-LOG-FULL: no room for the log's reserve; only revocations and CRLs are logged"
+        );
+    }
+    let writer = Writer {
+        shared: Arc::clone(&shared),
+        origin,
+        file,
+        segment: last.header,
+        octets: last.octets,
+        end: tail.end,
+        durable: tail.end,
+        edge: tail.edge,
+        refused: None,
+    };
+    let log = launch(shared, writer)?;
+    match ceremony {
+        Some(ceremony) => {
+            if ceremony.origin != name {
+                return Err(OpenError::Refuse(format!(
+                    "CHY-LOG-FOREIGN: the ceremony is for the log {}, the log key for {name}",
+                    ceremony.origin
+                )));
+            }
+            log.append_wait(Record::CeremonyV1(ceremony), Release::Durable).map_err(|e| {
+                OpenError::Halt(format!("CHY-LOG-IO: the first record cannot be written: {e:?}"))
+            })?;
+        }
+        None => belongs(&log)?,
+    }
+    tracing::info!(size = log.head().size, origin = %name, "the log is open");
+    Ok(log)
+}
+
+/// Removes what a stopped process left half made, and reads the segments' headers.
+fn tidy(disk: &dyn Disk, dir: &Path, origin: &Hash) -> Result<Vec<Segment>, OpenError> {
+    let remove = |name: &str| disk.remove(&dir.join(name)).map_err(|e| unreadable(dir, &e));
+    for name in disk.list(dir).map_err(|e| unreadable(dir, &e))? {
+        if name == NEW || (name.starts_with('.') && name.ends_with(".tmp")) {
+            remove(&name)?;
+        }
+    }
+    let mut segments = recover::segments(disk, dir, Some(origin))?;
+    // A last segment without a frame: whether its name and header are durable is not known if the
+    // process that made it died of a failed sync. Nobody needs it; it is made again.
+    if let Some(last) = segments.last() {
+        let path = dir.join(&last.name);
+        let file = disk.open_read(&path).map_err(|e| unreadable(&path, &e))?;
+        if is_zero(&*file, HEADER).map_err(|e| unreadable(&path, &e))? {
+            remove(&last.name)?;
+            segments.pop();
+        }
+    }
+    disk.sync_dir(dir).map_err(|e| unreadable(dir, &e))?;
+    Ok(segments)
+}
+
+fn is_zero(file: &dyn DiskFile, from: u64) -> io::Result<bool> {
+    let mut buffer = vec![0; 1 << 16];
+    let mut at = from;
+    loop {
+        let read = file.read_at(at, &mut buffer)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        if buffer[..read].iter().any(|octet| *octet != 0) {
+            return Ok(false);
+        }
+        at += read as u64;
+    }
+}
+
+fn first_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    origin: &Hash,
+    octets: u64,
+) -> Result<Segment, OpenError> {
+    let header = Header { first_leaf: 0, base: 0, origin: *origin };
+    let name = file_name(0);
+    let made = disk.create(&dir.join(NEW), octets).and_then(|file| {
+        file.write_at(0, &header.encode())?;
+        file.sync_data()?;
+        disk.rename(&dir.join(NEW), &dir.join(&name))?;
+        disk.sync_dir(dir)?;
+        dir.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
+    });
+    match made {
+        Ok(()) => Ok(Segment { name, header, octets }),
+        Err(error) if crate::env::disk::is_full(&error) => Err(OpenError::Retry(format!(
+            "CHY-LOG-FULL: no room for {octets} octets in {}",
+            dir.display()
+        ))),
+        Err(error) => Err(unreadable(dir, &error)),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum CheckpointPlace {
+    Public,
+    Beside,
+}
+
+/// Checkpoints that the log's key signed, with their note.
+struct Known(BTreeMap<CheckpointPlace, (Checkpoint, String)>);
+
+impl Known {
+    fn get(&self, place: CheckpointPlace) -> Option<&(Checkpoint, String)> {
+        self.0.get(&place)
+    }
+
+    fn heads(&self) -> impl Iterator<Item = &crate::log::tree::TreeHead> {
+        self.0.values().map(|(checkpoint, _)| &checkpoint.head)
+    }
+}
+
+fn known_checkpoints(
+    disk: &dyn Disk,
+    dir: &Path,
+    public: &Path,
+    signer: &dyn NoteSigner,
+) -> Result<Known, OpenError> {
+    let mut known = BTreeMap::new();
+    for (place, dir) in [(CheckpointPlace::Public, public), (CheckpointPlace::Beside, dir)] {
+        let path = dir.join(CHECKPOINT);
+        let note = match disk.read(&path, MAX_NOTE as u64) {
+            Ok(note) => note,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(unreadable(&path, &error)),
+        };
+        match Checkpoint::open(&note, signer.verifier_key()) {
+            Ok(checkpoint) => {
+                known.insert(place, (checkpoint, String::from_utf8_lossy(&note).into_owned()));
+            }
+            Err(BadCheckpoint::Origin(origin)) => {
+                return Err(OpenError::Refuse(format!(
+                    "CHY-LOG-FOREIGN: {} is a checkpoint of the log {origin}, not of {}; \
+                     point the state directory at this CA's files",
+                    path.display(),
+                    signer.verifier_key().name()
+                )));
+            }
+            // It binds nobody: this log did not sign it. It is replaced by the next one.
+            Err(why) => tracing::warn!(path = %path.display(), %why, "a checkpoint is not used"),
+        }
+    }
+    Ok(Known(known))
+}
+
+/// Walks the log from the newest usable point of the index, or from its beginning, and brings the
+/// index up to date. The tree must agree with every known checkpoint.
+fn replay(
+    disk: &dyn Disk,
+    dir: &Path,
+    segments: &[Segment],
+    index: &Index,
+    known: &Known,
+) -> Result<Tail, OpenError> {
+    let points = index.points().map_err(|why| index_broken(dir, &why))?;
+    let reached = points.last().map_or(0, |point| point.edge.size());
+    let oldest = known.heads().map(|head| head.size).min().unwrap_or(u64::MAX);
+    let start = points.into_iter().rfind(|point| point.edge.size() <= oldest).unwrap_or_default();
+    if start.offset > 0 {
+        match pass(disk, dir, segments, index, known, start) {
+            Ok(tail) if tail.edge.size() >= reached => return Ok(tail),
+            Ok(_) => tracing::warn!("the log's index is ahead of the log and is built again"),
+            // Whether log or index is wrong shows when the whole log is read.
+            Err(why) => {
+                tracing::warn!(%why, "the log and its index disagree; the index is built again")
+            }
+        }
+    }
+    if reached > 0 {
+        index.clear().map_err(|why| index_broken(dir, &why))?;
+    }
+    pass(disk, dir, segments, index, known, Point::default())
+}
+
+fn pass(
+    disk: &dyn Disk,
+    dir: &Path,
+    segments: &[Segment],
+    index: &Index,
+    known: &Known,
+    start: Point,
+) -> Result<Tail, OpenError> {
+    const BATCH: usize = 4096;
+    let heads: BTreeMap<u64, Hash> = known.heads().map(|head| (head.size, head.root)).collect();
+    let agrees = |edge: &crate::log::tree::RightEdge| match heads.get(&edge.size()) {
+        Some(root) if *root != edge.head().root => Err(forked(dir, edge.size())),
+        _ => Ok(()),
+    };
+    agrees(&start.edge)?;
+    let mut batch = Vec::new();
+    let tail = recover::walk(disk, dir, segments, start, &mut |leaf, offset, payload, edge| {
+        agrees(edge)?;
+        let record = Record::decode(payload).map_err(|why| {
+            OpenError::Refuse(format!(
+                "CHY-LOG-FORMAT: leaf {leaf} in {}: {why}; run the version that wrote it",
+                dir.display()
+            ))
+        })?;
+        batch.push((leaf, offset, record));
+        if batch.len() == BATCH {
+            let end = offset + (crate::log::segment::FRAME_HEADER + payload.len()) as u64;
+            index.apply(&batch, Point { offset: end, edge: edge.clone() });
+            batch.clear();
+            if let Err(error) = index.flush() {
+                tracing::warn!(%error, "the log's index cannot be written; it stays in memory");
+            }
+        }
+        Ok(())
+    })?;
+    index.apply(&batch, Point { offset: tail.end, edge: tail.edge.clone() });
+    match heads.last_key_value() {
+        Some((size, _)) if *size > tail.edge.size() => Err(missing(dir, tail.edge.size(), *size)),
+        _ => Ok(tail),
+    }
+}
+
+/// Cuts the torn tail and makes sure that what was read is on the disk, not only in its cache.
+fn settle(
+    disk: &dyn Disk,
+    dir: &Path,
+    last: &Segment,
+    tail: &Tail,
+) -> Result<Box<dyn DiskFile>, OpenError> {
+    let path = dir.join(&last.name);
+    let base = last.header.base;
+    let end = HEADER + (tail.end - base);
+    let unsure = HEADER + tail.stated.saturating_sub(base).min(tail.end - base);
+    if let Some(bad) = &tail.torn {
+        tracing::warn!(segment = %last.name, octet = end, why = %bad, "the log's torn tail is cut");
+    }
+    disk.open(&path)
+        .and_then(|file| {
+            recover::write_again(&*file, unsure, end)?;
+            recover::cut(&*file, end)?;
+            Ok(file)
+        })
+        .map_err(|e| unreadable(&path, &e))
+}
+
+fn launch(shared: Arc<Shared>, writer: Writer) -> Result<Log, OpenError> {
+    let failed = |error: io::Error| OpenError::Halt(format!("CHY-LOG-IO: no thread: {error}"));
+    let spawn = |name: &str, body: Box<dyn FnOnce(&Arc<Shared>) + Send>| {
+        let shared = Arc::clone(&shared);
+        std::thread::Builder::new().name(name.into()).spawn(move || shared.run(body))
+    };
+    let mut handle = Handle { shared: Arc::clone(&shared), threads: Vec::new() };
+    // The writer last: its end is what ends the others.
+    handle
+        .threads
+        .push(spawn("log-index", Box::new(|shared| publish::index(shared))).map_err(failed)?);
+    handle.threads.push(
+        spawn("log-checkpoint", Box::new(|shared| publish::checkpoints(shared))).map_err(failed)?,
+    );
+    handle.threads.push(spawn("log-writer", Box::new(|_| writer.run())).map_err(failed)?);
+    Ok(Log { handle: Arc::new(handle) })
+}
+
+/// The first record must be this CA's ceremony with this log key.
+fn belongs(log: &Log) -> Result<(), OpenError> {
+    let dir = &log.handle.shared.dir;
+    let key = log.handle.shared.signer.verifier_key();
+    if log.head().size == 0 {
+        return Err(absent(dir));
+    }
+    match log.read(LeafIndex(0)) {
+        Ok(Record::CeremonyV1(c)) if c.origin == key.name() && c.log_key == key.spki() => Ok(()),
+        Ok(Record::CeremonyV1(c)) => Err(OpenError::Refuse(format!(
+            "CHY-LOG-FOREIGN: the log in {} is of {} under another log key; \
+             point the state directory at this CA's log",
+            dir.display(),
+            c.origin
+        ))),
+        Ok(_) => Err(damaged(&dir.join(file_name(0)), HEADER, "its first record is no ceremony")),
+        Err(why) => Err(damaged(&dir.join(file_name(0)), HEADER, &why)),
+    }
+}
+
+fn absent(dir: &Path) -> OpenError {
+    OpenError::Refuse(format!(
+        "CHY-LOG-ABSENT: {} holds no log; hold the ceremony, or restore the log",
+        dir.display()
+    ))
+}
+
+fn missing(dir: &Path, found: u64, signed: u64) -> OpenError {
+    OpenError::Halt(format!(
+        "CHY-LOG-DAMAGED: the log in {} ends after {found} records, but a checkpoint over {signed} was \
+         signed; nothing is signed. Keep the directory as it is, check the disk, and restore the log \
+         from a copy",
+        dir.display()
+    ))
+}
+
+fn forked(dir: &Path, size: u64) -> OpenError {
+    OpenError::Halt(format!(
+        "CHY-LOG-FORKED: the first {size} records of the log in {} are not those that were signed; \
+         nothing is signed. Another copy of this log has been written: find it and restore it",
+        dir.display()
+    ))
+}
+
+fn index_broken(dir: &Path, why: &str) -> OpenError {
+    OpenError::Retry(format!(
+        "CHY-LOG-INDEX: the index in {} can neither be opened nor made anew: {why}; \
+         free some space or correct the rights of the directory",
+        dir.display()
+    ))
+}

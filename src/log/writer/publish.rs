@@ -1,0 +1,158 @@
+//! The checkpoint thread and the index thread.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use super::{Appended, Mailbox, Shared, lock};
+use crate::log::checkpoint::Checkpoint;
+use crate::log::note::NoteSignError;
+use crate::log::tree::TreeHead;
+
+/// File name of the newest checkpoint, in the public directory and beside the log.
+pub(super) const CHECKPOINT: &str = "checkpoint";
+
+/// Waits between attempts to sign or publish.
+const LEAST_WAIT: Duration = Duration::from_millis(50);
+const MOST_WAIT: Duration = Duration::from_secs(5);
+/// How often the checkpoint is copied beside the log, and the index moved into its file.
+const EVERY: Duration = Duration::from_secs(2);
+
+enum Unsigned {
+    Retry(Duration),
+    Halt,
+}
+
+/// Signs and publishes the newest head, again and again, until the writer has ended.
+pub(super) fn checkpoints(shared: &Shared) {
+    let mut wait = LEAST_WAIT;
+    let mut copied: Option<Duration> = None;
+    let mut newest: Option<String> = None;
+    while let Some(head) = next_head(shared) {
+        match checkpoint(shared, &head) {
+            Ok(note) => {
+                wait = LEAST_WAIT;
+                *lock(&shared.checkpoint) = note.as_str().into();
+                let now = shared.clock.monotonic();
+                if copied.is_none_or(|copied| now.saturating_sub(copied) >= EVERY) {
+                    copy(shared, &note);
+                    copied = Some(now);
+                    newest = None;
+                } else {
+                    newest = Some(note);
+                }
+                // Collected first: no answer is given under the lock.
+                let covered: Vec<_> = lock(&shared.mailbox)
+                    .waiters
+                    .extract_if(.., |(leaf, _)| leaf.0 < head.size)
+                    .collect();
+                for (leaf, waiter) in covered {
+                    waiter.answer(Ok(Appended { leaf }));
+                }
+            }
+            Err(Unsigned::Halt) => return,
+            Err(Unsigned::Retry(asked)) => {
+                let mut mailbox = lock(&shared.mailbox);
+                // A newer head, if there is one, takes this one's place.
+                mailbox.head.get_or_insert(head);
+                let wait_now = asked.clamp(wait, MOST_WAIT);
+                wait = (wait * 2).min(MOST_WAIT);
+                if !pause(shared, mailbox, wait_now) {
+                    break;
+                }
+            }
+        }
+    }
+    if let Some(note) = newest {
+        copy(shared, &note);
+    }
+    // Whoever still waits learns that this process will not cover the record.
+    let left = std::mem::take(&mut lock(&shared.mailbox).waiters);
+    drop(left);
+    *lock(&shared.index_closed) = true;
+    shared.index_due.notify_all();
+}
+
+/// Moves the index into its file every few seconds, and once at the end.
+pub(super) fn index(shared: &Shared) {
+    loop {
+        let closed = {
+            let mut closed = lock(&shared.index_closed);
+            if !*closed && shared.halted.get().is_none() {
+                let due = shared.index_due.wait_timeout(closed, EVERY);
+                closed = due.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            *closed
+        };
+        if shared.halted.get().is_some() {
+            return;
+        }
+        if let Err(error) = shared.index.flush() {
+            tracing::warn!(%error, "the log's index cannot be written; it stays in memory");
+        }
+        if closed {
+            return;
+        }
+    }
+}
+
+/// Waits for a head that is not signed yet. `None`: the writer has ended, or the log halted.
+fn next_head(shared: &Shared) -> Option<TreeHead> {
+    let mut mailbox = lock(&shared.mailbox);
+    loop {
+        if shared.halted.get().is_some() {
+            return None;
+        }
+        if let Some(head) = mailbox.head.take() {
+            return Some(head);
+        }
+        if mailbox.closed {
+            return None;
+        }
+        mailbox = shared.posted.wait(mailbox).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+/// Waits, but no longer than the log lives. `false`: it is closing or halted.
+fn pause(shared: &Shared, mailbox: std::sync::MutexGuard<'_, Mailbox>, wait: Duration) -> bool {
+    let ends = |mailbox: &mut Mailbox| !mailbox.closed && shared.halted.get().is_none();
+    let waited = shared.posted.wait_timeout_while(mailbox, wait, ends);
+    let (mut mailbox, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    ends(&mut mailbox)
+}
+
+/// Signs `head`, verifies the signature, and publishes the note.
+fn checkpoint(shared: &Shared, head: &TreeHead) -> Result<String, Unsigned> {
+    let key = shared.signer.verifier_key();
+    let checkpoint = Checkpoint::new(key.name(), *head);
+    let text = checkpoint.text();
+    let octets = match shared.signer.sign_checkpoint(text.as_bytes(), head, shared.clock.now()) {
+        Ok(octets) => octets,
+        Err(NoteSignError::Retry(wait)) => return Err(Unsigned::Retry(wait)),
+        Err(NoteSignError::Halt(why)) => {
+            shared.halt(format!("CHY-LOG-UNSIGNED: the log key signs no more: {why}"));
+            return Err(Unsigned::Halt);
+        }
+    };
+    if !key.verify(text.as_bytes(), head, &octets) {
+        shared.halt(
+            "CHY-LOG-UNSIGNED: the log key made a signature that does not verify; check the token"
+                .into(),
+        );
+        return Err(Unsigned::Halt);
+    }
+    let note = checkpoint.signed(key, octets).to_string();
+    match shared.disk.replace(&shared.public.join(CHECKPOINT), note.as_bytes(), false) {
+        Ok(()) => Ok(note),
+        Err(error) => {
+            tracing::error!(%error, dir = %shared.public.display(), "the checkpoint cannot be published");
+            Err(Unsigned::Retry(LEAST_WAIT))
+        }
+    }
+}
+
+/// Beside the log a checkpoint only helps to notice at start that records are missing.
+fn copy(shared: &Shared, note: &str) {
+    if let Err(error) = shared.disk.replace(&shared.dir.join(CHECKPOINT), note.as_bytes(), false) {
+        tracing::warn!(%error, "the checkpoint cannot be copied beside the log");
+    }
+}
