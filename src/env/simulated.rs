@@ -7,3 +7,4 @@ mod net;
 
 pub use clock::{ManualClock, SeededRng};
 pub use disk::{CrashMode, Fault, SimulatedDisk};
+pub use net::{SimulatedDialer, SimulatedResolver};

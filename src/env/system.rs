@@ -9,3 +9,4 @@ mod net;
 
 pub use clock::{SystemClock, SystemRng};
 pub use disk::SystemDisk;
+pub use net::{SystemDialer, SystemResolver};

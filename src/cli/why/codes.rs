@@ -155,6 +155,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Move the state directory to a disk that honours fsync quickly.",
     },
     Entry {
+        code: "CHY-DNS-SYSTEM",
+        means: "The system's DNS servers could not be read from /etc/resolv.conf, or the resolver could not be built; names outside the configured zones do not resolve.",
+        do_this: "Name the servers under [[validation.resolvers]], with zone `.` for the default, or mend /etc/resolv.conf and restart.",
+    },
+    Entry {
         code: "CHY-INTERNAL",
         means: "Something happened that should be impossible.",
         do_this: "Keep the log output and report it; restarting is safe, for state is recovered from the log.",
@@ -298,6 +303,11 @@ pub const CODES: &[Entry] = &[
         code: "CHY-PROMPT",
         means: "The PIN shall be asked for, but there is no terminal.",
         do_this: "Start in the foreground, or use pin = { file = … } or { credential = … }.",
+    },
+    Entry {
+        code: "CHY-RANDOM-SOURCE",
+        means: "The operating system gave no random octets; the process stopped, since nothing can be signed safely without them.",
+        do_this: "Look for kernel messages about the random source; on a new board wait until it has gathered entropy, then restart.",
     },
     Entry {
         code: "CHY-SOCKET",

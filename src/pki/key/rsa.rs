@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_primes_are_all_those_below_752() {
-        let divisors = |n: &u32| (2..*n).filter(|d| n % d == 0).count();
+        let divisors = |n: &u32| (2..*n).filter(|d| n.is_multiple_of(*d)).count();
         let primes: Vec<u32> = (2..752).filter(|n| divisors(n) == 0).collect();
         assert_eq!(PRIMES.to_vec(), primes);
     }
