@@ -107,7 +107,8 @@ impl AccountUpdate {
 }
 
 impl Account {
-    /// The account that a newAccount request makes, once its terms and its binding were accepted.
+    /// The account that a newAccount request makes once its terms were accepted. Its binding is not
+    /// believed here: set `external_account` when the issuer has verified it.
     pub fn new(id: AccountId, key: Jwk, request: NewAccount, now: Timestamp) -> Self {
         Self {
             id,
@@ -118,7 +119,7 @@ impl Account {
             created: now,
             deactivated: None,
             revoked: None,
-            external_account: request.external_account_binding,
+            external_account: None,
         }
     }
 
@@ -336,10 +337,12 @@ mod tests {
         let request = NewAccount {
             contact: vec!["mailto:a@b".into()],
             terms_of_service_agreed: true,
-            external_account_binding: Some(r#"{"payload":"Yg"}"#.into()),
+            external_account_binding: Some(r#"{"payload":"unverified"}"#.into()),
             ..NewAccount::default()
         };
         let mut account = Account::new(AccountId([1; 16]), key("a"), request, Timestamp(5));
+        assert_eq!(account.external_account, None);
+        account.external_account = Some(r#"{"payload":"Yg"}"#.into());
         let object: Value = serde_json::from_str(&account.to_json("https://ca/o")).unwrap();
         assert_eq!(
             object,

@@ -387,7 +387,6 @@ mod tests {
                     (before, after),
                     (AuthzStatus::Pending, _)
                         | (AuthzStatus::Valid, AuthzStatus::Expired | AuthzStatus::Deactivated)
-                        // Between two looks a valid one may have expired and not been seen.
                 );
                 prop_assert!(allowed, "{:?} to {:?}", before, after);
                 prop_assert_eq!(authz.proof().is_some(), authz.challenges.iter().any(|c| c.validated().is_some()));

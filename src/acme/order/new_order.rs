@@ -37,6 +37,8 @@ pub struct Terms<'a> {
     pub permits: &'a dyn Fn(&Identifier) -> Result<(), String>,
     /// How long an order, and an authorization, stays pending.
     pub lifetime: Duration,
+    /// The end of the issuing certificate, which no certificate outlives.
+    pub issuer_ends: Timestamp,
 }
 
 /// An order, and the authorizations that were made for it beside those it reuses. To be stored at once.
@@ -105,7 +107,7 @@ impl NewOrder {
         now: Timestamp,
     ) -> Result<Placed, Problem> {
         let profile = self.profile(terms)?;
-        self.check_times(profile, now)?;
+        self.check_times(profile, terms, now)?;
         if self.identifiers.len() > profile.max_names {
             return Err(Problem::malformed(format!(
                 "profile {} has at most {} identifiers in a certificate",
@@ -181,24 +183,40 @@ impl NewOrder {
     }
 
     /// RFC 8555 section 7.4: refuse what cannot be met exactly, never alter it.
-    fn check_times(&self, profile: &Profile, now: Timestamp) -> Result<(), Problem> {
+    fn check_times(
+        &self,
+        profile: &Profile,
+        terms: &Terms<'_>,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
         let refused = |why: &str| Err(Problem::malformed(why));
         let whole = |at: &Option<Timestamp>| at.is_none_or(|at| at.0 % 1000 == 0);
         if !whole(&self.not_before) || !whole(&self.not_after) {
             return refused("notBefore and notAfter of a certificate are whole seconds");
         }
         let backdate = Duration::from_secs(u64::from(profile.backdate_minutes) * 60);
-        if self.not_before.is_some_and(|at| at < now.minus(backdate)) {
+        let earliest = now.minus(backdate);
+        let begins = self.not_before.unwrap_or(earliest);
+        if begins < earliest {
             return refused("notBefore is further in the past than the profile backdates");
         }
-        let from = self.not_before.unwrap_or(now);
-        match self.not_after {
-            Some(at) if at <= from.max(now) => refused("notAfter is not after notBefore and now"),
-            Some(at) if at.since(from) > profile.lifetime() => {
-                refused("notAfter is later than the profile's lifetime allows")
-            }
-            _ => Ok(()),
+        if begins > now.plus(LATEST_START) {
+            return refused("notBefore is more than a day ahead");
         }
+        let Some(ends) = self.not_after else {
+            return Ok(());
+        };
+        if ends <= begins.max(now) {
+            return refused("notAfter is not after notBefore and now");
+        }
+        // notAfter is the last second that counts.
+        if ends.since(begins) >= profile.lifetime() {
+            return refused("notAfter is later than the profile's lifetime allows");
+        }
+        if ends > terms.issuer_ends {
+            return refused("notAfter is later than the end of the issuing certificate");
+        }
+        Ok(())
     }
 }
 
@@ -220,6 +238,9 @@ struct Members {
     #[serde(default)]
     delegation: Option<IgnoredAny>,
 }
+
+/// How far ahead of now a certificate may begin.
+const LATEST_START: Duration = Duration::from_secs(24 * 3600);
 
 /// A valid authorization that expires sooner is not reused: the order would hardly outlive its answer.
 const REUSE_MARGIN: Duration = Duration::from_secs(3600);

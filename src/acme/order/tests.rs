@@ -59,6 +59,7 @@ fn place_with(
             false => Ok(()),
         },
         lifetime: 10 * HOUR,
+        issuer_ends: NOW.plus(30 * HOUR),
     };
     let mut next = 0u8;
     let mut random = || {
@@ -186,16 +187,21 @@ fn orders_that_are_refused() {
         not_after: after.map(Timestamp),
         ..new_order(&["a.lan"])
     };
+    // In milliseconds; a whole second.
     let hours = |hours: i64| NOW.0.saturating_add_signed(hours * 3_600_000);
     for (before, after, good) in [
-        (None, Some(hours(24)), true),
-        (Some(hours(-1)), Some(hours(23)), true),
-        (Some(hours(100)), None, true),
-        (None, Some(hours(25)), false),
+        (None, Some(hours(23) - 1_000), true),
+        (Some(hours(0)), Some(hours(24) - 1_000), true),
+        (Some(hours(-1)), Some(hours(22)), true),
+        (Some(hours(24)), None, true),
+        (None, Some(hours(23)), false),
+        (Some(hours(0)), Some(hours(24)), false),
         (Some(hours(-2)), None, false),
+        (Some(hours(25)), None, false),
         (None, Some(hours(0)), false),
         (Some(hours(3)), Some(hours(3)), false),
-        (None, Some(hours(24) - 1), false),
+        (None, Some(hours(20) - 1), false),
+        (Some(hours(20)), Some(hours(31)), false),
     ] {
         let placed = place_with(times(before, after), &http, &[]);
         assert_eq!(placed.is_ok(), good, "{before:?} {after:?}");
@@ -216,7 +222,7 @@ fn valid_authorizations_are_reused() {
     assert_eq!(placed.order.expires, valid.expires, "it cannot outlive what it rests on");
 
     let foreign = Authorization { account: AccountId([2; 16]), ..valid.clone() };
-    let ending = Authorization { expires: NOW.plus(REUSE_LIMIT), ..valid.clone() };
+    let ending = Authorization { expires: NOW.plus(HOUR), ..valid.clone() };
     let given_up = Authorization { deactivated: Some(NOW), ..valid.clone() };
     let wildcard = Authorization { wildcard: true, ..valid };
     for unfit in [foreign, ending, given_up, wildcard] {
@@ -224,8 +230,6 @@ fn valid_authorizations_are_reused() {
         assert_eq!(placed.made.len(), 1);
     }
 }
-
-const REUSE_LIMIT: Duration = HOUR;
 
 #[test]
 fn statuses() {

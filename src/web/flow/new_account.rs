@@ -48,16 +48,7 @@ pub(super) async fn answer(
     let Answer::Account { account: id, .. } = answer else {
         return Err(Fault::Internal);
     };
-    let account = Account {
-        id,
-        key: jwk.clone(),
-        contact: asked.contact,
-        terms_agreed: asked.terms_of_service_agreed.then_some(now),
-        created: now,
-        deactivated: None,
-        revoked: None,
-        external_account: None,
-    };
+    let account = Account::new(id, jwk.clone(), asked, now);
     tracing::Span::current().record("account", tracing::field::display(id));
     until_committed(async || {
         // Another request with this key may have been faster.

@@ -33,16 +33,12 @@ pub(super) async fn answer(server: &Arc<Server>, signed: Signed) -> Result<Reply
     let authorizations: Vec<Authorization> = asked
         .identifiers
         .iter()
-        .map(|identifier| Authorization {
-            id: AuthzId(random_16(&*server.rng)),
-            account: signed.account.id,
-            identifier: identifier.base(),
-            wildcard: identifier.is_wildcard(),
-            created: signed.now,
-            expires,
-            challenges: offered(identifier).iter().map(|kind| challenge(server, *kind)).collect(),
-            deactivated: None,
-            revoked: None,
+        .map(|identifier| {
+            let challenges =
+                offered(identifier).iter().map(|kind| challenge(server, *kind)).collect();
+            let id = AuthzId(random_16(&*server.rng));
+            let account = signed.account.id;
+            Authorization::new(id, account, identifier, challenges, signed.now, expires)
         })
         .collect();
     let order = Order {
