@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use super::*;
 
 /// Made by OpenSSL 3.0: P-256, SANs printer.lan, 10.0.0.7, fd00::7; CA:false; key usage.
-const EC: &[u8] = include_bytes!("vector/ec.der");
+const EC: &[u8] = include_bytes!("../../../tests/golden/csr/ec.der");
 /// Made by OpenSSL 3.0: RSA 2048 signed with RSASSA-PSS, SHA-256, salt 32.
-const PSS: &[u8] = include_bytes!("vector/pss.der");
+const PSS: &[u8] = include_bytes!("../../../tests/golden/csr/pss.der");
 /// Made by OpenSSL 3.0: RSA 2048 signed with sha1WithRSAEncryption.
-const SHA1: &[u8] = include_bytes!("vector/sha1.der");
+const SHA1: &[u8] = include_bytes!("../../../tests/golden/csr/sha1.der");
 
 const CN: &[u8] = &[6, 3, 0x55, 4, 3];
 const EXTENSION_REQUEST: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14];
