@@ -1,6 +1,6 @@
 //! Certificates and CRLs as this CA writes them, judged by verifiers that are not ours: the openssl
-//! command and rustls-webpki. Also leaves samples in `target/tmp/certificates` for the linters of
-//! `tests/clients/lint-certificates.sh`.
+//! command and rustls-webpki. Also leaves samples in `target/samples` (or `$CHANCERY_SAMPLES`) for the
+//! linters of `tests/clients/lint-certificates.sh`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -580,7 +580,10 @@ fn a_ca_stays_within_its_issuer() {
 
 #[test]
 fn samples_for_the_linters() {
-    let dir: PathBuf = Path::new(env!("CARGO_TARGET_TMPDIR")).join("certificates");
+    let dir = match std::env::var_os("CHANCERY_SAMPLES") {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("samples"),
+    };
     fs::create_dir_all(&dir).unwrap();
     let chain = Chain::new(&rcgen::PKCS_ECDSA_P256_SHA256, &issuing_template());
     let p256 = Key::new(&rcgen::PKCS_ECDSA_P256_SHA256);
@@ -593,8 +596,11 @@ fn samples_for_the_linters() {
     let narrow = Chain::new(&rcgen::PKCS_ECDSA_P384_SHA384, &narrow);
     let client = Profile { usages: vec![ExtendedUsage::Client], ..Profile::server() };
     let names = ["nas.lan", "printer.home.arpa", "192.168.1.7", "fd00::7"];
-    let revoked =
-        RevokedEntry { serial: Serial::from_random([9; 16]), at: at(NOW - 100), reason: Some(1) };
+    let revoked = RevokedEntry {
+        serial: Serial::from_random([9; 16]),
+        at: at(NOW - 2 * DAY),
+        reason: Some(1),
+    };
     for (name, certificate) in [
         ("root", chain.root.clone()),
         ("issuing", chain.issuing.clone()),

@@ -16,7 +16,7 @@ use x509_cert::time::Time;
 
 use super::{Draft, Expected, Lint, Verdict, encoded, ensure};
 use crate::id::Timestamp;
-use crate::pki::certificate::hex;
+use crate::pki::certificate::{Certificate, hex};
 use crate::pki::rehearse::{CA_BACKDATE, MAX_ASKED_BACKDATE};
 
 /// The longest TBSCertificate, in octets: a log record holds it and more in 65,535.
@@ -51,7 +51,7 @@ pub(super) const SIGNATURE_ALGORITHM: Lint = Lint {
     name: "signature-algorithm",
     rule: "RFC 5280 section 4.1.2.3: the algorithm the issuer's key signs with",
     check: |draft| {
-        let key = draft.issuer().map_or(draft.key(), |issuer| issuer.public_key());
+        let key = draft.issuer().map_or_else(|| draft.key(), Certificate::public_key);
         let due = key.preferred_algorithm().identifier_der();
         let found = encoded(draft.tbs.signature())?;
         ensure(found == due, || draft.tbs.signature().oid.to_string())
