@@ -1,5 +1,7 @@
 //! The system's clocks and its random source.
 
+#![expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::env::{Clock, Rng};
