@@ -3,10 +3,12 @@
 //! Exit codes: 0 done · 1 failed, or a check found something wrong · 2 the command line makes no sense ·
 //! 75 try again later · 78 an operator must act first (a supervisor waits long before it tries again).
 
+pub mod ceremony;
 pub mod config;
 pub mod docs;
 pub mod lab;
 pub mod processes;
+pub mod root;
 pub mod status;
 pub mod why;
 
@@ -48,6 +50,11 @@ enum Command {
     Web(processes::WebArguments),
     /// Run the issuer: token, log, policy. No network listener.
     Issuer,
+    /// Make the keys and certificates of a CA, once, as one reviewed file says.
+    #[command(subcommand)]
+    Ceremony(ceremony::CeremonyCommand),
+    /// The root certificate: its fingerprint, and how each system and client is made to trust it.
+    Root(root::RootArguments),
     /// Ask the running box how it is.
     Status(status::StatusArguments),
     /// Explain a message's code.
@@ -90,6 +97,8 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Serve => processes::serve(context),
         Command::Web(arguments) => processes::web(arguments, context),
         Command::Issuer => processes::issuer(context),
+        Command::Ceremony(command) => ceremony::run(command, context),
+        Command::Root(arguments) => root::run(arguments, context),
         Command::Status(arguments) => status::run(arguments, context),
         Command::Why(arguments) => why::run(arguments, context),
         Command::Config(command) => config::run(command, context),

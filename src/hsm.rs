@@ -2,6 +2,7 @@
 //!
 //! Only `hsm::token` names cryptoki. Everyone else sees `Signer`.
 
+pub mod direct;
 pub mod health;
 pub mod pool;
 pub mod token;

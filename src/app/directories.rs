@@ -50,6 +50,20 @@ pub fn prepare_web(paths: &Paths) -> Result<(), Failure> {
     make(&paths.web(), 0o700, None)
 }
 
+/// Gives a directory and all below it to an owner: what root made in a ceremony is the issuer's.
+pub fn hand_over(path: &Path, owner: Owner) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::operator(format!("CHY-STATE-DIR: {}: {error}", path.display()))
+    };
+    std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid)).map_err(failed)?;
+    if std::fs::symlink_metadata(path).map_err(failed)?.is_dir() {
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            hand_over(&entry.map_err(failed)?.path(), owner)?;
+        }
+    }
+    Ok(())
+}
+
 fn make(path: &Path, mode: u32, owner: Option<Owner>) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         Failure::operator(format!("CHY-STATE-DIR: {}: {error}", path.display()))

@@ -1,1 +1,380 @@
-//! Ceremony: plan.
+//! What a ceremony file says, parsed and checked: which keys on which tokens, which certificates, which names
+//! and URLs for good. Reading the files is `config`'s part.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::CeremonyError;
+use crate::pki::key::KeyKind;
+use crate::pki::rehearse::CaTemplate;
+
+/// `hsm/key/*.toml`: one key.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct KeyFile {
+    /// `root`, `issuing`, `log` or `tls`.
+    pub name: String,
+    /// CKA_LABEL of both halves.
+    pub label: String,
+    pub kind: Kind,
+    /// The role of the token it is made on: a table below `[tokens]`.
+    pub token: String,
+}
+
+/// A kind of key that a ceremony makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Kind {
+    #[serde(rename = "ec-p256")]
+    EcP256,
+    #[serde(rename = "ec-p384")]
+    EcP384,
+    #[serde(rename = "ed25519")]
+    Ed25519,
+    #[serde(rename = "rsa-3072")]
+    Rsa3072,
+    #[serde(rename = "rsa-4096")]
+    Rsa4096,
+}
+
+impl From<Kind> for KeyKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::EcP256 => Self::EcP256,
+            Kind::EcP384 => Self::EcP384,
+            Kind::Ed25519 => Self::Ed25519,
+            Kind::Rsa3072 => Self::Rsa(3072),
+            Kind::Rsa4096 => Self::Rsa(4096),
+        }
+    }
+}
+
+/// `hsm/ceremony/*.toml`, as written.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Document {
+    pub name: String,
+    pub description: String,
+    /// Key files, relative to this one.
+    pub keys: Vec<PathBuf>,
+    /// By role.
+    pub tokens: BTreeMap<String, TokenEntry>,
+    /// Where the log's keys are made.
+    #[serde(default)]
+    pub log: Option<LogEntry>,
+    pub urls: Urls,
+    /// Lifetime of the root's CRL, signed here beforehand.
+    #[serde(default)]
+    pub root_crl_days: Option<u32>,
+    #[serde(default)]
+    pub root: Option<CaTemplate>,
+    #[serde(default)]
+    pub issuing: Option<CaTemplate>,
+}
+
+/// A token by role.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TokenEntry {
+    pub label: String,
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// A file like `hsm/token/*.toml`, relative to this one; else the box's own `[token]`.
+    #[serde(default)]
+    pub settings: Option<PathBuf>,
+    /// Where its PIN is; else where the box's own is.
+    #[serde(default)]
+    pub pin: Option<PinEntry>,
+}
+
+/// Where a PIN is: `{ file = "PATH" }`, `{ credential = "NAME" }` or `{ prompt = true }`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinEntry {
+    File(PathBuf),
+    Credential(String),
+    Prompt(bool),
+}
+
+/// The log.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LogEntry {
+    /// A schema-less URL, unique in the world, for good.
+    pub origin: String,
+}
+
+/// What certificates say about where to look; for good. The last part of each is the file below `public/`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Urls {
+    /// The issuing certificate, DER.
+    pub aia: String,
+    /// The issuing CA's CRL, DER.
+    pub crl: String,
+    /// The root's CRL, DER.
+    pub root_crl: String,
+}
+
+/// Which of the four keys the ceremony makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    Whole,
+    /// The root alone, on a box that is never online.
+    Root,
+    /// All but the root: exports a request and imports its certificate.
+    Online,
+}
+
+/// A ceremony that can be held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub document: Document,
+    pub keys: Vec<KeyFile>,
+    pub scope: Scope,
+}
+
+impl Plan {
+    /// Checks everything that can be checked without a token.
+    pub fn new(document: Document, keys: Vec<KeyFile>) -> Result<Self, CeremonyError> {
+        let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+        let mut sorted = names.clone();
+        sorted.sort_unstable();
+        let scope = match sorted.as_slice() {
+            ["issuing", "log", "root", "tls"] => Scope::Whole,
+            ["root"] => Scope::Root,
+            ["issuing", "log", "tls"] => Scope::Online,
+            _ => {
+                return bad(&format!(
+                    "keys are {}; a ceremony makes root, issuing, log and tls, or root alone, or all but root",
+                    names.join(", ")
+                ));
+            }
+        };
+        for key in &keys {
+            if !document.tokens.contains_key(&key.token) {
+                return bad(&format!(
+                    "key {:?} is for token {:?}, which [tokens] lacks",
+                    key.name, key.token
+                ));
+            }
+            if key.label.is_empty() || key.label.len() > 32 || !key.label.is_ascii() {
+                return bad(&format!(
+                    "the label of key {:?} is not 1 to 32 ASCII characters",
+                    key.name
+                ));
+            }
+        }
+        for (n, key) in keys.iter().enumerate() {
+            if keys[..n].iter().any(|other| other.label == key.label) {
+                return bad(&format!("two keys have the label {:?}", key.label));
+            }
+        }
+        if let Some(log) = keys.iter().find(|key| key.name == "log")
+            && !matches!(log.kind, Kind::Ed25519 | Kind::EcP256)
+        {
+            return bad("the log key is neither ed25519 nor ec-p256: signed notes know no others");
+        }
+        for (what, url) in [
+            ("urls.aia", &document.urls.aia),
+            ("urls.crl", &document.urls.crl),
+            ("urls.root-crl", &document.urls.root_crl),
+        ] {
+            if published_as(url).is_none() {
+                return bad(&format!(
+                    "{what} = {url:?} is not http://HOST[:PORT]/FILE; certificates name plain http, because fetching them must not need them"
+                ));
+            }
+        }
+        let (has_root, has_online) = (scope != Scope::Online, scope != Scope::Root);
+        if has_root && (document.root.is_none() || document.issuing.is_none()) {
+            return bad(
+                "[root] or [issuing] is missing: whoever holds the root key decides both certificates",
+            );
+        }
+        if has_root && !matches!(document.root_crl_days, Some(1..=36_600)) {
+            return bad("root-crl-days is missing or not 1 to 36600");
+        }
+        if !has_root && (document.root.is_some() || document.issuing.is_some()) {
+            return bad("[root] and [issuing] belong into the file of the root's ceremony");
+        }
+        if let Some(issuing) = &document.issuing {
+            if issuing.path_length != Some(0) {
+                return bad("issuing.path-length is not 0");
+            }
+            if issuing.permitted_names.is_empty() && issuing.permitted_networks.is_empty() {
+                return bad("the issuing certificate permits no name at all");
+            }
+        }
+        match &document.log {
+            Some(log) if has_online => {
+                let plain = |b: u8| b.is_ascii_graphic() && b != b'+';
+                if log.origin.is_empty()
+                    || log.origin.contains("://")
+                    || !log.origin.bytes().all(plain)
+                {
+                    return bad("log.origin is not a schema-less URL like ca.lan/log");
+                }
+            }
+            None if has_online => return bad("[log] is missing"),
+            Some(_) => return bad("[log] belongs where the log key is made"),
+            None => {}
+        }
+        Ok(Self { document, keys, scope })
+    }
+
+    /// The log's origin; empty where no log is made.
+    pub fn origin(&self) -> &str {
+        self.document.log.as_ref().map_or("", |log| log.origin.as_str())
+    }
+
+    /// Whether a log is begun.
+    pub fn log_is_made(&self) -> bool {
+        self.scope != Scope::Root
+    }
+
+    /// What it would do, for people.
+    pub fn effect(&self) -> String {
+        let mut text = format!("ceremony {:?} would make", self.document.name);
+        for (n, key) in self.keys.iter().enumerate() {
+            let token = self.document.tokens.get(&key.token).map_or("", |t| t.label.as_str());
+            let kind = serde_json::to_value(key.kind).unwrap_or_default();
+            let comma = if n == 0 { " " } else { ", " };
+            text.push_str(&format!(
+                "{comma}key {:?} ({}) on token {token:?}",
+                key.label,
+                kind.as_str().unwrap_or_default()
+            ));
+        }
+        for template in [&self.document.root, &self.document.issuing].into_iter().flatten() {
+            text.push_str(&format!(
+                "; certificate {:?} for {} days",
+                template.common_name, template.lifetime_days
+            ));
+        }
+        if !self.origin().is_empty() {
+            text.push_str(&format!("; the log {}", self.origin()));
+        }
+        text
+    }
+}
+
+/// The file below `public/` that answers at this URL; `None` if the URL is not of the one form allowed.
+pub fn published_as(url: &str) -> Option<PathBuf> {
+    let (authority, path) = url.strip_prefix("http://")?.split_once('/')?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let host = |b: u8| plain(b) || matches!(b, b':' | b'[' | b']');
+    let good = !authority.is_empty()
+        && authority.bytes().all(host)
+        && url.len() <= 256
+        && path
+            .split('/')
+            .all(|part| !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain));
+    good.then(|| PathBuf::from(path))
+}
+
+fn bad<T>(why: &str) -> Result<T, CeremonyError> {
+    Err(CeremonyError::Refused(format!("CHY-CEREMONY-FILE: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> KeyFile {
+        KeyFile {
+            name: name.into(),
+            label: format!("chancery-{name}"),
+            kind: Kind::EcP256,
+            token: "online".into(),
+        }
+    }
+
+    fn template(path_length: Option<u8>) -> CaTemplate {
+        CaTemplate {
+            common_name: "Test".into(),
+            organization: None,
+            lifetime_days: 10,
+            path_length,
+            permitted_names: vec!["test".into()],
+            permitted_networks: Vec::new(),
+        }
+    }
+
+    fn document() -> Document {
+        let token = TokenEntry { label: "t".into(), serial: None, settings: None, pin: None };
+        Document {
+            name: "test".into(),
+            description: String::new(),
+            keys: Vec::new(),
+            tokens: BTreeMap::from([("online".to_owned(), token)]),
+            log: Some(LogEntry { origin: "ca.test/log".into() }),
+            urls: Urls {
+                aia: "http://ca.test/issuing.cer".into(),
+                crl: "http://ca.test/crl/issuing.crl".into(),
+                root_crl: "http://ca.test/crl/root.crl".into(),
+            },
+            root_crl_days: Some(10),
+            root: Some(template(None)),
+            issuing: Some(template(Some(0))),
+        }
+    }
+
+    fn all() -> Vec<KeyFile> {
+        ["root", "issuing", "log", "tls"].map(key).to_vec()
+    }
+
+    #[test]
+    fn the_scope_follows_from_the_keys() {
+        assert_eq!(Plan::new(document(), all()).unwrap().scope, Scope::Whole);
+        let root = Document { log: None, ..document() };
+        assert_eq!(Plan::new(root, vec![key("root")]).unwrap().scope, Scope::Root);
+        let online = Document { root: None, issuing: None, root_crl_days: None, ..document() };
+        assert_eq!(Plan::new(online, all().split_off(1)).unwrap().scope, Scope::Online);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_before_any_token_is_touched() {
+        let refused = |document: Document, keys: Vec<KeyFile>| {
+            let error = Plan::new(document, keys).unwrap_err().to_string();
+            assert!(error.starts_with("CHY-CEREMONY-FILE"), "{error}");
+        };
+        refused(document(), vec![key("issuing")]);
+        refused(document(), [all(), vec![key("root")]].concat());
+        refused(Document { log: None, ..document() }, all());
+        refused(Document { root: None, ..document() }, all());
+        refused(Document { root_crl_days: None, ..document() }, all());
+        refused(Document { tokens: BTreeMap::new(), ..document() }, all());
+        refused(Document { issuing: Some(template(None)), ..document() }, all());
+        let mut open = template(Some(0));
+        open.permitted_names.clear();
+        refused(Document { issuing: Some(open), ..document() }, all());
+        let mut twice = all();
+        twice[1].label = twice[0].label.clone();
+        refused(document(), twice);
+        for url in [
+            "https://ca.test/x",
+            "http://ca.test",
+            "http:///x",
+            "http://ca.test/../x",
+            "http://ca.test/a b",
+        ] {
+            let urls = Urls { crl: url.into(), ..document().urls };
+            refused(Document { urls, ..document() }, all());
+        }
+        for origin in ["", "https://ca.test/log", "a b", "a+b"] {
+            refused(
+                Document { log: Some(LogEntry { origin: origin.into() }), ..document() },
+                all(),
+            );
+        }
+    }
+
+    #[test]
+    fn a_url_names_its_file() {
+        assert_eq!(published_as("http://ca.lan/crl/root.crl"), Some("crl/root.crl".into()));
+        assert_eq!(published_as("http://[::1]:8080/issuing.cer"), Some("issuing.cer".into()));
+    }
+}

@@ -1,1 +1,205 @@
-//! Ceremony: transcript.
+//! What a ceremony made, for the file and for people. Nothing secret is in it.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Urls;
+use crate::hsm::token::{KeyAttributes, ModuleInfo, TokenInfo};
+use crate::pki::certificate::Certificate;
+
+/// The record, written as `ca/transcript-NAME-TIME.json`; its SHA-256 stands in the log's first record and in
+/// `authority.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transcript {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// `run`, `export-request`, `sign-request` or `import`.
+    pub act: String,
+    pub ceremony: String,
+    pub description: String,
+    /// SHA-256 over the ceremony file and its key files as they were understood, hex.
+    pub plan_sha256: String,
+    pub program: String,
+    /// RFC 3339, by this machine's clock.
+    pub at: String,
+    pub tokens: Vec<TokenLine>,
+    pub keys: Vec<KeyLine>,
+    pub certificates: Vec<CertificateLine>,
+    pub root_crl: Option<CrlLine>,
+    pub log_origin: String,
+    /// The C2SP verifier key of the log, to be kept elsewhere.
+    pub log_key: String,
+    pub urls: Urls,
+}
+
+/// A token that took part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenLine {
+    pub role: String,
+    pub module: ModuleInfo,
+    pub token: TokenInfo,
+}
+
+/// A key that was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyLine {
+    pub name: String,
+    pub label: String,
+    pub uri: String,
+    /// SubjectPublicKeyInfo, base64.
+    pub spki: String,
+    /// SHA-256 over it, hex.
+    pub spki_sha256: String,
+    /// As read back from the token.
+    pub attributes: KeyAttributes,
+}
+
+/// A certificate that was made or imported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CertificateLine {
+    pub what: String,
+    pub subject: String,
+    /// Hex.
+    pub serial: String,
+    pub not_before: String,
+    pub not_after: String,
+    /// SHA-256 over the DER, hex.
+    pub sha256: String,
+    pub pem: String,
+}
+
+/// The root's CRL, signed beforehand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CrlLine {
+    pub number: u64,
+    pub this_update: String,
+    pub next_update: String,
+    /// SHA-256 over the DER, hex.
+    pub sha256: String,
+}
+
+impl CertificateLine {
+    /// Describes a certificate.
+    pub fn of(what: &str, certificate: &Certificate) -> Self {
+        let (not_before, not_after) = certificate.validity();
+        Self {
+            what: what.to_owned(),
+            subject: certificate.subject(),
+            serial: hex(certificate.serial_octets()),
+            not_before: not_before.to_string(),
+            not_after: not_after.to_string(),
+            sha256: hex(&certificate.fingerprint()),
+            pem: certificate.pem(),
+        }
+    }
+}
+
+impl Transcript {
+    /// The bytes that are stored and hashed.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Strings, numbers and options only: this cannot fail.
+        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// For people: to be printed, compared aloud, signed by hand.
+    pub fn to_text(&self, sha256: &[u8; 32]) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write(&mut text, sha256);
+        text
+    }
+
+    fn write(&self, out: &mut String, sha256: &[u8; 32]) -> std::fmt::Result {
+        writeln!(out, "CEREMONY {} ({}): {}", self.ceremony, self.act, self.description)?;
+        writeln!(out, "at        {} by this machine's clock", self.at)?;
+        writeln!(out, "program   {}", self.program)?;
+        writeln!(out, "plan      SHA-256 {}", self.plan_sha256)?;
+        writeln!(out, "record    SHA-256 {}", hex(sha256))?;
+        for line in &self.tokens {
+            let (token, module) = (&line.token, &line.module);
+            writeln!(out, "\nTOKEN {}", line.role)?;
+            writeln!(out, "  label         {}", token.label)?;
+            writeln!(out, "  serial        {}", token.serial)?;
+            writeln!(out, "  model         {} by {}", token.model, token.manufacturer)?;
+            writeln!(
+                out,
+                "  versions      hardware {}, firmware {}",
+                token.hardware, token.firmware
+            )?;
+            writeln!(
+                out,
+                "  module        {}: {} {} by {}, PKCS#11 {}",
+                module.path,
+                module.description,
+                module.version,
+                module.manufacturer,
+                module.cryptoki
+            )?;
+        }
+        for key in &self.keys {
+            let a = &key.attributes;
+            writeln!(out, "\nKEY {}", key.name)?;
+            writeln!(out, "  label         {}", key.label)?;
+            writeln!(out, "  uri           {}", key.uri)?;
+            writeln!(out, "  public key    SHA-256 {}", grouped(&key.spki_sha256))?;
+            writeln!(
+                out,
+                "  read back     {}",
+                [
+                    told("sensitive", a.sensitive),
+                    told("always-sensitive", a.always_sensitive),
+                    told("extractable", a.extractable),
+                    told("never-extractable", a.never_extractable),
+                    told("local", a.local),
+                    told("modifiable", a.modifiable),
+                ]
+                .join(", ")
+            )?;
+        }
+        for certificate in &self.certificates {
+            writeln!(out, "\nCERTIFICATE {}", certificate.what)?;
+            writeln!(out, "  subject       {}", certificate.subject)?;
+            writeln!(out, "  serial        {}", certificate.serial)?;
+            writeln!(
+                out,
+                "  valid         {} to {}",
+                certificate.not_before, certificate.not_after
+            )?;
+            writeln!(out, "  fingerprint   SHA-256 {}", grouped(&certificate.sha256))?;
+        }
+        if let Some(crl) = &self.root_crl {
+            writeln!(out, "\nCRL of the root, number {}", crl.number)?;
+            writeln!(out, "  valid         {} to {}", crl.this_update, crl.next_update)?;
+        }
+        writeln!(out, "\nFOR GOOD")?;
+        if !self.log_origin.is_empty() {
+            writeln!(out, "  log origin    {}", self.log_origin)?;
+            writeln!(out, "  log key       {}", self.log_key)?;
+        }
+        writeln!(out, "  issuing cert  {}", self.urls.aia)?;
+        writeln!(out, "  CRL           {}", self.urls.crl)?;
+        writeln!(out, "  root's CRL    {}", self.urls.root_crl)
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// Upper-case pairs with colons, as OpenSSL prints fingerprints.
+pub fn grouped(hex: &str) -> String {
+    let upper = hex.to_ascii_uppercase();
+    upper.as_bytes().chunks(2).map(String::from_utf8_lossy).collect::<Vec<_>>().join(":")
+}
+
+fn told(what: &str, value: Option<bool>) -> String {
+    match value {
+        Some(true) => what.to_owned(),
+        Some(false) => format!("not {what}"),
+        None => format!("{what} unknown"),
+    }
+}

@@ -1,0 +1,134 @@
+//! One session without a pool: for ceremonies and for the doctor, who run once, watched by a person.
+//!
+//! Nothing is recovered here; an error ends the work. What is signed is verified all the same.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::pool::{Pin, Settings};
+use super::token::{
+    Generate, Handle, KeyAttributes, Module, ModuleInfo, Session, TokenError, TokenInfo, TokenName,
+};
+use super::{SignError, Signer};
+use crate::pki::key::{KeyKind, PublicKey};
+
+/// An open, logged-in session with one token.
+pub struct Direct {
+    /// The module as it says it is.
+    pub module: ModuleInfo,
+    /// The token as it was before the login.
+    pub token: TokenInfo,
+    settings: Settings,
+    session: Mutex<Session>,
+}
+
+/// A key of that session.
+#[derive(Clone)]
+pub struct DirectKey {
+    direct: Arc<Direct>,
+    handle: Handle,
+    public: PublicKey,
+    /// As read back from the token.
+    pub attributes: KeyAttributes,
+}
+
+impl Direct {
+    /// Loads the module, finds the token, logs in once. The session may generate keys if `writing`.
+    pub fn open(
+        settings: &Settings,
+        name: &TokenName,
+        pin: &Pin,
+        writing: bool,
+    ) -> Result<Arc<Self>, TokenError> {
+        let module = Module::load(&settings.module)?;
+        module.initialize()?;
+        let (slot, token) = module.find(name)?;
+        let session = if writing { module.open_writing(slot)? } else { module.open(slot)? };
+        if !session.is_logged_in()? {
+            token.may_log_in(false)?;
+            session.login((!token.pin_pad).then_some(&pin.0))?;
+        }
+        let module = module.info()?;
+        Ok(Arc::new(Self {
+            module,
+            token,
+            settings: settings.clone(),
+            session: Mutex::new(session),
+        }))
+    }
+
+    /// Whether a private key carries this label.
+    pub fn holds(&self, label: &str) -> Result<bool, TokenError> {
+        Ok(!self.session().keys_labelled(label)?.is_empty())
+    }
+
+    /// Generates a key by this model's quirks. Attributes are read back, not judged.
+    pub fn generate(
+        self: &Arc<Self>,
+        kind: KeyKind,
+        label: &str,
+        id: &[u8],
+    ) -> Result<DirectKey, TokenError> {
+        let quirks = &self.settings.quirks;
+        let what = Generate {
+            kind,
+            label,
+            id,
+            omit: &quirks.omit,
+            ed25519_as_name: quirks.ed25519_as_name,
+        };
+        let (handle, public) = self.session().generate(&what)?;
+        self.key_at(handle, public)
+    }
+
+    /// The key with this CKA_ID, under the public key it must have.
+    pub fn key(self: &Arc<Self>, id: &[u8], public: PublicKey) -> Result<DirectKey, TokenError> {
+        let handle = self.session().find_key(id)?;
+        self.key_at(handle, public)
+    }
+
+    /// Removes both halves of a key.
+    pub fn destroy(&self, id: &[u8]) -> Result<(), TokenError> {
+        self.session().destroy(id)
+    }
+
+    /// Whether clones are allowed on this model.
+    pub fn allows_clones(&self) -> bool {
+        self.settings.quirks.cloned
+    }
+
+    fn key_at(
+        self: &Arc<Self>,
+        handle: Handle,
+        public: PublicKey,
+    ) -> Result<DirectKey, TokenError> {
+        let attributes = self.session().key_attributes(handle)?;
+        Ok(DirectKey { direct: Arc::clone(self), handle, public, attributes })
+    }
+
+    fn session(&self) -> std::sync::MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Signer for DirectKey {
+    fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        let algorithm = self.public.preferred_algorithm();
+        let signature = self
+            .direct
+            .session()
+            .sign(self.handle, algorithm, message)
+            .map_err(|error| SignError::Refuse(error.to_string()))?;
+        if self.public.verify(algorithm, message, &signature) {
+            Ok(signature)
+        } else {
+            Err(SignError::Refuse(
+                "CHY-KEY-MISMATCH: the token's signature does not verify under the key's public half"
+                    .to_owned(),
+            ))
+        }
+    }
+}
