@@ -1,10 +1,25 @@
 //! The privileged process: registry, policy, pipeline, publication. The only room that brings log
 //! and HSM together. Believes nothing but what an account signed.
 
-pub mod pipeline;
-pub mod publish;
-pub mod registry;
-pub mod service;
+mod caps;
+pub mod clock;
+mod core;
+mod handshake;
+mod keeper;
+mod own;
+mod pipeline;
+mod publish;
+pub mod refused_pin;
+mod registry;
+mod service;
+pub mod signing;
+pub mod start;
+mod workers;
+
+pub use self::core::{OnHalt, TokenProbe};
+pub use clock::build_date;
+pub use signing::{CheckpointKey, SignQueue, pins};
+pub use start::{Parts, Running, start, start_pool};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +39,10 @@ pub struct Settings {
     pub workers: usize,
     /// Finalize requests under way at most.
     pub queue: usize,
+    /// Certificates one account may be issued within an hour; 0: no cap.
+    pub issuance_per_account_per_hour: u32,
+    /// Accounts registered within an hour at most, over all clients; 0: no cap.
+    pub registrations_per_hour: u32,
 }
 
 impl Default for Settings {
@@ -35,6 +54,8 @@ impl Default for Settings {
             clock_jump_hours: 24,
             workers: 2,
             queue: 256,
+            issuance_per_account_per_hour: 3600,
+            registrations_per_hour: 3600,
         }
     }
 }

@@ -1,1 +1,432 @@
 //! Rehearse, intend, sign, verify, record, release: one certificate, in the order of the design.
+//!
+//! Everything that decides is taken from what the account signed: the account from `kid`, the order
+//! from `url`, names and key from the CSR in the payload. No thread waits for disk or token: each step
+//! hands the next to whoever finishes it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::digest;
+
+use super::caps::Caps;
+use super::core::{Core, NotNow, count, lock};
+use super::registry::Registry;
+use crate::acme::directory::Resource;
+use crate::acme::jws::{Jws, KeyRef, Payload};
+use crate::acme::order::Order;
+use crate::acme::problem::{NamedIdentifier, Problem, ProblemType, Subproblem};
+use crate::env::random_16;
+use crate::hsm::Class;
+use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
+use crate::ipc::message::Finalize;
+use crate::ipc::{Answer, Refusal, Reply};
+use crate::log::Release;
+use crate::log::index::Issuance;
+use crate::log::record::{AbandonedV1, IntentV1, IssuedV1, Record, Requester};
+use crate::pki::certificate::Certificate;
+use crate::pki::csr::Csr;
+use crate::pki::profile::Profile;
+use crate::pki::rehearse::{self, Leaf, RehearsalError, Tbs};
+
+pub(super) struct Pipeline {
+    core: Arc<Core>,
+    registry: Arc<Registry>,
+    caps: Caps,
+    under_way: Mutex<HashMap<OrderId, UnderWay>>,
+}
+
+/// An order being worked on, and everyone who asked for it.
+struct UnderWay {
+    account: AccountId,
+    waiting: Vec<Reply>,
+}
+
+/// What a finalize request says and its account signed.
+struct Signed {
+    account: AccountId,
+    order: OrderId,
+    csr: Csr,
+    jws_sha256: [u8; 32],
+}
+
+/// The right to work on an order. While it lives nobody else has it; dropped without an answer, it tells
+/// everyone to ask again.
+struct Claim {
+    pipeline: Arc<Pipeline>,
+    order: OrderId,
+    open: bool,
+}
+
+impl Claim {
+    fn answer(mut self, result: Result<Answer, Refusal>) {
+        self.close(result);
+    }
+
+    fn close(&mut self, result: Result<Answer, Refusal>) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        let counters = &self.pipeline.core.counters;
+        match &result {
+            Ok(_) => {}
+            Err(Refusal::Retry(_)) => count(&counters.retried),
+            Err(Refusal::Refused(_)) => count(&counters.refused),
+        }
+        let entry = lock(&self.pipeline.under_way).remove(&self.order);
+        for reply in entry.map(|e| e.waiting).unwrap_or_default() {
+            reply(result.clone());
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.close(Err(Refusal::Retry(1000)));
+    }
+}
+
+impl Pipeline {
+    pub(super) fn new(core: Arc<Core>, registry: Arc<Registry>) -> Self {
+        let caps = Caps::new(core.settings.issuance_per_account_per_hour);
+        Self { core, registry, caps, under_way: Mutex::new(HashMap::new()) }
+    }
+
+    /// Answers `Question::Finalize`. Runs on a worker's thread.
+    pub(super) fn finalize(self: &Arc<Self>, finalize: &Finalize, reply: Reply) {
+        let signed = match self.verify(finalize) {
+            Ok(signed) => signed,
+            Err(refusal) => return reply(Err(refusal)),
+        };
+        let Some(claim) = self.claim(&signed, reply) else {
+            return;
+        };
+        let before = self.core.log.index().by_order(signed.order);
+        let result = match before {
+            Err(why) => Err(self.core.lost_index(&why).into()),
+            Ok(None) => return self.issue(finalize, &signed, claim),
+            Ok(Some(Issuance::Issued { intent, issued, serial })) => {
+                self.again(&signed, intent, issued, serial)
+            }
+            Ok(Some(Issuance::Intended { intent, serial })) => {
+                match self.reopen(&signed, intent, serial) {
+                    Ok(intent_record) => {
+                        return self.sign(intent, serial, intent_record.tbs, claim);
+                    }
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Ok(Some(Issuance::Abandoned { intent, .. })) => {
+                self.owned(&signed, intent).and_then(|_| Err(abandoned()))
+            }
+        };
+        claim.answer(result);
+    }
+
+    /// Whose request this is, for which order, with which CSR: from the signed bytes alone.
+    fn verify(&self, finalize: &Finalize) -> Result<Signed, Refusal> {
+        let jws = Jws::parse(&finalize.jws).map_err(|e| Refusal::Refused(e.into()))?;
+        let urls = &self.core.urls;
+        let unauthorized =
+            |why: &str| Refusal::Refused(Problem::new(ProblemType::Unauthorized, why));
+        let KeyRef::Kid(kid) = jws.key() else {
+            return Err(Refusal::Refused(Problem::malformed("finalize needs kid, not jwk")));
+        };
+        let Some(Resource::Account(account)) = urls.parse(kid) else {
+            return Err(unauthorized("kid is not an account URL of this server"));
+        };
+        let Some(Resource::Finalize(order)) = urls.parse(jws.url()) else {
+            return Err(unauthorized("url is not the finalize URL of an order"));
+        };
+        if (order, account) != (finalize.order, finalize.account) {
+            tracing::warn!(%order, %account, "a finalize request was passed on for another order or account");
+            return Err(unauthorized("the request is for another order"));
+        }
+        let Some(key) = self.registry.key(account)? else {
+            return Err(Refusal::Refused(Problem::new(
+                ProblemType::AccountDoesNotExist,
+                "there is no such account",
+            )));
+        };
+        let payload = match jws.verify(&key).map_err(|e| Refusal::Refused(e.into()))? {
+            Payload::Json(payload) => payload,
+            Payload::PostAsGet => {
+                return Err(Refusal::Refused(Problem::malformed("finalize needs a payload")));
+            }
+        };
+        let csr = Order::parse_finalize(&payload).map_err(Refusal::Refused)?;
+        Ok(Signed { account, order, csr, jws_sha256: sha256(&finalize.jws) })
+    }
+
+    /// Takes the order, or queues behind whoever has it. `None` when the reply found its place.
+    fn claim(self: &Arc<Self>, signed: &Signed, reply: Reply) -> Option<Claim> {
+        let mut under_way = lock(&self.under_way);
+        let full = under_way.len() >= self.core.settings.queue;
+        let turned_away = match under_way.get_mut(&signed.order) {
+            Some(entry) if entry.account == signed.account => {
+                entry.waiting.push(reply);
+                return None;
+            }
+            Some(_) => Refusal::Refused(foreign()),
+            None if full => Refusal::Retry(500),
+            None => {
+                let entry = UnderWay { account: signed.account, waiting: vec![reply] };
+                under_way.insert(signed.order, entry);
+                let pipeline = Arc::clone(self);
+                return Some(Claim { pipeline, order: signed.order, open: true });
+            }
+        };
+        drop(under_way);
+        reply(Err(turned_away));
+        None
+    }
+
+    /// The first time: judge, rehearse, intend.
+    fn issue(self: &Arc<Self>, finalize: &Finalize, signed: &Signed, claim: Claim) {
+        let (profile, tbs, now) = match self.rehearse(finalize, signed) {
+            Ok(rehearsed) => rehearsed,
+            Err(refusal) => return claim.answer(Err(refusal)),
+        };
+        let serial = tbs.serial();
+        let (order, account) = (signed.order, signed.account);
+        tracing::info!(
+            %order, %account, %serial, profile = profile.name, validations = finalize.validations.len(),
+            "intending"
+        );
+        let intent = IntentV1 {
+            at: now,
+            serial,
+            requester: Requester::Order { order, account, jws_sha256: signed.jws_sha256 },
+            profile: profile.name.clone(),
+            issuer_sha256: self.core.issuing_sha256,
+            tbs: tbs.der().to_vec(),
+        };
+        let pipeline = Arc::clone(self);
+        let tbs = tbs.der().to_vec();
+        self.core.append(Record::IntentV1(intent), Release::Durable, move |result| match result {
+            Ok(appended) => pipeline.sign(appended.leaf, serial, tbs, claim),
+            Err(why) => claim.answer(Err(why.into())),
+        });
+    }
+
+    fn rehearse(
+        &self,
+        finalize: &Finalize,
+        signed: &Signed,
+    ) -> Result<(&Profile, Tbs, Timestamp), Refusal> {
+        let core = &self.core;
+        let refused = |kind, why: &str| Refusal::Refused(Problem::new(kind, why));
+        let profile =
+            core.profiles.iter().find(|profile| profile.name == finalize.profile).ok_or_else(
+                || refused(ProblemType::InvalidProfile, "there is no such profile any more"),
+            )?;
+        let csr = &signed.csr;
+        if csr.identifiers().is_empty() {
+            return Err(refused(ProblemType::BadCsr, "the CSR names nothing"));
+        }
+        if csr.identifiers().len() > profile.max_names {
+            return Err(refused(ProblemType::BadCsr, "the CSR names more than the profile allows"));
+        }
+        if !profile.accepts(csr.key().kind()) {
+            return Err(refused(
+                ProblemType::BadCsr,
+                "the profile does not accept this kind of key",
+            ));
+        }
+        if core.own_keys.iter().any(|own| own == csr.key().spki())
+            || self.registry.is_account_key(csr.key())?
+        {
+            return Err(refused(
+                ProblemType::BadCsr,
+                "this key is known for another purpose; make a key for the certificate alone",
+            ));
+        }
+        self.within_policy(csr)?;
+        let now = core.now()?;
+        core.token_signs()?;
+        self.caps.take(signed.account, core.rule.clock().monotonic()).map_err(|wait| {
+            tracing::warn!(account = %signed.account, "CHY-ACCOUNT-CAP: an account has had all certificates of this hour");
+            let wait = wait.as_secs().div_ceil(60);
+            refused(
+                ProblemType::RateLimited,
+                &format!("this account has had all the certificates it may have in an hour; ask again in {wait} minutes"),
+            )
+        })?;
+        let identifiers: Vec<_> = csr.identifiers().iter().cloned().collect();
+        let leaf = Leaf {
+            profile,
+            identifiers: &identifiers,
+            key: csr.key(),
+            serial: Serial::from_random(random_16(&*core.rng)),
+            now,
+            not_before: finalize.not_before,
+            not_after: finalize.not_after,
+            issuer: &core.issuing,
+            aia_url: &core.aia_url,
+            crl_url: &core.crl_url,
+        };
+        match rehearse::leaf(&leaf) {
+            Ok(tbs) => Ok((profile, tbs, now)),
+            Err(RehearsalError::Profile(why)) => Err(refused(ProblemType::BadCsr, &why)),
+            // The dates were the order's: refused where they cannot be met, never altered (RFC 8555
+            // section 7.4).
+            Err(RehearsalError::Validity(why))
+                if finalize.not_before.is_some() || finalize.not_after.is_some() =>
+            {
+                Err(refused(ProblemType::Malformed, &format!("{why}; place a new order")))
+            }
+            Err(RehearsalError::Validity(why)) => {
+                tracing::error!(order = %signed.order, "CHY-VALIDITY: a certificate cannot be made: {why}");
+                Err(refused(
+                    ProblemType::ServerInternal,
+                    "no certificate of this lifetime can be issued at present",
+                ))
+            }
+            Err(RehearsalError::Lint(findings)) => {
+                tracing::error!(order = %signed.order, ?findings, "CHY-LINT: a certificate was rehearsed that the lints refuse; please report it");
+                Err(NotNow::Never.into())
+            }
+            Err(RehearsalError::Encoding(why)) => {
+                tracing::error!(order = %signed.order, "CHY-LINT: a certificate cannot be written: {why}; please report it");
+                Err(NotNow::Never.into())
+            }
+        }
+    }
+
+    fn within_policy(&self, csr: &Csr) -> Result<(), Refusal> {
+        let parts: Vec<Subproblem> = csr
+            .identifiers()
+            .iter()
+            .filter_map(|identifier| {
+                let refusal = self.core.policy.permits(identifier).err()?;
+                Some(Subproblem {
+                    kind: ProblemType::RejectedIdentifier,
+                    detail: refusal.to_string(),
+                    identifier: Some(NamedIdentifier {
+                        kind: identifier.kind().to_owned(),
+                        value: identifier.value(),
+                    }),
+                })
+            })
+            .collect();
+        if parts.is_empty() { Ok(()) } else { Err(Refusal::Refused(Problem::compound(parts))) }
+    }
+
+    /// The intent is durable: the token may be asked.
+    fn sign(self: &Arc<Self>, intent: LeafIndex, serial: Serial, tbs: Vec<u8>, claim: Claim) {
+        let pipeline = Arc::clone(self);
+        let message = tbs.clone();
+        let then = Box::new(move |result| match result {
+            Ok(signature) => pipeline.record(intent, serial, &tbs, signature, claim),
+            Err(error) => claim.answer(Err(pipeline.core.unsigned(error).into())),
+        });
+        self.core.issuing_key.submit(Class::Certificate, message, then);
+    }
+
+    /// The signature is there: verify, record, and release once a checkpoint covers it.
+    fn record(
+        self: &Arc<Self>,
+        intent: LeafIndex,
+        serial: Serial,
+        tbs: &[u8],
+        signature: Vec<u8>,
+        claim: Claim,
+    ) {
+        let Some(certificate) = self.core.assemble(tbs, &signature) else {
+            tracing::error!(order = %claim.order, %serial, "CHY-SIGNATURE: the token's signature does not verify under the issuing certificate; it was thrown away");
+            return claim.answer(Err(Refusal::Retry(5000)));
+        };
+        // The record must not be older than the newest: the clock is read again.
+        let at = match self.core.now() {
+            Ok(at) => at,
+            Err(why) => return claim.answer(Err(why.into())),
+        };
+        let algorithm =
+            self.core.issuing.public_key().preferred_algorithm().identifier_der().to_vec();
+        let record = Record::IssuedV1(IssuedV1 { at, intent, serial, algorithm, signature });
+        let pipeline = Arc::clone(self);
+        self.core.append(record, Release::Covered, move |result| match result {
+            Ok(appended) => {
+                count(&pipeline.core.counters.issued);
+                tracing::info!(order = %claim.order, %serial, leaf = appended.leaf.0, "issued");
+                claim.answer(Ok(answer(&certificate, serial, appended.leaf, at)));
+            }
+            Err(why) => claim.answer(Err(why.into())),
+        });
+    }
+
+    /// The order has its certificate: the same again, if it may be shown already.
+    fn again(
+        &self,
+        signed: &Signed,
+        intent: LeafIndex,
+        issued: LeafIndex,
+        serial: Serial,
+    ) -> Result<Answer, Refusal> {
+        let intent = self.owned(signed, intent)?;
+        if self.core.covered() <= issued.0 {
+            return Err(Refusal::Retry(250));
+        }
+        let issued_record = self.core.issued(issued)?;
+        let certificate = self.core.certificate(&intent, &issued_record)?;
+        count(&self.core.counters.answered_again);
+        tracing::info!(order = %signed.order, %serial, leaf = issued.0, "answered again");
+        Ok(answer(&certificate, serial, issued, issued_record.at))
+    }
+
+    /// The order has an intent that was never signed, or whose signature was lost: the same bytes may be
+    /// signed again, if they still may be signed at all.
+    fn reopen(
+        &self,
+        signed: &Signed,
+        leaf: LeafIndex,
+        serial: Serial,
+    ) -> Result<IntentV1, Refusal> {
+        let intent = self.owned(signed, leaf)?;
+        let now = self.core.now()?;
+        if let Err(reason) = self.core.still_permits(&intent, now) {
+            tracing::warn!(order = %signed.order, %serial, reason, "abandoned");
+            let record = AbandonedV1 { at: now, intent: leaf, serial, reason };
+            self.core.append_wait(Record::AbandonedV1(record), Release::Durable)?;
+            count(&self.core.counters.abandoned);
+            return Err(abandoned());
+        }
+        tracing::info!(order = %signed.order, %serial, leaf = leaf.0, "signing again from the intent");
+        Ok(intent)
+    }
+
+    /// The intent at `leaf`, if it was made for this account.
+    fn owned(&self, signed: &Signed, leaf: LeafIndex) -> Result<IntentV1, Refusal> {
+        let intent = self.core.intent(leaf)?;
+        match intent.requester {
+            Requester::Order { order, account, .. }
+                if (order, account) == (signed.order, signed.account) =>
+            {
+                Ok(intent)
+            }
+            _ => Err(Refusal::Refused(foreign())),
+        }
+    }
+}
+
+fn answer(certificate: &Certificate, serial: Serial, leaf: LeafIndex, at: Timestamp) -> Answer {
+    Answer::Certificate { der: certificate.der().to_vec(), serial, leaf, at }
+}
+
+/// One answer for another's order and for none, so that it tells nothing.
+fn foreign() -> Problem {
+    Problem::new(ProblemType::Unauthorized, "this order does not belong to this account")
+}
+
+fn abandoned() -> Refusal {
+    Refusal::Refused(Problem::new(
+        ProblemType::ServerInternal,
+        "this order can no longer be completed; place a new order",
+    ))
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out
+}

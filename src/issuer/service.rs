@@ -1,1 +1,163 @@
 //! Answers the questions of `ipc`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::core::{Core, count};
+use super::handshake::is_handshake;
+use super::keeper::Keeper;
+use super::own::Own;
+use super::pipeline::Pipeline;
+use super::publish::Publisher;
+use super::registry::Registry;
+use super::workers::Workers;
+use crate::acme::jws::Jws;
+use crate::acme::problem::Problem;
+use crate::hsm::Class;
+use crate::id::Timestamp;
+use crate::ipc::message::{Answer, Finalize, Health, Question, Refusal};
+use crate::ipc::{Reply, Service};
+
+/// The issuer at work.
+pub(super) struct Desk {
+    pub(super) core: Arc<Core>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) own: Arc<Own>,
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) keeper: Keeper,
+    pub(super) workers: Workers,
+    pub(super) started: Timestamp,
+}
+
+impl Service for Desk {
+    fn call(&self, question: Question, reply: Reply) {
+        if self.core.halted.load(Ordering::SeqCst) && !matches!(question, Question::Health) {
+            return reply(Err(Refusal::Retry(5000)));
+        }
+        match question {
+            Question::Register { jws } => self.register(jws, reply),
+            Question::Finalize(finalize) => self.finalize(finalize, reply),
+            Question::SignTls { message } => self.sign_tls(message, reply),
+            Question::TlsChain => reply(self.own.chain()),
+            Question::Health => reply(Ok(Answer::Health(Box::new(self.health())))),
+        }
+    }
+}
+
+impl Desk {
+    fn register(&self, jws: Vec<u8>, reply: Reply) {
+        if jws.len() > Jws::MAX {
+            return reply(Err(Refusal::Refused(Problem::malformed("the request is too large"))));
+        }
+        if !self.keeper.recovered() {
+            return reply(Err(Refusal::Retry(500)));
+        }
+        let registry = Arc::clone(&self.registry);
+        // Full: the reply is dropped with the job, which tells the peer to ask again.
+        let _ = self.workers.submit(Box::new(move || registry.register(&jws, reply)));
+    }
+
+    fn finalize(&self, finalize: Box<Finalize>, reply: Reply) {
+        if finalize.jws.len() > Jws::MAX {
+            return reply(Err(Refusal::Refused(Problem::malformed("the request is too large"))));
+        }
+        if !self.keeper.recovered() {
+            return reply(Err(Refusal::Retry(500)));
+        }
+        let pipeline = Arc::clone(&self.pipeline);
+        let _ = self.workers.submit(Box::new(move || pipeline.finalize(&finalize, reply)));
+    }
+
+    fn sign_tls(&self, message: Vec<u8>, reply: Reply) {
+        if message.len() > MAX_HANDSHAKE || !is_handshake(&message) {
+            tracing::warn!(
+                octets = message.len(),
+                "CHY-TLS-MESSAGE: the TLS key was asked to sign what no handshake asks it to"
+            );
+            return reply(Err(Refusal::Refused(Problem::malformed("not a TLS handshake"))));
+        }
+        let core = Arc::clone(&self.core);
+        let then = Box::new(move |result: Result<Vec<u8>, _>| match result {
+            Ok(signature) => {
+                count(&core.counters.handshakes);
+                reply(Ok(Answer::Signature(signature)));
+            }
+            Err(error) => reply(Err(core.unsigned(error).into())),
+        });
+        self.core.tls_key.submit(Class::Tls, message, then);
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let core = &self.core;
+        // Notices a clock that was set since the last record.
+        let clock = core.now();
+        let token = (core.token)();
+        let mut problems: Vec<(String, String)> = Vec::new();
+        let mut stopped = clock.is_err() || !token.signs() || !self.keeper.recovered();
+        for (part, code, message) in core.problems.list() {
+            stopped |= part.stops_issuance();
+            problems.push((code.to_owned(), message));
+        }
+        if let Some(problem) = token.problem() {
+            problems.push(problem);
+        }
+        if let Some(why) = core.log.halted() {
+            stopped = true;
+            problems.push(coded(why));
+        }
+        if core.log.is_full() {
+            stopped = true;
+            problems.push((
+                "CHY-DISK-FULL".into(),
+                "the log takes only revocations and CRLs until there is room on its disk".into(),
+            ));
+        }
+        Health {
+            ready: !stopped && !core.halted.load(Ordering::SeqCst),
+            problems,
+            token: token.to_string(),
+            log_size: core.log.head().size,
+            checkpoint_size: core.covered(),
+            issued: core.counters.issued.load(Ordering::Relaxed),
+            crl_next_update: self.publisher.next_update(),
+            tls_not_after: self.own.not_after(),
+            started: self.started,
+            counters: core.counters.snapshot(),
+        }
+    }
+}
+
+/// Splits a message that begins with its code.
+fn coded(text: &str) -> (String, String) {
+    match text.split_once(": ") {
+        Some((code, message)) if code.starts_with("CHY-") => (code.into(), message.into()),
+        _ => ("CHY-INTERNAL".into(), text.into()),
+    }
+}
+
+/// The token's trouble as a line of the health.
+trait TokenProblem {
+    fn problem(&self) -> Option<(String, String)>;
+}
+
+impl TokenProblem for crate::hsm::health::TokenHealth {
+    fn problem(&self) -> Option<(String, String)> {
+        match self {
+            Self::Ready => None,
+            Self::Starting => {
+                Some(("CHY-TOKEN-RECOVERING".into(), "the token is being brought up".into()))
+            }
+            Self::Recovering { step, error, .. } => {
+                Some(("CHY-TOKEN-RECOVERING".into(), format!("{step}: {error}")))
+            }
+            Self::Stopped { code, message } | Self::Degraded { code, message } => {
+                Some((code.clone(), message.clone()))
+            }
+            Self::Halted { error } => Some(coded(error)),
+        }
+    }
+}
+
+/// No handshake has more to sign.
+const MAX_HANDSHAKE: usize = 4096;

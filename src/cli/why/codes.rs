@@ -5,6 +5,11 @@ use super::Entry;
 /// Every code an operator can meet.
 pub const CODES: &[Entry] = &[
     Entry {
+        code: "CHY-ACCOUNT-CAP",
+        means: "An account has had all the certificates that issuance-per-account-per-hour allows.",
+        do_this: "Look at what the account does (`chancery log list`); raise [issuer] issuance-per-account-per-hour if it is right to.",
+    },
+    Entry {
         code: "CHY-CA-ABSENT",
         means: "No ceremony has been held in this state directory: there is no ca/authority.json.",
         do_this: "Hold one: `chancery ceremony run FILE`, or point [state] dir at the directory that holds the CA.",
@@ -140,6 +145,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Read what it says it would do; if that is right, repeat it with --yes.",
     },
     Entry {
+        code: "CHY-CRL-STALE",
+        means: "The CRL is near its end and no new one can be signed; devices that check it will refuse every certificate then.",
+        do_this: "See the other problems in `chancery status`: mostly the token, the clock or the disk.",
+    },
+    Entry {
         code: "CHY-DISK-FULL",
         means: "The disk is full but for the reserve; revocations and CRLs still work, issuance does not.",
         do_this: "Free space on the file system of the state directory, or enlarge it. The log itself must never be thinned out.",
@@ -230,6 +240,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Hold a ceremony for a new key; the message names what is wrong with this one.",
     },
     Entry {
+        code: "CHY-LINT",
+        means: "A certificate was written that the lints refuse, so it was not signed. This is a bug.",
+        do_this: "Report it with the log lines around it; other requests are not affected.",
+    },
+    Entry {
         code: "CHY-LOG-BUSY",
         means: "Another process writes this log.",
         do_this: "Stop the issuer first: `systemctl stop chancery-issuer`.",
@@ -243,6 +258,21 @@ pub const CODES: &[Entry] = &[
         code: "CHY-LOG-FOREIGN",
         means: "The log belongs to another CA than ca/authority.json.",
         do_this: "Point [state] dir at the matching directory; never copy a log between CAs.",
+    },
+    Entry {
+        code: "CHY-LOG-INDEX",
+        means: "The log's index cannot be read or contradicts the log; nothing is issued meanwhile.",
+        do_this: "Stop the issuer and rebuild it: `chancery log reindex`. The index is derived; nothing is lost.",
+    },
+    Entry {
+        code: "CHY-LOG-UNKNOWN",
+        means: "The disk reported an error while the log was made durable, so what is on disk is unknown. The issuer ends and reads it again.",
+        do_this: "Look for disk errors (`dmesg`, `smartctl`); if the issuer starts again, nothing was lost.",
+    },
+    Entry {
+        code: "CHY-LOG-WAITS",
+        means: "The log takes no records: its disk is full but for the reserve, or it is overloaded.",
+        do_this: "Free some space if `df` says so; otherwise it passes by itself.",
     },
     Entry {
         code: "CHY-MODULE-ABSENT",
@@ -285,6 +315,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Unlock it with the security officer's PIN (`pkcs11-tool --init-pin` or the vendor's tool).",
     },
     Entry {
+        code: "CHY-PIN-MEMORY",
+        means: "The token refused the PIN, and that could not be remembered on disk.",
+        do_this: "Do not restart before the PIN is corrected: each start tries it again and a token locks after a few.",
+    },
+    Entry {
         code: "CHY-PIN-REFUSED",
         means: "The token refused the PIN; it is not tried again until the PIN's source changes, because tokens lock after few attempts.",
         do_this: "Correct the PIN's file or credential; the next start tries it once. If the PIN was right and the token was wrong, `chancery doctor` shows which token answered.",
@@ -305,9 +340,24 @@ pub const CODES: &[Entry] = &[
         do_this: "Start in the foreground, or use pin = { file = … } or { credential = … }.",
     },
     Entry {
+        code: "CHY-PUBLIC",
+        means: "A file for everyone (CRL, chain, root) cannot be written.",
+        do_this: "See that the public directory belongs to the issuer's user and has room; the message names the file.",
+    },
+    Entry {
         code: "CHY-RANDOM-SOURCE",
         means: "The operating system gave no random octets; the process stopped, since nothing can be signed safely without them.",
         do_this: "Look for kernel messages about the random source; on a new board wait until it has gathered entropy, then restart.",
+    },
+    Entry {
+        code: "CHY-REGISTRATIONS",
+        means: "More accounts were asked for than registrations-per-hour allows; the rest must wait.",
+        do_this: "Find out who makes them; raise [issuer] registrations-per-hour if it is right to.",
+    },
+    Entry {
+        code: "CHY-SIGNATURE",
+        means: "The token returned a signature that does not verify; it was thrown away.",
+        do_this: "`chancery doctor` makes a trial signature. If it happens again, the token is faulty: replace it.",
     },
     Entry {
         code: "CHY-SOCKET",
@@ -338,6 +388,21 @@ pub const CODES: &[Entry] = &[
         code: "CHY-THREADS",
         means: "The operating system gave no further thread.",
         do_this: "Raise the limit on tasks (systemd: TasksMax), or lower [token] threads.",
+    },
+    Entry {
+        code: "CHY-TLS-CERTIFICATE",
+        means: "This box has no TLS certificate for itself, or it ends soon, and none can be made.",
+        do_this: "See the other problems in `chancery status`; check [issuer] tls-names.",
+    },
+    Entry {
+        code: "CHY-TLS-MESSAGE",
+        means: "The TLS key was asked to sign something that is no TLS handshake. It did not.",
+        do_this: "The web process is faulty or taken over: restart it, keep its logs, and look into them.",
+    },
+    Entry {
+        code: "CHY-TLS-NAMES",
+        means: "The names of this box for its own certificate are missing, do not parse, or are outside what the issuing certificate permits.",
+        do_this: "Correct [issuer] tls-names.",
     },
     Entry {
         code: "CHY-TOKEN-ABSENT",
@@ -418,5 +483,10 @@ pub const CODES: &[Entry] = &[
         code: "CHY-USAGE",
         means: "The command line does not make sense.",
         do_this: "`chancery help` shows the commands.",
+    },
+    Entry {
+        code: "CHY-VALIDITY",
+        means: "No certificate of the asked lifetime can be made, mostly because the issuing certificate ends too soon.",
+        do_this: "Hold a ceremony for a new issuing certificate, or shorten the profile's lifetime.",
     },
 ];

@@ -1,0 +1,123 @@
+//! Keys as this room uses them: a queue of signatures, the log's checkpoint key over it, and the names
+//! under which the authority's keys are pinned.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use base64ct::{Base64, Encoding};
+
+use crate::hsm::pool::{Key, KeyPin};
+use crate::hsm::{Class, OnSigned, SignError};
+use crate::id::Timestamp;
+use crate::log::note::{NoteSignError, NoteSigner, VerifierKey};
+use crate::log::tree::TreeHead;
+use crate::pki::authority::{Authority, KeyRecord};
+use crate::pki::key::PublicKey;
+use crate::pki::uri::Pkcs11Uri;
+
+/// A private key somewhere else that signs without holding up a thread here.
+pub trait SignQueue: Send + Sync {
+    /// The public half, as pinned.
+    fn public_key(&self) -> &PublicKey;
+    /// Queues a signature in X.509 form over `message`; `then` is called exactly once, on any thread.
+    fn submit(&self, class: Class, message: Vec<u8>, then: OnSigned);
+}
+
+impl SignQueue for Key {
+    fn public_key(&self) -> &PublicKey {
+        Self::public_key(self)
+    }
+
+    fn submit(&self, class: Class, message: Vec<u8>, then: OnSigned) {
+        Self::submit(self, class, message, then);
+    }
+}
+
+/// The pin of the key that signs certificates and CRLs.
+pub const ISSUING_KEY: &str = "issuing";
+/// The pin of the key that signs checkpoints.
+pub const LOG_KEY: &str = "log";
+/// The pin of the key that signs TLS handshakes.
+pub const TLS_KEY: &str = "tls";
+
+/// The keys the issuer needs on its token, from what the ceremony fixed.
+pub fn pins(authority: &Authority) -> Result<Vec<KeyPin>, String> {
+    [
+        (ISSUING_KEY, &authority.issuing_key),
+        (LOG_KEY, &authority.log_key),
+        (TLS_KEY, &authority.tls_key),
+    ]
+    .into_iter()
+    .map(|(name, record)| pin(name, record))
+    .collect()
+}
+
+fn pin(name: &str, record: &KeyRecord) -> Result<KeyPin, String> {
+    let broken = |what: &str| {
+        format!(
+            "CHY-CA-BROKEN: {what} of the {name} key in ca/authority.json does not parse; restore the file from the ceremony's backup"
+        )
+    };
+    Ok(KeyPin {
+        name: name.into(),
+        uri: Pkcs11Uri::parse(&record.uri).map_err(|_| broken("the URI"))?,
+        spki: Base64::decode_vec(&record.spki).map_err(|_| broken("the public key"))?,
+    })
+}
+
+/// Signs and waits, at most `deadline`. For threads of this room that may wait; never on a thread of
+/// the token's pool.
+pub(super) fn sign_and_wait(
+    key: &dyn SignQueue,
+    class: Class,
+    message: Vec<u8>,
+    deadline: Duration,
+) -> Result<Vec<u8>, SignError> {
+    let (tell, told) = mpsc::sync_channel(1);
+    key.submit(class, message, Box::new(move |result| drop(tell.send(result))));
+    told.recv_timeout(deadline).unwrap_or(Err(SignError::Retry(Duration::from_secs(1))))
+}
+
+/// The log's key on the token, as the log wants it.
+pub struct CheckpointKey {
+    verifier: VerifierKey,
+    key: Arc<dyn SignQueue>,
+}
+
+impl CheckpointKey {
+    /// `origin` is the log's name, fixed by the ceremony.
+    pub fn new(origin: &str, key: Arc<dyn SignQueue>) -> Result<Self, String> {
+        let verifier = VerifierKey::from_spki(origin, key.public_key().spki()).map_err(|e| {
+            format!("CHY-CA-BROKEN: origin {origin:?} and log key make no checkpoint key: {e}; restore ca/authority.json from the ceremony's backup")
+        })?;
+        Ok(Self { verifier, key })
+    }
+}
+
+impl NoteSigner for CheckpointKey {
+    fn verifier_key(&self) -> &VerifierKey {
+        &self.verifier
+    }
+
+    fn sign_checkpoint(
+        &self,
+        note_text: &[u8],
+        head: &TreeHead,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, NoteSignError> {
+        let message = self.verifier.message(note_text, head, now);
+        match sign_and_wait(&*self.key, Class::Checkpoint, message, CHECKPOINT_DEADLINE) {
+            Ok(signature) => Ok(self.verifier.signature_octets(&signature, now)),
+            Err(SignError::Retry(after)) => Err(NoteSignError::Retry(after)),
+            // Until an operator acts nothing is released; the records themselves are safe.
+            Err(SignError::Refuse(why)) => {
+                tracing::error!("the log key does not sign: {why}");
+                Err(NoteSignError::Retry(Duration::from_secs(5)))
+            }
+            Err(SignError::Halt(why)) => Err(NoteSignError::Halt(why)),
+        }
+    }
+}
+
+/// Longer than any token's own deadline: the pool answers first.
+const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(60);

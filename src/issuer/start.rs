@@ -1,0 +1,253 @@
+//! From parts to a running issuer: what must hold is checked first, and a part that does not fit
+//! refuses the start with what to do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use base64ct::{Base64, Encoding};
+
+use super::Settings;
+use super::clock::ClockRule;
+use super::core::{Core, Counters, OnHalt, Problems, TokenProbe};
+use super::keeper::Keeper;
+use super::own::{self, Own};
+use super::pipeline::Pipeline;
+use super::publish::{self, Places, Publisher};
+use super::refused_pin::RefusedPin;
+use super::registry::Registry;
+use super::service::Desk;
+use super::signing::SignQueue;
+use super::workers::Workers;
+use crate::acme::directory::Urls;
+use crate::env::{Clock, Disk, Rng};
+use crate::hsm::health::TokenHealth;
+use crate::hsm::pool::{Access, Pin, Pool};
+use crate::id::{LeafIndex, Timestamp};
+use crate::ipc::Service;
+use crate::ipc::message::Health;
+use crate::log::Log;
+use crate::log::record::{CeremonyV1, Record};
+use crate::pki::authority::Authority;
+use crate::pki::certificate::Certificate;
+use crate::pki::policy::{self, Policy};
+use crate::pki::profile::Profile;
+
+/// Everything an issuer is made of.
+pub struct Parts {
+    pub settings: Settings,
+    pub policy: policy::Settings,
+    pub profiles: Vec<Profile>,
+    pub authority: Authority,
+    /// `[web] base-url`: account and order URLs begin with it.
+    pub base_url: String,
+    /// DER of the root's CRL, where the ceremony made one; published as it is.
+    pub root_crl: Option<Vec<u8>>,
+    pub issuing_key: Arc<dyn SignQueue>,
+    pub tls_key: Arc<dyn SignQueue>,
+    pub token: TokenProbe,
+    /// Opened with a [`super::CheckpointKey`] as its signer.
+    pub log: Log,
+    pub clock: Arc<dyn Clock>,
+    pub rng: Arc<dyn Rng>,
+    pub disk: Arc<dyn Disk>,
+    /// The issuer's own directory, mode 0700.
+    pub dir: PathBuf,
+    /// The published files.
+    pub public: PathBuf,
+    /// No honest clock shows less: [`super::build_date`] but in tests.
+    pub build_date: Timestamp,
+    pub on_halt: OnHalt,
+}
+
+/// A running issuer. Dropping it ends its threads; requests under way are told to ask again.
+pub struct Running {
+    desk: Arc<Desk>,
+}
+
+impl Running {
+    /// What `ipc::server` or `ipc::local` serves.
+    pub fn service(&self) -> Arc<dyn Service> {
+        Arc::clone(&self.desk) as Arc<dyn Service>
+    }
+
+    /// As `Question::Health` answers.
+    pub fn health(&self) -> Health {
+        self.desk.health()
+    }
+
+    /// Looks at once at what comes due by itself: recovery, CRL, TLS certificate, an accepted clock.
+    pub fn nudge(&self) {
+        self.desk.keeper.nudge();
+    }
+}
+
+/// Starts an issuer. The text of an error begins with a code. An absent token or an implausible clock
+/// is no error: they are states, and show in the health.
+pub fn start(parts: Parts) -> Result<Running, String> {
+    let authority = &parts.authority;
+    let (root, issuing) = certificates(authority)?;
+    same_key("issuing", &*parts.issuing_key, issuing.public_key().spki())?;
+    let tls_spki = spki("tls", &authority.tls_key.spki)?;
+    same_key("tls", &*parts.tls_key, &tls_spki)?;
+    let log_spki = spki("log", &authority.log_key.spki)?;
+    own_log(&parts.log, authority, &root, &issuing, &log_spki)?;
+
+    let policy = Policy::new(&parts.policy)
+        .map_err(|e| format!("CHY-CONFIG-POLICY: [policy] {}: {:?}: {}", e.list, e.entry, e.why))?;
+    policy.check_within(&issuing).map_err(|why| {
+        format!("CHY-CONFIG-POLICY: the policy allows what the issuing certificate does not permit: {why}; narrow [policy], or hold a ceremony for another issuing certificate")
+    })?;
+    let names = own::names(&parts.settings.tls_names, &issuing)?;
+    let urls = Urls::new(&parts.base_url)
+        .map_err(|why| format!("CHY-CONFIG-VALUE: [web] base-url: {why}"))?;
+    let places = Places::new(&authority.aia_url, &authority.crl_url, &authority.root_crl_url)
+        .map_err(|why| format!("CHY-CA-BROKEN: ca/authority.json: {why}"))?;
+
+    let mut own_keys = vec![
+        root.public_key().spki().to_vec(),
+        issuing.public_key().spki().to_vec(),
+        log_spki,
+        tls_spki,
+    ];
+    own_keys.dedup();
+    let rule =
+        ClockRule::new(Arc::clone(&parts.clock), parts.build_date, parts.settings.clock_jump_hours);
+    let started = parts.clock.now();
+    let workers = Workers::start(parts.settings.workers, parts.settings.queue)?;
+    let core = Arc::new(Core {
+        issuing_sha256: issuing.fingerprint(),
+        aia_url: authority.aia_url.clone(),
+        crl_url: authority.crl_url.clone(),
+        settings: parts.settings,
+        urls,
+        policy,
+        profiles: parts.profiles,
+        root,
+        issuing,
+        issuing_key: parts.issuing_key,
+        tls_key: parts.tls_key,
+        own_keys,
+        token: parts.token,
+        log: parts.log,
+        rule,
+        rng: parts.rng,
+        disk: parts.disk,
+        dir: parts.dir,
+        public: parts.public,
+        on_halt: parts.on_halt,
+        halted: AtomicBool::new(false),
+        counters: Counters::default(),
+        problems: Problems::default(),
+    });
+    publish::publish_chain(&core, &places, parts.root_crl.as_deref())?;
+
+    let registry = Arc::new(Registry::new(Arc::clone(&core)));
+    let pipeline = Arc::new(Pipeline::new(Arc::clone(&core), Arc::clone(&registry)));
+    let own = Arc::new(Own::new(Arc::clone(&core), names));
+    let publisher = Arc::new(Publisher::new(Arc::clone(&core), &places));
+    let keeper = Keeper::start(Arc::clone(&core), Arc::clone(&own), Arc::clone(&publisher))?;
+    let desk = Desk { core, registry, pipeline, own, publisher, keeper, workers, started };
+    Ok(Running { desk: Arc::new(desk) })
+}
+
+/// Starts the pool of the issuer's keys: a PIN that the token refused before is not tried again, and
+/// what the token says of this one is remembered in `dir`.
+#[expect(clippy::too_many_arguments, reason = "called once, by the one who builds all parts")]
+pub fn start_pool(
+    settings: crate::hsm::pool::Settings,
+    authority: &Authority,
+    pin: Pin,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    disk: Arc<dyn Disk>,
+    dir: &std::path::Path,
+    observe: impl Fn(&TokenHealth) + Send + Sync + 'static,
+) -> Result<Pool, String> {
+    let refused = RefusedPin::new(disk, rng, dir);
+    let access = Access { refused: refused.is_refused(&pin), ..Access::from(pin.clone()) };
+    let before = access.refused;
+    let observer = move |health: &TokenHealth| {
+        // Said by the token just now, not repeated from the file.
+        if health.is_pin_refused() && !before {
+            if let Err(e) = refused.remember(&pin) {
+                tracing::error!(error = %e, path = %refused.path().display(), "CHY-PIN-MEMORY: the refused PIN could not be remembered; do not restart before it is corrected");
+            }
+        } else if health.signs() {
+            refused.forget();
+        }
+        observe(health);
+    };
+    Pool::start(settings, super::signing::pins(authority)?, access, clock, Box::new(observer))
+}
+
+fn certificates(authority: &Authority) -> Result<(Certificate, Certificate), String> {
+    let broken = |what: String| {
+        format!("CHY-CA-BROKEN: ca/authority.json: {what}; restore it from the ceremony's backup")
+    };
+    if authority.version != 1 {
+        return Err(broken(format!("version {} is not known here", authority.version)));
+    }
+    let issuing = authority.issuing.as_deref().ok_or(
+        "CHY-CA-INCOMPLETE: the issuing certificate has been requested but not imported; run `chancery ceremony import FILE`",
+    )?;
+    let root = Certificate::parse_pem(&authority.root)
+        .map_err(|e| broken(format!("the root certificate does not parse: {e}")))?;
+    let issuing = Certificate::parse_pem(issuing)
+        .map_err(|e| broken(format!("the issuing certificate does not parse: {e}")))?;
+    if !issuing.is_ca() || !issuing.verify_issued_by(&root) {
+        return Err(broken("the issuing certificate is not the root's".into()));
+    }
+    Ok((root, issuing))
+}
+
+fn spki(name: &str, base64: &str) -> Result<Vec<u8>, String> {
+    Base64::decode_vec(base64).map_err(|_| {
+        format!("CHY-CA-BROKEN: ca/authority.json: the public {name} key is not base64; restore it from the ceremony's backup")
+    })
+}
+
+fn same_key(name: &str, key: &dyn SignQueue, expected: &[u8]) -> Result<(), String> {
+    if key.public_key().spki() == expected {
+        return Ok(());
+    }
+    Err(format!(
+        "CHY-KEY-MISMATCH: the {name} key of the token is not the one the ceremony fixed; use the token of this CA"
+    ))
+}
+
+/// The log's first record must be this CA's ceremony.
+fn own_log(
+    log: &Log,
+    authority: &Authority,
+    root: &Certificate,
+    issuing: &Certificate,
+    log_key: &[u8],
+) -> Result<(), String> {
+    let foreign = |why: &str| {
+        format!(
+            "CHY-LOG-FOREIGN: the log belongs to another CA: {why}; put the log of this CA in place, or ca/authority.json of the log's"
+        )
+    };
+    let record = match log.read(LeafIndex(0)) {
+        Ok(Record::CeremonyV1(record)) => record,
+        Ok(_) => return Err(foreign("its first record is no ceremony")),
+        Err(why) => return Err(foreign(&why)),
+    };
+    let CeremonyV1 { origin, root_sha256, issuing_sha256, log_key: logged, .. } = &record;
+    if *origin != authority.origin {
+        return Err(foreign(&format!("its origin is {origin:?}, not {:?}", authority.origin)));
+    }
+    if *root_sha256 != root.fingerprint() || *issuing_sha256 != issuing.fingerprint() {
+        return Err(foreign("its ceremony made other certificates"));
+    }
+    if logged != log_key {
+        return Err(foreign("its ceremony made another log key"));
+    }
+    let transcript: String =
+        record.transcript_sha256.iter().map(|octet| format!("{octet:02x}")).collect();
+    if transcript != authority.transcript_sha256.to_ascii_lowercase() {
+        return Err(foreign("its ceremony has another transcript"));
+    }
+    Ok(())
+}
