@@ -4,6 +4,8 @@
 //! The pattern: load facts with their versions, decide purely, `commit` the changed facts with the
 //! versions the decision was based on. A conflict changes nothing; load and decide again.
 
+#[cfg(test)]
+mod contract;
 pub mod embedded;
 pub mod memory;
 
@@ -13,6 +15,7 @@ use crate::acme::jws::Thumbprint;
 use crate::acme::order::Order;
 use crate::env::BoxFuture;
 use crate::id::{AccountId, AuthzId, OrderId, Timestamp};
+use crate::pki::name::Identifier;
 
 /// The version of a fact: 0 says it does not exist; each commit of it adds one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,26 +57,36 @@ pub trait Store: Send + Sync {
     ) -> BoxFuture<'_, Result<Option<(Account, Version)>, StoreError>>;
     /// The order with all its authorizations, in its order, read in one snapshot.
     fn order(&self, id: OrderId) -> BoxFuture<'_, Result<Option<OrderFacts>, StoreError>>;
-    /// The authorization with the orders it serves that have not expired.
+    /// One authorization.
     fn authorization(
         &self,
         id: AuthzId,
     ) -> BoxFuture<'_, Result<Option<(Authorization, Version)>, StoreError>>;
-    /// Orders of an account created after `after` in listing order, at most `limit`.
+    /// Orders of an account that were created after `after`, oldest first, at most `limit`; from the
+    /// beginning if `after` is `None` or was swept.
     fn orders_of(
         &self,
         account: AccountId,
         after: Option<OrderId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<OrderId>, StoreError>>;
+    /// For each identifier as ordered (`*.` included) the account's valid authorization that expires last,
+    /// if it has one; it may have expired meanwhile.
+    fn valid_authorizations<'a>(
+        &'a self,
+        account: AccountId,
+        identifiers: &'a [Identifier],
+    ) -> BoxFuture<'a, Result<Vec<Authorization>, StoreError>>;
     /// Finalized orders without an outcome: to be asked for again after a restart.
     fn processing(&self) -> BoxFuture<'_, Result<Vec<OrderId>, StoreError>>;
     /// Authorizations with a challenge that is processing: to be tried again after a restart.
     fn validating(&self) -> BoxFuture<'_, Result<Vec<AuthzId>, StoreError>>;
-    /// All changes or none; durable when it returns `Ok`.
+    /// All changes or none; durable when it returns `Ok`. A fact named twice, or an account whose key
+    /// another account has, is a conflict. Dropping the future does not take a commit back.
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// Removes orders, with authorizations no order names, that ended or lapsed before `before`; at most
-    /// `limit` of them; returns how many. An order that is processing is never removed.
+    /// Removes orders that ended or lapsed before `before`, and authorizations that expired before it and
+    /// that no order names any more; at most `limit` orders and lone authorizations, and returns how many.
+    /// An order that is processing is never removed, nor an authorization that may still be reused.
     fn sweep(&self, before: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
 }
 

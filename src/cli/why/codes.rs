@@ -385,6 +385,21 @@ pub const CODES: &[Entry] = &[
         do_this: "Check disk and owner of the web directory; the store holds no certificate and can be recreated, but open orders are then lost.",
     },
     Entry {
+        code: "CHY-STORE-CORRUPT",
+        means: "The store of orders is damaged, or a newer release wrote it.",
+        do_this: "Restore it from a backup, or move the file away to begin with an empty one: accounts and open orders are then lost, certificates and their log are not.",
+    },
+    Entry {
+        code: "CHY-STORE-IO",
+        means: "The store of orders could not be read or written while serving; nothing is known of the last write, so the process stops.",
+        do_this: "Check disk and file system (`dmesg`, `df`), then start again: it recovers by itself.",
+    },
+    Entry {
+        code: "CHY-STORE-LOCKED",
+        means: "Another process has the store of orders open.",
+        do_this: "Stop the other one (`systemctl status chancery-web`), or give this one another state directory.",
+    },
+    Entry {
         code: "CHY-THREADS",
         means: "The operating system gave no further thread.",
         do_this: "Raise the limit on tasks (systemd: TasksMax), or lower [token] threads.",
