@@ -6,11 +6,13 @@ use std::ops::Range;
 
 use aws_lc_rs::digest;
 use base64ct::{Base64, Encoding};
+use const_oid::AssociatedOid;
 use der::{Decode, Encode};
 use x509_cert::certificate::{CertificateInner, Raw, TbsCertificateInner};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, KeyUsage, SubjectAltName, SubjectKeyIdentifier,
+    AuthorityKeyIdentifier, BasicConstraints, KeyUsage, NameConstraints as ParsedConstraints,
+    SubjectAltName, SubjectKeyIdentifier,
 };
 use x509_cert::time::Time;
 
@@ -98,12 +100,9 @@ impl Certificate {
             return Err(refuse("inner and outer signature algorithm differ"));
         }
         let spki = encode(tbs.subject_public_key_info().to_der())?;
-        let constraints = extension_value(tbs, "2.5.29.30");
-
-        // The encoding equals the input, so the TBS stands right behind the outer header.
-        let body = encode(tbs.to_der())?;
-        let rest = encode(parsed.signature().to_der())?.len() + algorithm.len() + body.len();
-        let start = der.len() - rest;
+        let constraints = tbs
+            .extensions()
+            .and_then(|all| all.iter().find(|one| one.extn_id == ParsedConstraints::OID));
 
         let basic: Option<BasicConstraints> = extension(tbs)?;
         let subject_key_id: Option<SubjectKeyIdentifier> = extension(tbs)?;
@@ -115,7 +114,7 @@ impl Certificate {
 
         Ok(Self {
             der: der.to_vec(),
-            tbs: start..start + body.len(),
+            tbs: tlv::signed_body(der).ok_or_else(|| refuse("not a signed structure"))?,
             algorithm: SignatureAlgorithm::from_identifier_der(&algorithm)
                 .ok_or_else(|| refuse("unsupported signature algorithm"))?,
             signature: parsed
@@ -139,7 +138,7 @@ impl Certificate {
             is_ca,
             path_length: basic.and_then(|basic| basic.path_len_constraint),
             name_constraints: constraints
-                .map(NameConstraints::from_der)
+                .map(|one| NameConstraints::from_der(one.extn_value.as_bytes()))
                 .transpose()
                 .map_err(NotACertificate)?,
         })
@@ -316,17 +315,10 @@ pub(super) fn hex(octets: &[u8]) -> String {
 
 fn extension<'a, T>(tbs: &'a TbsCertificateInner<Raw>) -> Result<Option<T>, NotACertificate>
 where
-    T: Decode<'a, Error = der::Error> + const_oid::AssociatedOid,
+    T: Decode<'a, Error = der::Error> + AssociatedOid,
 {
     match tbs.get_extension::<T>() {
         Ok(found) => Ok(found.map(|(_, value)| value)),
         Err(error) => Err(NotACertificate(format!("extension {}: {error}", T::OID))),
     }
-}
-
-fn extension_value<'a>(tbs: &'a TbsCertificateInner<Raw>, oid: &str) -> Option<&'a [u8]> {
-    tbs.extensions()?
-        .iter()
-        .find(|extension| extension.extn_id.to_string() == oid)
-        .map(|extension| extension.extn_value.as_bytes())
 }

@@ -20,6 +20,7 @@ use x509_cert::ext::pkix::constraints::name::GeneralSubtree;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::name::{DnsName, Identifier};
+use super::policy::Network;
 use super::tlv;
 
 /// A base that names nothing: RFC 2606 keeps `invalid` empty.
@@ -35,10 +36,11 @@ pub struct NameConstraints {
 /// Subtrees of one side, by form, in the order they were written.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Subtrees {
-    /// dNSName bases as written; the empty one covers every name.
+    /// dNSName bases: canonical names, or empty for every name; a leading dot, which RFC 5280 does
+    /// not define for dNSName, leaves out the name itself, as OpenSSL reads it.
     pub names: Vec<String>,
-    /// iPAddress networks: address and prefix length.
-    pub networks: Vec<(IpAddr, u8)>,
+    /// iPAddress networks.
+    pub networks: Vec<Network>,
     /// rfc822Name bases.
     pub mailboxes: Vec<String>,
     /// URI bases: hosts.
@@ -49,14 +51,14 @@ pub struct Subtrees {
 
 impl NameConstraints {
     /// Permits these and leaves no other name of any form a certificate of ours could carry.
-    pub fn closing(names: Vec<String>, networks: Vec<(IpAddr, u8)>) -> Self {
+    pub fn closing(names: Vec<String>, networks: Vec<Network>) -> Self {
         let mut excluded = Subtrees::default();
         if names.is_empty() {
             excluded.names.push(String::new());
         }
         for everything in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
-            if !networks.iter().any(|(network, _)| network.is_ipv4() == everything.is_ipv4()) {
-                excluded.networks.push((everything, 0));
+            if !networks.iter().any(|network| network.address().is_ipv4() == everything.is_ipv4()) {
+                excluded.networks.extend(Network::new(everything, 0));
             }
         }
         excluded.mailboxes.push(NOWHERE.to_owned());
@@ -100,38 +102,64 @@ impl NameConstraints {
     /// stands for does.
     pub fn permits(&self, identifier: &Identifier) -> bool {
         match identifier {
-            Identifier::Dns(name) if name.is_wildcard() => self.covers_name(name.base()),
             Identifier::Dns(name) => {
-                self.permitted_name(name.as_str())
-                    && !self.excluded.names.iter().any(|base| name_within(name.as_str(), base))
+                // `*.x` stands for the names one label below x.
+                let reaches = |base: &str| {
+                    name.is_wildcard()
+                        && base.split_once('.').is_some_and(|(label, parent)| {
+                            !label.is_empty() && parent == name.base()
+                        })
+                };
+                let excluded = &self.excluded.names;
+                self.permits_text(name.as_str())
+                    && !excluded
+                        .iter()
+                        .any(|base| name_within(name.as_str(), base) || reaches(base))
             }
-            Identifier::Ip(address) => self.covers_network(*address, full_length(*address)),
+            Identifier::Ip(address) => {
+                let contains = |networks: &[Network]| networks.iter().any(|n| n.contains(*address));
+                (self.permitted.networks.is_empty() || contains(&self.permitted.networks))
+                    && !contains(&self.excluded.networks)
+            }
         }
     }
 
-    /// Whether this name and every name below it may be certified.
-    pub fn covers_name(&self, suffix: &str) -> bool {
-        self.permitted_name(suffix)
-            && !self.excluded.names.iter().any(|base| {
-                name_within(suffix, base) || name_within(base.trim_start_matches('.'), suffix)
-            })
+    /// Whether this name and every name below it are permitted; what is excluded is another question.
+    pub fn permits_below(&self, name: &DnsName) -> bool {
+        self.permits_text(name.as_str())
     }
 
-    fn permitted_name(&self, name: &str) -> bool {
+    /// The first excluded base that takes something from this name and those below it which `denied`
+    /// leaves to them, in words.
+    pub fn excluded_below(&self, name: &DnsName, denied: &[DnsName]) -> Option<&str> {
+        let takes = |base: &&str| {
+            let whole = base.strip_prefix('.').unwrap_or(base);
+            name_within(name.as_str(), whole)
+                || (name_within(whole, name.as_str())
+                    && !denied.iter().any(|denied| name_within(whole, denied.as_str())))
+        };
+        let base = self.excluded.names.iter().map(String::as_str).find(takes)?;
+        Some(if base.is_empty() { "every name" } else { base })
+    }
+
+    /// Whether every address of this network is permitted. IPv4 and IPv6 are one form of name:
+    /// permitting only networks of the one leaves none of the other.
+    pub fn permits_network(&self, network: &Network) -> bool {
+        let permitted = &self.permitted.networks;
+        permitted.is_empty() || permitted.iter().any(|base| base.covers(network))
+    }
+
+    /// As [`Self::excluded_below`], for a network.
+    pub fn excluded_within(&self, network: &Network, denied: &[Network]) -> Option<&Network> {
+        self.excluded.networks.iter().find(|base| {
+            base.covers(network)
+                || (network.covers(base) && !denied.iter().any(|denied| denied.covers(base)))
+        })
+    }
+
+    fn permits_text(&self, name: &str) -> bool {
         let permitted = &self.permitted.names;
         permitted.is_empty() || permitted.iter().any(|base| name_within(name, base))
-    }
-
-    /// Whether every address of this network may be certified.
-    pub fn covers_network(&self, address: IpAddr, prefix: u8) -> bool {
-        let network = (address, prefix);
-        let permitted = &self.permitted.networks;
-        (permitted.is_empty() || permitted.iter().any(|base| network_within(network, *base)))
-            && !self
-                .excluded
-                .networks
-                .iter()
-                .any(|base| network_within(network, *base) || network_within(*base, network))
     }
 
     /// The forms of name that are neither limited to permitted entries nor excluded as a whole.
@@ -144,11 +172,9 @@ impl NameConstraints {
         for (form, v4) in [("iPAddress v4", true), ("iPAddress v6", false)] {
             // RFC 5280 has one form for both; verifiers differ in whether a permitted network of
             // one family limits the other, so each is asked for by itself.
-            if !permitted.networks.iter().any(|(network, _)| network.is_ipv4() == v4)
-                && !excluded
-                    .networks
-                    .iter()
-                    .any(|(network, prefix)| network.is_ipv4() == v4 && *prefix == 0)
+            let of_family = |network: &&Network| network.address().is_ipv4() == v4;
+            if !permitted.networks.iter().any(|network| of_family(&network))
+                && !excluded.networks.iter().filter(of_family).any(|network| network.prefix() == 0)
             {
                 open.push(form);
             }
@@ -172,13 +198,13 @@ impl Subtrees {
         bases.extend(self.mailboxes.iter().map(|base| tlv::element(0x81, &[base.as_bytes()])));
         bases.extend(self.names.iter().map(|base| tlv::element(0x82, &[base.as_bytes()])));
         bases.extend(self.uris.iter().map(|base| tlv::element(0x86, &[base.as_bytes()])));
-        bases.extend(self.networks.iter().map(|(address, prefix)| match address {
+        bases.extend(self.networks.iter().map(|network| match network.address() {
             IpAddr::V4(address) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or(0);
+                let mask = u32::MAX.checked_shl(32 - u32::from(network.prefix())).unwrap_or(0);
                 tlv::element(0x87, &[&address.octets(), &mask.to_be_bytes()])
             }
             IpAddr::V6(address) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(*prefix)).unwrap_or(0);
+                let mask = u128::MAX.checked_shl(128 - u32::from(network.prefix())).unwrap_or(0);
                 tlv::element(0x87, &[&address.octets(), &mask.to_be_bytes()])
             }
         }));
@@ -193,7 +219,12 @@ impl Subtrees {
             }
             match &tree.base {
                 GeneralName::DnsName(base) => {
-                    subtrees.names.push(base.as_str().to_ascii_lowercase());
+                    let base = base.as_str().to_ascii_lowercase();
+                    let name = base.strip_prefix('.').unwrap_or(&base);
+                    if !base.is_empty() && parse_suffix(name).as_deref() != Some(name) {
+                        return Err(format!("name constraints with the DNS name {base:?}"));
+                    }
+                    subtrees.names.push(base);
                 }
                 GeneralName::Rfc822Name(base) => subtrees.mailboxes.push(base.as_str().to_owned()),
                 GeneralName::UniformResourceIdentifier(base) => {
@@ -220,55 +251,22 @@ fn name_within(name: &str, base: &str) -> bool {
     }
 }
 
-fn network_within(inner: (IpAddr, u8), outer: (IpAddr, u8)) -> bool {
-    let bits = |address: IpAddr, prefix: u8| match address {
-        IpAddr::V4(a) => u128::from(a.to_bits().checked_shr(32 - u32::from(prefix)).unwrap_or(0)),
-        IpAddr::V6(a) => a.to_bits().checked_shr(128 - u32::from(prefix)).unwrap_or(0),
-    };
-    inner.0.is_ipv4() == outer.0.is_ipv4()
-        && inner.1 >= outer.1
-        && bits(inner.0, outer.1) == bits(outer.0, outer.1)
-}
-
-fn full_length(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
 /// Address and mask, as name constraints write a network; `None` for a mask with holes, for host
 /// bits, for any other length.
-fn network_from_octets(octets: &[u8]) -> Option<(IpAddr, u8)> {
-    if let Ok(octets) = <[u8; 8]>::try_from(octets) {
-        let both = u64::from_be_bytes(octets);
-        let (address, mask) = ((both >> 32) as u32, both as u32);
-        let regular = mask.leading_ones() + mask.trailing_zeros() == 32 && address & !mask == 0;
-        return regular
-            .then_some((IpAddr::V4(Ipv4Addr::from_bits(address)), mask.leading_ones() as u8));
+fn network_from_octets(octets: &[u8]) -> Option<Network> {
+    let (address, mask) = octets.split_at(octets.len() / 2);
+    let address: IpAddr = match octets.len() {
+        8 => <[u8; 4]>::try_from(address).ok()?.into(),
+        32 => <[u8; 16]>::try_from(address).ok()?.into(),
+        _ => return None,
+    };
+    // Left-aligned, so that one rule serves both lengths.
+    let mask = mask.iter().rev().fold(0u128, |bits, octet| bits >> 8 | u128::from(*octet) << 120);
+    let prefix = u8::try_from(mask.leading_ones()).ok()?;
+    if mask.count_ones() != u32::from(prefix) {
+        return None;
     }
-    let octets = <[u8; 32]>::try_from(octets).ok()?;
-    let (address, mask) = octets.split_at(16);
-    let address = u128::from_be_bytes(address.try_into().ok()?);
-    let mask = u128::from_be_bytes(mask.try_into().ok()?);
-    let regular = mask.leading_ones() + mask.trailing_zeros() == 128 && address & !mask == 0;
-    regular.then_some((IpAddr::V6(Ipv6Addr::from_bits(address)), mask.leading_ones() as u8))
-}
-
-/// Reads `address/prefix` with no host bits set.
-pub(super) fn parse_network(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, prefix) = text.split_once('/')?;
-    let address: IpAddr = address.parse().ok()?;
-    let prefix: u8 = prefix.parse().ok()?;
-    let zero = if address.is_ipv4() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    } else {
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-    };
-    let length = full_length(address);
-    let host_bits_clear = match address {
-        IpAddr::V4(a) => a.to_bits().checked_shl(prefix.into()).unwrap_or(0) == 0,
-        IpAddr::V6(a) => a.to_bits().checked_shl(prefix.into()).unwrap_or(0) == 0,
-    };
-    (prefix <= length && host_bits_clear && (prefix > 0 || address == zero))
-        .then_some((address, prefix))
+    Network::new(address, prefix)
 }
 
 /// A permitted dNSName base: a canonical name without wildcard and without leading dot.
@@ -284,8 +282,12 @@ mod tests {
     fn lan() -> NameConstraints {
         NameConstraints::closing(
             vec!["lan".to_owned(), "home.arpa".to_owned()],
-            vec![parse_network("10.0.0.0/8").unwrap(), parse_network("192.168.0.0/16").unwrap()],
+            vec![network("10.0.0.0/8"), network("192.168.0.0/16")],
         )
+    }
+
+    fn network(text: &str) -> Network {
+        Network::parse(text).unwrap()
     }
 
     fn dns(text: &str) -> Identifier {
@@ -301,7 +303,7 @@ mod tests {
         for constraints in [
             lan(),
             NameConstraints::closing(Vec::new(), Vec::new()),
-            NameConstraints::closing(Vec::new(), vec![parse_network("fd00::/8").unwrap()]),
+            NameConstraints::closing(Vec::new(), vec![network("fd00::/8")]),
         ] {
             assert_eq!(NameConstraints::from_der(&constraints.to_der()), Ok(constraints.clone()));
             assert!(constraints.open_forms().is_empty(), "{constraints:?}");
@@ -334,16 +336,19 @@ mod tests {
     fn exclusions_win_also_below_a_wildcard() {
         let mut constraints = lan();
         constraints.excluded.names.push("secret.lan".to_owned());
-        constraints.excluded.networks.push(parse_network("10.9.0.0/16").unwrap());
+        constraints.excluded.networks.push(network("10.9.0.0/16"));
         assert!(!constraints.permits(&dns("secret.lan")));
         assert!(!constraints.permits(&dns("a.secret.lan")));
         assert!(!constraints.permits(&dns("*.lan")));
-        assert!(constraints.permits(&dns("public.lan")));
-        assert!(!constraints.covers_name("lan"));
         assert!(constraints.permits(&dns("lan")));
+        assert!(constraints.permits(&dns("public.lan")));
         assert!(!constraints.permits(&ip("10.9.1.1")));
-        assert!(!constraints.covers_network("10.0.0.0".parse().unwrap(), 8));
-        assert!(constraints.covers_network("10.8.0.0".parse().unwrap(), 16));
+        assert!(constraints.permits(&ip("10.8.1.1")));
+        // Two labels below a wildcard is beyond its reach.
+        let mut constraints = lan();
+        constraints.excluded.names.push("deep.secret.lan".to_owned());
+        assert!(constraints.permits(&dns("*.lan")));
+        assert!(!constraints.permits(&dns("*.secret.lan")));
     }
 
     #[test]
@@ -362,15 +367,20 @@ mod tests {
     }
 
     #[test]
-    fn networks_have_one_spelling() {
-        for bad in ["10.0.0.1/8", "10.0.0.0/33", "10.0.0.0", "::/129", "fd00::1/8", "1.0.0.0/0"] {
-            assert_eq!(parse_network(bad), None, "{bad}");
-        }
-        for good in ["0.0.0.0/0", "10.0.0.0/8", "10.1.2.3/32", "::/0", "fd00::/8", "::1/128"] {
-            assert!(parse_network(good).is_some(), "{good}");
-        }
+    fn what_cannot_be_judged_does_not_read() {
         assert!(network_from_octets(&[10, 0, 0, 0, 255, 0, 255, 0]).is_none());
         assert!(network_from_octets(&[10, 0, 0, 1, 255, 0, 0, 0]).is_none());
         assert!(network_from_octets(&[10, 0, 0]).is_none());
+        assert_eq!(network_from_octets(&[10, 0, 0, 0, 255, 0, 0, 0]), Some(network("10.0.0.0/8")));
+        for odd in ["lan.", "*.lan", "..lan", "a..lan"] {
+            let mut constraints = lan();
+            constraints.excluded.names.push(odd.to_owned());
+            assert!(NameConstraints::from_der(&constraints.to_der()).is_err(), "{odd}");
+        }
+        // GeneralSubtree with maximum 1.
+        let subtree = tlv::sequence(&[&tlv::element(0x82, &[b"lan"]), &[0x81, 1, 1]]);
+        let der = tlv::sequence(&[&tlv::element(0xa0, &[&subtree])]);
+        assert!(NameConstraints::from_der(&der).is_err());
+        assert!(NameConstraints::from_der(&tlv::sequence(&[&[0xa0, 0]])).is_err());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Written by hand around the issuer's own name bytes, read back by x509-cert.
 
+use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::{Decode, Encode};
 use x509_cert::certificate::{Raw, Version};
 use x509_cert::crl::CertificateList;
@@ -121,13 +122,13 @@ pub fn parse_verified(der: &[u8], issuer: &Certificate) -> Result<Crl, String> {
         return Err("issued under another name".to_owned());
     }
     let extensions = list.crl_extensions.as_deref().unwrap_or_default();
-    only(extensions, &["2.5.29.35", "2.5.29.20"])?;
+    only(extensions, &[AuthorityKeyIdentifier::OID, CrlNumber::OID])?;
     let authority: AuthorityKeyIdentifier =
-        value(extensions, "2.5.29.35")?.ok_or("no authorityKeyIdentifier")?;
+        value(extensions)?.ok_or("no authorityKeyIdentifier")?;
     if authority.key_identifier.as_ref().map(|id| id.as_bytes()) != issuer.subject_key_id() {
         return Err("authorityKeyIdentifier is not the issuer's key id".to_owned());
     }
-    let number: CrlNumber = value(extensions, "2.5.29.20")?.ok_or("no cRLNumber")?;
+    let number: CrlNumber = value(extensions)?.ok_or("no cRLNumber")?;
     let number = number.0.as_bytes().iter().try_fold(0u64, |number, octet| {
         (number >> 56 == 0).then_some(number << 8 | u64::from(*octet))
     });
@@ -142,8 +143,8 @@ pub fn parse_verified(der: &[u8], issuer: &Certificate) -> Result<Crl, String> {
         .iter()
         .map(|entry| {
             let extensions = entry.crl_entry_extensions.as_deref().unwrap_or_default();
-            only(extensions, &["2.5.29.21"])?;
-            let reason: Option<CrlReason> = value(extensions, "2.5.29.21")?;
+            only(extensions, &[CrlReason::OID])?;
+            let reason: Option<CrlReason> = value(extensions)?;
             Ok(RevokedEntry {
                 serial: Serial::from_octets(entry.serial_number.as_bytes())
                     .ok_or("a serial number this CA cannot have chosen")?,
@@ -160,29 +161,28 @@ pub fn parse_verified(der: &[u8], issuer: &Certificate) -> Result<Crl, String> {
     })
 }
 
-fn only(extensions: &[Extension], known: &[&str]) -> Result<(), String> {
-    let mut seen = Vec::new();
-    for extension in extensions {
-        let oid = extension.extn_id.to_string();
-        if !known.contains(&oid.as_str()) {
+/// Each extension is one of `known` and there once.
+fn only(extensions: &[Extension], known: &[ObjectIdentifier]) -> Result<(), String> {
+    for (i, extension) in extensions.iter().enumerate() {
+        let oid = extension.extn_id;
+        if !known.contains(&oid) {
             return Err(format!("unexpected extension {oid}"));
         }
-        if seen.contains(&oid) {
+        if extensions[..i].iter().any(|earlier| earlier.extn_id == oid) {
             return Err(format!("extension {oid} twice"));
         }
-        seen.push(oid);
     }
     Ok(())
 }
 
-fn value<'a, T>(extensions: &'a [Extension], oid: &str) -> Result<Option<T>, String>
+fn value<'a, T>(extensions: &'a [Extension]) -> Result<Option<T>, String>
 where
-    T: Decode<'a, Error = der::Error>,
+    T: Decode<'a, Error = der::Error> + AssociatedOid,
 {
     extensions
         .iter()
-        .find(|extension| extension.extn_id.to_string() == oid)
+        .find(|extension| extension.extn_id == T::OID)
         .map(|extension| T::from_der(extension.extn_value.as_bytes()))
         .transpose()
-        .map_err(|error| format!("extension {oid}: {error}"))
+        .map_err(|error| format!("extension {}: {error}", T::OID))
 }

@@ -1,6 +1,5 @@
 //! Which names this CA certifies at all, and the name constraints that say so in its own certificate.
 
-mod constraints;
 mod network;
 
 use std::fmt;
@@ -8,8 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::Certificate;
+use super::constraint::NameConstraints;
 use super::name::{DnsName, Identifier};
-use constraints::Constraints;
 
 pub use network::Network;
 
@@ -110,21 +109,18 @@ impl Policy {
     ///
     /// An excluded subtree inside an allowed entry is fine where a denied entry covers it.
     pub fn check_within(&self, issuing: &Certificate) -> Result<(), String> {
-        let Some(constraints) = Constraints::of_certificate(issuing.der())? else {
-            return Ok(());
-        };
-        self.check_within_constraints(&constraints)
+        issuing.name_constraints().map_or(Ok(()), |c| self.check_within_constraints(c))
     }
 
-    fn check_within_constraints(&self, constraints: &Constraints) -> Result<(), String> {
+    fn check_within_constraints(&self, constraints: &NameConstraints) -> Result<(), String> {
         for name in &self.allow_names {
-            if !constraints.permit_names_below(name) {
+            if !constraints.permits_below(name) {
                 return Err(format!(
                     "allow-names has `{name}`, which is not within a permitted subtree of the \
                      issuing certificate's name constraints"
                 ));
             }
-            if let Some(excluded) = constraints.excludes_from_names(name, &self.deny_names) {
+            if let Some(excluded) = constraints.excluded_below(name, &self.deny_names) {
                 return Err(format!(
                     "allow-names has `{name}`, from which the issuing certificate's name \
                      constraints exclude `{excluded}`; deny-names does not"
@@ -132,14 +128,13 @@ impl Policy {
             }
         }
         for network in &self.allow_networks {
-            if !constraints.permit_network(network) {
+            if !constraints.permits_network(network) {
                 return Err(format!(
                     "allow-networks has `{network}`, which is not within a permitted subtree of \
                      the issuing certificate's name constraints"
                 ));
             }
-            if let Some(excluded) = constraints.excludes_from_network(network, &self.deny_networks)
-            {
+            if let Some(excluded) = constraints.excluded_within(network, &self.deny_networks) {
                 return Err(format!(
                     "allow-networks has `{network}`, from which the issuing certificate's name \
                      constraints exclude `{excluded}`; deny-networks does not"

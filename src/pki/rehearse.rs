@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::Certificate;
-use super::constraint::{NameConstraints, parse_network, parse_suffix};
+use super::constraint::{NameConstraints, parse_suffix};
 use super::key::PublicKey;
 use super::lint::{self, Expected};
 use super::name::Identifier;
+use super::policy::Network;
 use super::profile::{ExtendedUsage, Profile};
 use super::tlv;
 use crate::id::{Serial, Timestamp};
@@ -177,7 +178,7 @@ impl Ca<'_> {
         let networks = template
             .permitted_networks
             .iter()
-            .map(|entry| parse_network(entry).ok_or_else(|| refuse("a network", entry)))
+            .map(|entry| Network::parse(entry).ok_or_else(|| refuse("a network", entry)))
             .collect::<Result<Vec<_>, _>>()?;
         let wanted = self.issuer.is_some() || !names.is_empty() || !networks.is_empty();
         Ok(wanted.then(|| NameConstraints::closing(names, networks)))

@@ -1,6 +1,10 @@
 //! DER written by hand, for the few structures whose bytes must be exactly so: the frame around a
 //! signed body, CRLs, and the extensions that rcgen cannot express. Reading is x509-cert's part.
 
+use std::ops::Range;
+
+use der::{Decode, Reader, SliceReader, Tag, Tagged};
+
 use crate::id::Timestamp;
 
 pub(super) const BOOLEAN_TRUE: [u8; 3] = [0x01, 0x01, 0xff];
@@ -81,10 +85,21 @@ pub(super) fn signed(body: &[u8], algorithm: &[u8], signature: &[u8]) -> Vec<u8>
     sequence(&[body, algorithm, &bit_string(signature)])
 }
 
+/// Where the first element of a SIGNED structure stands: what its signature is over.
+pub(super) fn signed_body(der: &[u8]) -> Option<Range<usize>> {
+    let outer = der::asn1::AnyRef::from_der(der).ok()?;
+    if outer.tag() != Tag::Sequence {
+        return None;
+    }
+    let start = der.len() - outer.value().len();
+    let body = SliceReader::new(outer.value()).ok()?.tlv_bytes().ok()?;
+    Some(start..start + body.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use der::{Decode, Encode, asn1};
+    use der::{Encode, asn1};
     use proptest::prelude::*;
 
     #[test]
@@ -113,6 +128,15 @@ mod tests {
             let der = time(Timestamp::from_unix_seconds(seconds));
             assert_eq!((der[0], &der[2..]), (tag, text.as_bytes()));
         }
+    }
+
+    #[test]
+    fn a_signed_body_is_found_and_nothing_else_is() {
+        let der = signed(&octet_string(b"body"), &[5, 0], b"signature");
+        assert_eq!(signed_body(&der).map(|body| der[body].to_vec()), Some(octet_string(b"body")));
+        assert_eq!(signed_body(&octet_string(&octet_string(b"body"))), None);
+        assert_eq!(signed_body(&sequence(&[])), None);
+        assert_eq!(signed_body(&[]), None);
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use super::*;
 use crate::pki::constraint::NameConstraints;
 use crate::pki::name::Identifier;
+use crate::pki::policy::Network;
 use crate::pki::profile::{ExtendedUsage, Profile};
 use crate::pki::rehearse::{self, CaTemplate, Tbs};
 use crate::pki::tlv;
@@ -535,7 +536,9 @@ const CA_CHANGES: &[Change<CaCase>] = &[
         case.constrain(|constraints| constraints.permitted.names.push("com".to_owned()));
     }),
     ("ca-name-constraints", |case| {
-        case.constrain(|constraints| constraints.permitted.networks[0].1 = 7);
+        case.constrain(|constraints| {
+            constraints.permitted.networks[0] = Network::parse("10.0.0.0/7").unwrap();
+        });
     }),
     ("ca-names-closed", |case| case.constrain(|constraints| constraints.excluded.uris.clear())),
     ("ca-names-closed", |case| {

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use der::{Decode, Reader, SliceReader, Tag};
+use der::{Decode, Tag};
 use rcgen::string::{BmpString, Ia5String, PrintableString, TeletexString};
 use rcgen::{
     BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName,
@@ -174,21 +174,12 @@ fn write(
     let issuer = Issuer::from_params(&issuer, &listener);
     let certificate = params.signed_by(&subject, &issuer).map_err(encoding)?;
     let heard = listener.heard.take();
-    match body(certificate.der()) {
-        Some(written) if written == heard => Ok(heard),
+    match tlv::signed_body(certificate.der()) {
+        Some(written) if certificate.der()[written.clone()] == heard => Ok(heard),
         _ => Err(RehearsalError::Encoding(
             "what was to be signed is not what the certificate holds".to_owned(),
         )),
     }
-}
-
-/// The first element of a SIGNED structure, as it stands there.
-fn body(der: &[u8]) -> Option<&[u8]> {
-    let outer = der::asn1::AnyRef::from_der(der).ok()?;
-    if der::Tagged::tag(&outer) != Tag::Sequence {
-        return None;
-    }
-    SliceReader::new(outer.value()).ok()?.tlv_bytes().ok()
 }
 
 /// A key to be certified.
