@@ -65,12 +65,9 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
     let begun = server.clock.monotonic();
-    let method = request.method().clone();
-    let (flow, signed) = {
-        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-        let route = route(&method, target);
-        (flow_name(&route, origin), method == Method::POST)
-    };
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let route = route(&method, uri.path_and_query().map_or("/", |target| target.as_str()));
+    let flow = flow_name(&route, origin);
     let span = tracing::info_span!(
         "request",
         flow,
@@ -79,8 +76,8 @@ pub(crate) async fn answer(
         order = Empty,
         serial = Empty,
     );
-    let reply = unwinding(dispatch(server, origin, request)).instrument(span.clone()).await;
-    let reply = match reply {
+    let reply = unwinding(dispatch(server, origin, route, request)).instrument(span.clone()).await;
+    let mut reply = match reply {
         Ok(Ok(reply)) => reply,
         Ok(Err(fault)) => {
             let _entered = span.enter();
@@ -92,8 +89,7 @@ pub(crate) async fn answer(
             Fault::Internal.into_reply(server)
         }
     };
-    let mut reply = reply;
-    if signed && origin.door == Door::Https {
+    if method == Method::POST && origin.door == Door::Https {
         reply = reply.nonce(&server.nonces.mint(server.clock.now()));
     }
     let response = reply.into_response(server, origin.door, method == Method::HEAD);
@@ -153,12 +149,9 @@ fn flow_name(route: &Route<'_>, origin: Origin) -> &'static str {
 async fn dispatch(
     server: &Arc<Server>,
     origin: Origin,
+    route: Route<'_>,
     request: Request<Incoming>,
 ) -> Result<Reply, Fault> {
-    let method = request.method().clone();
-    let uri = request.uri().clone();
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let route = route(&method, target);
     let acme = matches!(
         route,
         Route::Directory | Route::NewNonce { .. } | Route::Acme(_) | Route::Preflight
@@ -254,15 +247,13 @@ async fn post(
     let account = load_account(server, kid).await?;
     tracing::Span::current().record("account", tracing::field::display(account.id));
     let payload = jws.verify(&account.key).map_err(Problem::from)?;
-    if !account.is_active() {
-        return Err(unauthorized("the account is deactivated or revoked").into());
-    }
+    account.check_active()?;
     let signed = Signed { account, payload, jws: body, now };
     match resource {
         Resource::Directory => signed.only_get().map(|()| directory(server)),
         Resource::NewNonce => signed.only_get().map(|()| new_nonce(server, false)),
         Resource::NewOrder => new_order::answer(server, signed).await,
-        Resource::Account(id) => account::answer(server, signed, id),
+        Resource::Account(id) => account::answer(server, signed, id).await,
         Resource::AccountOrders(id) => account::orders(server, signed, id, None).await,
         Resource::AccountOrdersAfter(id, after) => {
             account::orders(server, signed, id, Some(after)).await

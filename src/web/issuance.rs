@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::Server;
-use crate::acme::challenge::Outcome as Proof;
 use crate::acme::order::{Order, Outcome};
 use crate::id::OrderId;
 use crate::ipc::message::{Finalize, Validation};
@@ -124,14 +123,8 @@ fn question(facts: &OrderFacts) -> Option<Finalize> {
         .authorizations
         .iter()
         .filter_map(|(authorization, _)| {
-            authorization.challenges.iter().find_map(|challenge| match challenge.outcome {
-                Some(Proof::Valid { at }) => Some(Validation {
-                    identifier: authorization.identifier.clone(),
-                    method: challenge.kind,
-                    at,
-                }),
-                _ => None,
-            })
+            let (method, at) = authorization.proof()?;
+            Some(Validation { identifier: authorization.identifier.clone(), method, at })
         })
         .collect();
     Some(Finalize {
@@ -181,14 +174,16 @@ async fn ask(server: &Server, order: OrderId, question: Question) -> Option<Outc
 async fn store(server: &Server, mut facts: OrderFacts, outcome: Outcome) -> Option<Order> {
     loop {
         let mut order = facts.order.clone();
-        order.outcome = Some(outcome.clone());
+        if !order.settle(outcome.clone()) {
+            return None;
+        }
         match server.store.commit(vec![Change::Order(order.clone(), facts.version)]).await {
             Ok(()) => return Some(order),
             Err(StoreError::Busy) => tokio::time::sleep(FIRST_RETRY).await,
             Err(StoreError::Conflict) => {
                 facts = match server.store.order(order.id).await {
-                    Ok(Some(facts)) if facts.order.outcome.is_none() => facts,
-                    Ok(_) => return None,
+                    Ok(Some(facts)) => facts,
+                    Ok(None) => return None,
                     Err(StoreError::Halt(why)) => {
                         server.halt(why);
                         return None;

@@ -151,8 +151,10 @@ impl Doors {
             (Door::Metrics, listeners.metrics, 16),
         ]
         .map(|(door, sockets, limit)| {
-            // Each accepting task holds a permit while it waits.
-            let limit = limit.saturating_add(u32::try_from(sockets.len()).unwrap_or(0));
+            // An accepting task holds the permit of the connection it waits for: all tasks but one
+            // can wait while the limit is reached through that one.
+            let waiting = u32::try_from(sockets.len()).unwrap_or(0).saturating_sub(1);
+            let limit = limit.max(1).saturating_add(waiting);
             let semaphore = Arc::new(Semaphore::new(limit as usize));
             for socket in sockets {
                 tokio::spawn(accept(server.clone(), door, socket, semaphore.clone()));

@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     issued: Gauge,
     log_size: Gauge,
     checkpoint_size: Gauge,
+    issuer_counts: Family<Named, Gauge>,
     crl_next_update: Gauge<f64, AtomicU64>,
     tls_not_after: Gauge<f64, AtomicU64>,
 }
@@ -54,6 +55,11 @@ struct Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Step {
     step: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Named {
+    name: String,
 }
 
 #[derive(Clone)]
@@ -84,6 +90,7 @@ impl Metrics {
             issued: Gauge::default(),
             log_size: Gauge::default(),
             checkpoint_size: Gauge::default(),
+            issuer_counts: Family::default(),
             crl_next_update: Gauge::default(),
             tls_not_after: Gauge::default(),
         };
@@ -133,6 +140,11 @@ impl Metrics {
             "log_checkpoint_leaves",
             "Leaves covered by the newest checkpoint",
             self.checkpoint_size.clone(),
+        );
+        r.register(
+            "issuer_count",
+            "What the issuer has counted since it started",
+            self.issuer_counts.clone(),
         );
         r.register_with_unit(
             "crl_next_update_timestamp",
@@ -184,6 +196,9 @@ impl Metrics {
         self.issued.set(count(health.issued));
         self.log_size.set(count(health.log_size));
         self.checkpoint_size.set(count(health.checkpoint_size));
+        for (name, value) in &health.counters {
+            self.issuer_counts.get_or_create(&Named { name: name.clone() }).set(count(*value));
+        }
         self.crl_next_update.set(health.crl_next_update.unix_seconds() as f64);
         self.tls_not_after.set(health.tls_not_after.unix_seconds() as f64);
     }

@@ -12,12 +12,10 @@ use tokio::sync::{Notify, Semaphore};
 use super::Server;
 use crate::acme::authz::{Authorization, AuthzStatus};
 use crate::acme::challenge::ChallengeStatus;
-use crate::id::{AuthzId, ChallengeId, Timestamp};
+use crate::id::{AuthzId, ChallengeId};
 use crate::store::{Change, StoreError, Version};
 use crate::validate::{Attempt, Observation};
 
-/// A repeated response hastens the next attempt, but not to within this of the last one.
-const SOONEST_RETRY: Duration = Duration::from_secs(5);
 const BUSY: Duration = Duration::from_millis(100);
 
 type Key = (AuthzId, ChallengeId);
@@ -32,33 +30,28 @@ impl Validations {
     pub(crate) fn new(concurrency: usize) -> Self {
         Self { active: Mutex::default(), permits: Semaphore::new(concurrency.max(1)) }
     }
-
-    /// The client asks for an attempt now.
-    pub(crate) fn hasten(&self, key: Key) {
-        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(notify) = active.get(&key) {
-            notify.notify_one();
-        }
-    }
 }
 
 /// A challenge is validated by one task at a time.
 struct Claim {
     server: Arc<Server>,
     key: Key,
-    hastened: Arc<Notify>,
+    /// The facts changed under the task: the client asks for an attempt at once.
+    changed: Arc<Notify>,
 }
 
 impl Claim {
+    /// `None` if there is a task already, which then looks at the facts again.
     fn take(server: &Arc<Server>, key: Key) -> Option<Self> {
         let mut active = server.validations.active.lock().unwrap_or_else(PoisonError::into_inner);
-        if active.contains_key(&key) {
+        if let Some(changed) = active.get(&key) {
+            changed.notify_one();
             return None;
         }
-        let hastened = Arc::new(Notify::new());
-        active.insert(key, hastened.clone());
+        let changed = Arc::new(Notify::new());
+        active.insert(key, changed.clone());
         server.metrics.validations_active.inc();
-        Some(Self { server: server.clone(), key, hastened })
+        Some(Self { server: server.clone(), key, changed })
     }
 }
 
@@ -70,7 +63,7 @@ impl Drop for Claim {
     }
 }
 
-/// Begins validating a challenge whose response is stored.
+/// Validates a challenge whose response is stored, or whose retry was asked for.
 pub(crate) fn start(
     server: &Arc<Server>,
     authorization: Authorization,
@@ -125,8 +118,19 @@ async fn run(claim: Claim, mut authorization: Authorization, mut version: Versio
             token: challenge.token.clone(),
             key_authorization: response.key_authorization.clone(),
         };
-        let last = challenge.failures.last().map(|failure| failure.at);
-        wait(&claim, due, last).await;
+        if due > now {
+            let changed = tokio::select! {
+                () = tokio::time::sleep(due.since(now)) => false,
+                () = claim.changed.notified() => true,
+            };
+            if changed {
+                match load(server, claim.key.0).await {
+                    Some(found) => (authorization, version) = found,
+                    None => return,
+                }
+                continue;
+            }
+        }
         let observation = {
             let Ok(_permit) = server.validations.permits.acquire().await else { return };
             server.validator.attempt(attempt).await
@@ -154,20 +158,16 @@ async fn run(claim: Claim, mut authorization: Authorization, mut version: Versio
     }
 }
 
-/// Until the attempt is due, or the client asks for it and the last one is long enough ago.
-async fn wait(claim: &Claim, due: Timestamp, last: Option<Timestamp>) {
-    let clock = &claim.server.clock;
-    let Some(last) = last else { return };
-    let due = tokio::time::sleep(due.since(clock.now()));
-    tokio::pin!(due);
+/// The facts as they are now; `None` when they are gone or cannot be had.
+async fn load(server: &Server, authz: AuthzId) -> Option<(Authorization, Version)> {
     loop {
-        tokio::select! {
-            () = &mut due => return,
-            () = claim.hastened.notified() => {
-                if clock.now().since(last) >= SOONEST_RETRY {
-                    return;
-                }
+        match server.store.authorization(authz).await {
+            Ok(found) => return found,
+            Err(StoreError::Halt(why)) => {
+                server.halt(why);
+                return None;
             }
+            Err(StoreError::Busy | StoreError::Conflict) => tokio::time::sleep(BUSY).await,
         }
     }
 }
@@ -181,53 +181,28 @@ async fn record(
     observation: &Observation,
 ) -> Option<(Authorization, Version)> {
     loop {
+        let mut changed = authorization.clone();
         let now = server.clock.now();
-        if authorization.status(now) != AuthzStatus::Pending {
+        match observation {
+            Observation::Matched { .. } => {
+                let lifetime = Duration::from_secs(server.settings.authorization_hours * 3600);
+                changed.succeeded(key.1, lifetime, now);
+            }
+            Observation::Failed(problem) => {
+                changed.failed(key.1, problem.clone(), server.validator.retry_rule(), now);
+            }
+        }
+        if changed == authorization {
             return None;
         }
-        apply(server, key.1, &mut authorization, observation, now)?;
-        let change = Change::Authorization(authorization.clone(), version);
-        match server.store.commit(vec![change]).await {
-            Ok(()) => return Some((authorization, Version(version.0 + 1))),
+        match server.store.commit(vec![Change::Authorization(changed.clone(), version)]).await {
+            Ok(()) => return Some((changed, Version(version.0 + 1))),
             Err(StoreError::Halt(why)) => {
                 server.halt(why);
                 return None;
             }
             Err(StoreError::Busy) => tokio::time::sleep(BUSY).await,
-            Err(StoreError::Conflict) => {}
-        }
-        (authorization, version) = match server.store.authorization(key.0).await {
-            Ok(found) => found?,
-            Err(StoreError::Halt(why)) => {
-                server.halt(why);
-                return None;
-            }
-            Err(_) => return None,
-        };
-    }
-}
-
-/// Changes the facts; `None` when the challenge is gone or decided already.
-fn apply(
-    server: &Server,
-    id: ChallengeId,
-    authorization: &mut Authorization,
-    observation: &Observation,
-    now: Timestamp,
-) -> Option<()> {
-    let challenge = authorization.challenges.iter_mut().find(|challenge| challenge.id == id)?;
-    if challenge.status() != ChallengeStatus::Processing {
-        return None;
-    }
-    match observation {
-        Observation::Matched { .. } => {
-            challenge.succeeded(now);
-            let lifetime = Duration::from_secs(server.settings.authorization_hours * 3600);
-            authorization.expires = now.plus(lifetime);
-        }
-        Observation::Failed(problem) => {
-            let _ = challenge.failed(problem.clone(), server.validator.retry_rule(), now);
+            Err(StoreError::Conflict) => (authorization, version) = load(server, key.0).await?,
         }
     }
-    Some(())
 }

@@ -2,31 +2,44 @@
 
 use hyper::StatusCode;
 
-use super::{Fault, Reply, Signed, new_account};
+use super::{Fault, Reply, Signed, new_account, until_committed};
+use crate::acme::account::AccountUpdate;
 use crate::acme::directory::Resource;
 use crate::acme::jws::Payload;
 use crate::acme::order::OrderStatus;
 use crate::acme::problem::Problem;
 use crate::id::{AccountId, OrderId};
+use crate::store::Change;
 use crate::web::Server;
 use crate::web::flow::order::authorizations;
 
 /// Orders on one page of the list.
 const PAGE: usize = 50;
 
-/// POST-as-GET. Changes of contacts, keys and status are refused and said to be, never ignored.
-pub(super) fn answer(server: &Server, signed: Signed, id: AccountId) -> Result<Reply, Fault> {
+/// Reads the account with POST-as-GET, or changes its contacts. Deactivation is refused and said to be, never
+/// ignored: the issuer has to learn of it first.
+pub(super) async fn answer(server: &Server, signed: Signed, id: AccountId) -> Result<Reply, Fault> {
     if signed.account.id != id {
         return Err(Fault::missing());
     }
-    if let Payload::Json(payload) = &signed.payload {
-        let asked: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(payload)
-            .map_err(|_| Problem::malformed("the payload is not a JSON object"))?;
-        if asked.contains_key("contact") || asked.contains_key("status") {
-            return Err(Problem::malformed("this server does not change accounts yet").into());
-        }
+    let Payload::Json(payload) = &signed.payload else {
+        return Ok(new_account::object(server, StatusCode::OK, &signed.account));
+    };
+    let update = AccountUpdate::parse(payload)?;
+    if update.deactivate {
+        return Err(Problem::malformed("this server does not deactivate accounts yet").into());
     }
-    Ok(new_account::object(server, StatusCode::OK, &signed.account))
+    until_committed(async || {
+        let found = server.store.account(id).await?;
+        let (mut account, version) = found.ok_or_else(Fault::missing)?;
+        account.check_active()?;
+        if update.contact.as_ref().is_some_and(|contact| *contact != account.contact) {
+            account.update(update.clone(), signed.now);
+            server.store.commit(vec![Change::Account(account.clone(), version)]).await?;
+        }
+        Ok(new_account::object(server, StatusCode::OK, &account))
+    })
+    .await
 }
 
 /// One page of the account's orders, oldest first; invalid ones are left out.

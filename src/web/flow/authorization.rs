@@ -2,33 +2,50 @@
 
 use hyper::StatusCode;
 
-use super::{Fault, Reply, Signed};
+use super::{Fault, Reply, Signed, until_committed};
 use crate::acme::authz::Authorization;
-use crate::acme::challenge::ChallengeStatus;
+use crate::acme::challenge::Challenge;
 use crate::acme::directory::Resource;
-use crate::id::AuthzId;
-use crate::store::Version;
+use crate::acme::jws::Payload;
+use crate::acme::problem::Problem;
+use crate::id::{AuthzId, Timestamp};
+use crate::store::{Change, Version};
 use crate::web::Server;
 
+/// Reads it with POST-as-GET, or gives it up (RFC 8555 section 7.5.2).
 pub(super) async fn answer(server: &Server, signed: Signed, id: AuthzId) -> Result<Reply, Fault> {
-    // Deactivation, the one change a client can make, comes with the flows that follow.
-    signed.only_get()?;
+    if let Payload::Json(payload) = &signed.payload {
+        #[derive(serde::Deserialize)]
+        struct Update {
+            status: String,
+        }
+        let update = serde_json::from_slice(payload);
+        if !matches!(update, Ok(Update { status }) if status == "deactivated") {
+            return Err(Problem::malformed("an authorization can only be deactivated").into());
+        }
+        return until_committed(async || {
+            let (mut authorization, version) = own(server, &signed, id).await?;
+            if authorization.deactivate(signed.now) {
+                let change = Change::Authorization(authorization.clone(), version);
+                server.store.commit(vec![change]).await?;
+            }
+            Ok(object(server, &authorization, signed.now))
+        })
+        .await;
+    }
     let (authorization, _) = own(server, &signed, id).await?;
-    let url = |challenge: &crate::acme::challenge::Challenge| {
-        server.urls.url(Resource::Challenge(id, challenge.id))
+    Ok(object(server, &authorization, signed.now))
+}
+
+fn object(server: &Server, authorization: &Authorization, now: Timestamp) -> Reply {
+    let url = |challenge: &Challenge| {
+        server.urls.url(Resource::Challenge(authorization.id, challenge.id))
     };
-    let reply = Reply::object(StatusCode::OK, authorization.to_json(signed.now, &url));
-    let rule = server.validator.retry_rule();
-    let next = authorization
-        .challenges
-        .iter()
-        .filter(|challenge| challenge.status() == ChallengeStatus::Processing)
-        .filter_map(|challenge| challenge.next_attempt(rule))
-        .min();
-    Ok(match next {
-        Some(next) => reply.retry_after(next.since(signed.now)),
+    let reply = Reply::object(StatusCode::OK, authorization.to_json(now, &url));
+    match authorization.next_attempt(server.validator.retry_rule()) {
+        Some((next, _)) => reply.retry_after(next.since(now)),
         None => reply,
-    })
+    }
 }
 
 /// The authorization, if it is the asker's.

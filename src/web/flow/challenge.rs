@@ -6,7 +6,6 @@ use hyper::StatusCode;
 
 use super::authorization::own;
 use super::{Fault, Reply, Signed, until_committed};
-use crate::acme::authz::AuthzStatus;
 use crate::acme::challenge::{Challenge, ChallengeStatus};
 use crate::acme::directory::Resource;
 use crate::acme::jws::Payload;
@@ -30,28 +29,21 @@ pub(super) async fn answer(
     };
     serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(payload)
         .map_err(|_| Problem::malformed("the response is not a JSON object"))?;
+    let rule = server.validator.retry_rule();
     until_committed(async || {
-        let (mut authorization, version) = own(server, &signed, authz).await?;
-        let pending = authorization.status(signed.now) == AuthzStatus::Pending;
-        let challenge = authorization
-            .challenges
-            .iter_mut()
-            .find(|challenge| challenge.id == id)
-            .ok_or_else(Fault::missing)?;
-        match challenge.status() {
-            ChallengeStatus::Pending if pending => {}
-            ChallengeStatus::Processing if pending => {
-                server.validations.hasten((authz, id));
-                return Ok(object(server, &signed, authz, challenge));
-            }
-            _ => return Ok(object(server, &signed, authz, challenge)),
+        let (mut authorization, mut version) = own(server, &signed, authz).await?;
+        if authorization.challenge(id).is_none() {
+            return Err(Fault::missing());
         }
-        challenge.respond(signed.account.key.thumbprint(), signed.now);
-        let reply = object(server, &signed, authz, challenge);
-        let change = Change::Authorization(authorization.clone(), version);
-        server.store.commit(vec![change]).await?;
-        validation::start(server, authorization, Version(version.0 + 1), id);
-        Ok(reply)
+        let thumbprint = signed.account.key.thumbprint();
+        if authorization.respond(id, thumbprint, rule, signed.now)? {
+            let change = Change::Authorization(authorization.clone(), version);
+            server.store.commit(vec![change]).await?;
+            version = Version(version.0 + 1);
+            validation::start(server, authorization.clone(), version, id);
+        }
+        let challenge = authorization.challenge(id).ok_or_else(Fault::missing)?;
+        Ok(object(server, &signed, authz, challenge))
     })
     .await
 }

@@ -8,7 +8,7 @@ use hyper::StatusCode;
 
 use super::order::{authorizations, object, own};
 use super::{Fault, Reply, Signed, until_committed};
-use crate::acme::order::{Finalize, FinalizeDecision, Order};
+use crate::acme::order::{FinalizeDecision, Order};
 use crate::acme::problem::{Problem, ProblemType};
 use crate::id::OrderId;
 use crate::pki::csr::Csr;
@@ -33,7 +33,7 @@ pub(super) async fn answer(
             FinalizeDecision::Accept => {}
         }
         check_key(server, &signed, &facts.order, &csr)?;
-        facts.order.finalize = Some(Finalize { at: signed.now, jws: signed.jws.to_vec() });
+        facts.order.accept(signed.jws.to_vec(), signed.now);
         server.store.commit(vec![Change::Order(facts.order.clone(), facts.version)]).await?;
         facts.version = Version(facts.version.0 + 1);
         Ok((facts, true))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::StatusCode;
 
-use super::{Fault, Reply, unauthorized, until_committed};
+use super::{Fault, Reply, until_committed};
 use crate::acme::account::{Account, NewAccount};
 use crate::acme::directory::Resource;
 use crate::acme::jws::{Jwk, Payload};
@@ -64,9 +64,7 @@ pub(super) async fn answer(
 
 /// A known key: the account as it is, whatever else was asked (RFC 8555 section 7.3.1).
 fn existing(server: &Server, account: &Account) -> Result<Reply, Fault> {
-    if !account.is_active() {
-        return Err(unauthorized("the account is deactivated or revoked").into());
-    }
+    account.check_active()?;
     Ok(object(server, StatusCode::OK, account))
 }
 

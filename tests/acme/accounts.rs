@@ -1,0 +1,176 @@
+//! RFC 8555 section 7.3: accounts.
+
+use std::sync::atomic::Ordering;
+
+use chancery::id::{AccountId, Timestamp};
+use chancery::store::Change;
+use serde_json::json;
+
+use crate::support::{Ca, Wish};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_has_one_account() {
+    let ca = Ca::start().await;
+    let mut client = ca.client().await;
+    let url = client.new_account_url();
+    let asked =
+        json!({ "termsOfServiceAgreed": true, "contact": ["mailto:a@ca.test"], "mystery": 1 });
+    let created = client.post(&url, &asked).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let location = created.header("location").unwrap().to_owned();
+    let account = created.json();
+    assert_eq!(account["status"], "valid");
+    assert_eq!(account["contact"], json!(["mailto:a@ca.test"]));
+    assert_eq!(account["orders"], format!("{location}/orders"));
+    assert!(account.get("mystery").is_none());
+
+    // Known: as it was, whatever is asked now.
+    let again = client.post(&url, &json!({ "contact": ["mailto:b@ca.test"] })).await;
+    assert_eq!(again.status, 200);
+    assert_eq!(again.header("location"), Some(location.as_str()));
+    assert_eq!(again.json(), account);
+    let found = client.post(&url, &json!({ "onlyReturnExisting": true })).await;
+    assert_eq!((found.status, found.header("location")), (200, Some(location.as_str())));
+
+    client.account = Some(location.clone());
+    assert_eq!(client.post_as_get(&location).await.json(), account);
+    assert_eq!(client.post(&location, &json!({})).await.json(), account);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_an_account_is_refused() {
+    let ca = Ca::start().await;
+    let mut client = ca.client().await;
+    let url = client.new_account_url();
+    for (payload, problem) in [
+        (json!({ "onlyReturnExisting": true }), "accountDoesNotExist"),
+        (json!({ "contact": ["tel:+123"] }), "unsupportedContact"),
+        (json!({ "contact": ["mailto:nobody"] }), "invalidContact"),
+        (json!({ "contact": "mailto:a@ca.test" }), "malformed"),
+        (json!([]), "malformed"),
+    ] {
+        let answer = client.post(&url, &payload).await;
+        assert_eq!((answer.status, answer.problem().as_str()), (400, problem), "{payload}");
+    }
+    let answer = client.post_as_get(&url).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (400, "malformed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn terms_must_be_agreed_to() {
+    let mut wish = Wish::new();
+    wish.settings.terms_of_service = Some("https://ca.test/terms".into());
+    let ca = Ca::with(wish).await;
+    let mut client = ca.client().await;
+    let url = client.new_account_url();
+    let answer = client.post(&url, &json!({})).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (400, "malformed"));
+    assert!(answer.links().contains(&"<https://ca.test/terms>;rel=\"terms-of-service\""));
+    let answer = client.post(&url, &json!({ "termsOfServiceAgreed": true })).await;
+    assert_eq!(answer.status, 201);
+    assert_eq!(answer.json()["termsOfServiceAgreed"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_issuer_there_is_no_registration_until_it_is_back() {
+    let ca = Ca::start().await;
+    let mut client = ca.client().await;
+    let mut known = ca.registered().await;
+    ca.issuer.away.store(true, Ordering::SeqCst);
+    let answer = client.register().await;
+    assert_eq!((answer.status, answer.problem().as_str()), (503, "serverInternal"));
+    assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+    assert!(answer.header("replay-nonce").is_some());
+    // Who has an account goes on.
+    assert_eq!(known.order(&["dns:a.test"]).await.status, 201);
+    ca.issuer.away.store(false, Ordering::SeqCst);
+    assert_eq!(client.register().await.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deactivated_account_is_shut_out() {
+    let ca = Ca::start().await;
+    let mut client = ca.registered().await;
+    let url = client.account.clone().unwrap();
+    let id: AccountId = url.rsplit('/').next().unwrap().parse().unwrap();
+    let (mut account, version) = ca.store.account(id).await.unwrap().unwrap();
+    account.deactivated = Some(Timestamp(1));
+    ca.store.commit(vec![Change::Account(account, version)]).await.unwrap();
+    let answer = client.post_as_get(&url).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (401, "unauthorized"));
+    let answer = client.register().await;
+    assert_eq!((answer.status, answer.problem().as_str()), (401, "unauthorized"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_account_cannot_look_at_another() {
+    let ca = Ca::start().await;
+    let (mut alice, bob) = (ca.registered().await, ca.registered().await);
+    let bobs = bob.account.clone().unwrap();
+    let missing = alice.post_as_get(&ca.url("/acme/acct/AAAAAAAAAAAAAAAAAAAAAA")).await;
+    for url in [bobs.clone(), format!("{bobs}/orders")] {
+        let answer = alice.post_as_get(&url).await;
+        assert_eq!((answer.status, answer.json()), (404, missing.json()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_that_are_not_made_are_not_ignored() {
+    let ca = Ca::start().await;
+    let mut client = ca.registered().await;
+    let url = client.account.clone().unwrap();
+    let answer = client.post(&url, &json!({ "status": "deactivated" })).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (400, "malformed"));
+    for path in ["/acme/key-change", "/acme/revoke-cert"] {
+        let answer = client.post(&ca.url(path), &json!({})).await;
+        assert_eq!((answer.status, answer.problem().as_str()), (501, "serverInternal"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn contacts_can_be_changed() {
+    let ca = Ca::start().await;
+    let mut client = ca.registered().await;
+    let url = client.account.clone().unwrap();
+    let contact = json!(["mailto:new@ca.test"]);
+    let answer = client.post(&url, &json!({ "contact": contact })).await;
+    assert_eq!((answer.status, &answer.json()["contact"]), (200, &contact));
+    assert_eq!(client.post_as_get(&url).await.json()["contact"], contact);
+    let answer = client.post(&url, &json!({ "contact": ["tel:1"] })).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (400, "unsupportedContact"));
+    assert_eq!(client.post_as_get(&url).await.json()["contact"], contact);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_are_listed_in_pages() {
+    let ca = Ca::start().await;
+    let mut client = ca.registered().await;
+    let mut made = Vec::new();
+    for _ in 0..55 {
+        let order = client.order(&["dns:a.test"]).await;
+        made.push(order.header("location").unwrap().to_owned());
+    }
+    let mut url = format!("{}/orders", client.account.clone().unwrap());
+    let mut listed = Vec::new();
+    let mut pages = 0;
+    loop {
+        let page = client.post_as_get(&url).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        pages += 1;
+        listed.extend(
+            page.json()["orders"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|o| o.as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page.links().into_iter().find(|link| link.ends_with(";rel=\"next\""))
+        else {
+            break;
+        };
+        url = next[1..next.find('>').unwrap()].to_owned();
+    }
+    made.sort();
+    listed.sort();
+    assert_eq!((pages, listed), (2, made));
+}

@@ -1,0 +1,23 @@
+//! The ACME server by section of RFC 8555: a whole web process in this one, with the store in memory, a
+//! software key behind the issuer's messages, and clients that speak over real sockets.
+//!
+//! - `requests`    section 6: the order of checks, nonces, errors
+//! - `directory`   sections 7.1.1, 7.2: directory and newNonce
+//! - `accounts`    section 7.3
+//! - `orders`      section 7.4: newOrder, finalize, certificates, restarts
+//! - `challenges`  sections 7.5 and 8: authorizations, http-01 and its retries
+//! - `client`      the whole path with instant-acme
+//! - `transport`   TLS, HTTP/2, limits, timeouts, shutdown
+//! - `public`      published files, the page, probes
+
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod accounts;
+mod challenges;
+mod client;
+mod directory;
+mod orders;
+mod public;
+mod requests;
+mod support;
+mod transport;

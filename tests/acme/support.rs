@@ -1,0 +1,203 @@
+//! A CA to test against, a software issuer behind it, and a client that signs exactly what it is told to.
+
+pub mod issuer;
+pub mod raw;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chancery::env::net::{Connection, ResolveError};
+use chancery::env::system::{SystemClock, SystemRng};
+use chancery::env::{BoxFuture, Dialer, Resolver};
+use chancery::ipc::local::Local;
+use chancery::pki::policy::{self, Policy};
+use chancery::pki::profile::Profile;
+use chancery::store::Store;
+use chancery::store::memory::Memory;
+use chancery::validate::{self, Validator};
+use chancery::web::{Addresses, Listeners, Parts, Settings, Web};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+pub use issuer::SoftIssuer;
+pub use raw::{Client, Key};
+
+/// A running server and everything around it.
+pub struct Ca {
+    pub web: Web,
+    pub issuer: Arc<SoftIssuer>,
+    pub store: Arc<dyn Store>,
+    pub responder: Responder,
+    pub addresses: Addresses,
+    pub base: String,
+    pub public: tempfile::TempDir,
+}
+
+/// What a test wants otherwise.
+pub struct Wish {
+    pub settings: Settings,
+    pub validation: validate::Settings,
+    pub issuer: Arc<SoftIssuer>,
+    pub store: Arc<dyn Store>,
+}
+
+impl Wish {
+    pub fn new() -> Self {
+        let loopback = |port| vec![SocketAddr::from(([127, 0, 0, 1], port))];
+        Self {
+            settings: Settings {
+                listen: loopback(0),
+                listen_http: loopback(0),
+                listen_metrics: loopback(0),
+                ..Settings::default()
+            },
+            validation: validate::Settings {
+                allow_loopback: true,
+                attempts: 3,
+                retry_seconds: 1,
+                ..validate::Settings::default()
+            },
+            issuer: Arc::new(SoftIssuer::new()),
+            store: Arc::new(Memory::new()),
+        }
+    }
+}
+
+impl Ca {
+    /// The usual one.
+    pub async fn start() -> Self {
+        Self::with(Wish::new()).await
+    }
+
+    pub async fn with(wish: Wish) -> Self {
+        let Wish { mut settings, mut validation, issuer, store } = wish;
+        let responder = Responder::start().await;
+        validation.http_port = responder.address.port();
+        validation.redirect_ports = vec![responder.address.port()];
+        validation.allow_networks = vec!["127.0.0.0/8".into()];
+        let listeners = Listeners::bind(&settings).unwrap();
+        let addresses = listeners.addresses();
+        // No name: clients must be served without SNI.
+        settings.base_url = format!("https://{}", addresses.https[0]);
+        let base = settings.base_url.clone();
+        let public = tempfile::tempdir().unwrap();
+        std::fs::write(public.path().join("root.pem"), issuer.root.pem()).unwrap();
+        let mut names = policy::Settings::default();
+        names.allow_networks.push("127.0.0.0/8".into());
+        let parts = Parts {
+            settings,
+            issuer: Arc::new(Local::new(issuer.clone())),
+            store: store.clone(),
+            validator: Arc::new(
+                Validator::new(validation, Arc::new(Loopback), Arc::new(Loopback)).unwrap(),
+            ),
+            validation_concurrency: 8,
+            clock: Arc::new(SystemClock::new()),
+            rng: Arc::new(SystemRng),
+            policy: Policy::new(&names).unwrap(),
+            profiles: vec![Profile::server()],
+            default_profile: Profile::server().name,
+            root: issuer.root.clone(),
+            issuing: issuer.issuing.clone(),
+            public: public.path().to_owned(),
+        };
+        let web = Web::start(parts, listeners).unwrap();
+        Self { web, issuer, store, responder, addresses, base, public }
+    }
+
+    /// A client of the HTTPS listener, without an account.
+    pub async fn client(&self) -> Client {
+        Client::connect(self).await
+    }
+
+    /// A client with an account.
+    pub async fn registered(&self) -> Client {
+        let mut client = self.client().await;
+        let answer = client.register().await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        client
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    pub fn root_file(&self) -> PathBuf {
+        self.public.path().join("root.pem")
+    }
+}
+
+/// Every name is here.
+struct Loopback;
+
+impl Resolver for Loopback {
+    fn addresses<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
+        Box::pin(async { Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]) })
+    }
+
+    fn txt<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Vec<u8>>, ResolveError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+impl Dialer for Loopback {
+    fn connect(
+        &self,
+        address: SocketAddr,
+        deadline: Duration,
+    ) -> BoxFuture<'_, io::Result<Box<dyn Connection>>> {
+        Box::pin(async move {
+            match tokio::time::timeout(deadline, TcpStream::connect(address)).await {
+                Ok(stream) => stream.map(|stream| Box::new(stream) as Box<dyn Connection>),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        })
+    }
+}
+
+/// Answers http-01 for what it was told.
+#[derive(Clone)]
+pub struct Responder {
+    answers: Arc<Mutex<HashMap<String, String>>>,
+    pub address: SocketAddr,
+}
+
+impl Responder {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answers: Arc<Mutex<HashMap<String, String>>> = Arc::default();
+        let told = answers.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let told = told.clone();
+                tokio::spawn(async move {
+                    let mut stream = BufReader::new(stream);
+                    let mut line = String::new();
+                    let _ = stream.read_line(&mut line).await;
+                    let path = line.split(' ').nth(1).unwrap_or_default();
+                    let token = path.strip_prefix("/.well-known/acme-challenge/");
+                    let answer = token.and_then(|token| told.lock().unwrap().get(token).cloned());
+                    let response = match answer {
+                        Some(body) => format!(
+                            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                            body.len()
+                        ),
+                        None => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                            .to_owned(),
+                    };
+                    let _ = stream.get_mut().write_all(response.as_bytes()).await;
+                });
+            }
+        });
+        Self { answers, address }
+    }
+
+    pub fn tell(&self, token: &str, key_authorization: &str) {
+        self.answers.lock().unwrap().insert(token.to_owned(), key_authorization.to_owned());
+    }
+}

@@ -1,0 +1,188 @@
+//! The issuer's half of the messages with keys in software, and faults on demand.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use chancery::acme::jws::{Jwk, Jws, KeyRef, Payload, Thumbprint};
+use chancery::acme::order::Order;
+use chancery::acme::problem::Problem;
+use chancery::env::system::{SystemClock, SystemRng};
+use chancery::env::{Clock, random_16};
+use chancery::id::{AccountId, LeafIndex, OrderId, Serial};
+use chancery::ipc::message::{Answer, Finalize, Health, Question, Refusal};
+use chancery::ipc::{Reply, Service};
+use chancery::pki::certificate::Certificate;
+use chancery::pki::name::Identifier;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    SignatureAlgorithm, SigningKey,
+};
+
+/// A root, an issuing certificate, a TLS certificate, and what was registered and issued.
+pub struct SoftIssuer {
+    pub root: Certificate,
+    pub issuing: Certificate,
+    authority: Issuer<'static, KeyPair>,
+    tls: KeyPair,
+    tls_leaf: Vec<u8>,
+    accounts: Mutex<HashMap<Thumbprint, (AccountId, Jwk)>>,
+    issued: Mutex<HashMap<OrderId, Answer>>,
+    /// Answers nothing but Retry.
+    pub away: AtomicBool,
+    /// Panics when asked to register.
+    pub panics: AtomicBool,
+    /// Refuses every finalize with this.
+    pub refuses: Mutex<Option<Problem>>,
+    /// Milliseconds a finalize takes.
+    pub slow: AtomicU64,
+    /// Finalize questions that were asked.
+    pub asked: AtomicUsize,
+}
+
+impl SoftIssuer {
+    pub fn new() -> Self {
+        let root_key = KeyPair::generate().unwrap();
+        let root = ca("Test Root");
+        let root_der = root.self_signed(&root_key).unwrap();
+        let root_issuer = Issuer::new(root, root_key);
+        let issuing_key = KeyPair::generate().unwrap();
+        let issuing = ca("Test Issuing");
+        let issuing_der = issuing.signed_by(&issuing_key, &root_issuer).unwrap();
+        let authority = Issuer::new(issuing, issuing_key);
+        let tls = KeyPair::generate().unwrap();
+        let mut params =
+            CertificateParams::new(vec!["ca.test".into(), "127.0.0.1".into()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let tls_leaf = params.signed_by(&tls, &authority).unwrap().der().to_vec();
+        Self {
+            root: Certificate::parse(root_der.der()).unwrap(),
+            issuing: Certificate::parse(issuing_der.der()).unwrap(),
+            authority,
+            tls,
+            tls_leaf,
+            accounts: Mutex::default(),
+            issued: Mutex::default(),
+            away: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
+            refuses: Mutex::default(),
+            slow: AtomicU64::new(0),
+            asked: AtomicUsize::new(0),
+        }
+    }
+
+    fn answer(&self, question: Question) -> Result<Answer, Refusal> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(Refusal::Retry(50));
+        }
+        match question {
+            Question::Register { jws } => Ok(self.register(&jws)),
+            Question::Finalize(finalize) => self.finalize(&finalize),
+            Question::SignTls { message } => {
+                Ok(Answer::Signature(self.tls.sign(&message).unwrap()))
+            }
+            Question::TlsChain => Ok(Answer::TlsChain {
+                chain: [self.tls_leaf.clone(), self.issuing.der().to_vec()]
+                    .map(serde_bytes::ByteBuf::from)
+                    .to_vec(),
+                not_after: SystemClock::new().now().plus(Duration::from_secs(86_400)),
+            }),
+            Question::Health => Ok(Answer::Health(Box::new(Health {
+                ready: true,
+                issued: self.issued.lock().unwrap().len() as u64,
+                ..Health::default()
+            }))),
+            #[allow(unreachable_patterns)]
+            _ => Err(Refusal::Refused(Problem::malformed("not in this test"))),
+        }
+    }
+
+    fn register(&self, jws: &[u8]) -> Answer {
+        assert!(!self.panics.load(Ordering::SeqCst), "told to");
+        let jws = Jws::parse(jws).unwrap();
+        let KeyRef::Jwk(jwk) = jws.key() else { panic!("registered without a jwk") };
+        jws.verify(jwk).unwrap();
+        let mut accounts = self.accounts.lock().unwrap();
+        let existing = accounts.contains_key(&jwk.thumbprint());
+        let (account, _) = accounts
+            .entry(jwk.thumbprint())
+            .or_insert_with(|| (AccountId(random_16(&SystemRng)), (**jwk).clone()));
+        Answer::Account { account: *account, existing }
+    }
+
+    fn finalize(&self, question: &Finalize) -> Result<Answer, Refusal> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if let Some(problem) = self.refuses.lock().unwrap().clone() {
+            return Err(Refusal::Refused(problem));
+        }
+        assert!(!question.validations.is_empty());
+        let jws = Jws::parse(&question.jws).unwrap();
+        let accounts = self.accounts.lock().unwrap();
+        let (_, key) = accounts.values().find(|(id, _)| *id == question.account).unwrap();
+        let Payload::Json(payload) = jws.verify(key).unwrap() else { panic!("no payload") };
+        let csr = Order::parse_finalize(&payload).unwrap();
+        let mut issued = self.issued.lock().unwrap();
+        let leaf = LeafIndex(issued.len() as u64);
+        let answer = issued.entry(question.order).or_insert_with(|| {
+            let serial = Serial::from_random(random_16(&SystemRng));
+            let mut params = CertificateParams::default();
+            params.serial_number = Some(SerialNumber::from_slice(serial.octets()));
+            params.subject_alt_names = csr
+                .identifiers()
+                .iter()
+                .map(|identifier| match identifier {
+                    Identifier::Dns(name) => {
+                        SanType::DnsName(name.as_str().to_owned().try_into().unwrap())
+                    }
+                    Identifier::Ip(address) => SanType::IpAddress(*address),
+                })
+                .collect();
+            params.use_authority_key_identifier_extension = true;
+            let key = P256(csr.key().key_bits().to_vec());
+            let der = params.signed_by(&key, &self.authority).unwrap().der().to_vec();
+            Answer::Certificate { der, serial, leaf, at: SystemClock::new().now() }
+        });
+        Ok(answer.clone())
+    }
+}
+
+impl Service for SoftIssuer {
+    fn call(&self, question: Question, reply: Reply) {
+        let slow = match &question {
+            Question::Finalize(_) => self.slow.load(Ordering::SeqCst),
+            _ => 0,
+        };
+        let answer = self.answer(question);
+        if slow == 0 {
+            return reply(answer);
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(slow)).await;
+            reply(answer);
+        });
+    }
+}
+
+/// The point of a P-256 key, to certify.
+struct P256(Vec<u8>);
+
+impl PublicKeyData for P256 {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+fn ca(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
