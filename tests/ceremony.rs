@@ -1,0 +1,343 @@
+//! Ceremonies on real tokens, through the program itself. Contents:
+//!
+//! - promise_1: after the lab ceremony pkcs11-tool sees every key sensitive, never extractable, local
+//! - the chain stands before openssl; everything the certificates name is published
+//! - held twice: refused, and nothing changed
+//! - cut short: refused, discarded on request, held again
+//! - the root elsewhere: export, sign, import; and what does not belong together is refused
+//! - two tokens; a rehearsal that leaves no trace
+//!
+//! Each box has its own SOFTHSM2_CONF, given to the program it starts.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use chancery::pki::authority::Authority;
+
+const CHANCERY: &str = env!("CARGO_BIN_EXE_chancery");
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A directory with a token and a configuration.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(labels: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Command::new(format!("{REPOSITORY}/hsm/sandbox.sh"))
+            .arg(dir.path().join("token"))
+            .args(labels)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let at = dir.path().display();
+        let config = format!(
+            "inherit = [\"{REPOSITORY}/firmware-config/board/lab.toml\"]\n\n[state]\ndir = \"{at}/state\"\n\
+             pin = {{ file = \"{at}/token/pin\" }}\n\n\
+             [policy]\nallow-names = [\"lan\", \"test\"]\nallow-networks = [\"10.0.0.0/8\"]\n"
+        );
+        std::fs::write(dir.path().join("chancery.toml"), config).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("SOFTHSM2_CONF", self.path("token/softhsm2.conf"))
+            .env("CHANCERY_CONFIG", self.path("chancery.toml"))
+            .current_dir(self.dir.path());
+        command
+    }
+
+    fn ceremony(&self, verb: &str, file: &Path, more: &[&str]) -> Output {
+        self.command(CHANCERY).args(["ceremony", verb]).arg(file).args(more).output().unwrap()
+    }
+
+    fn lab(&self, more: &[&str]) -> Output {
+        self.ceremony("run", &shipped("lab"), more)
+    }
+
+    fn authority(&self) -> Authority {
+        let bytes = std::fs::read(self.path("state/ca/authority.json")).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    /// What the token holds, as pkcs11-tool tells it.
+    fn objects(&self, label: &str) -> String {
+        let module = "/usr/lib/softhsm/libsofthsm2.so";
+        let output = self
+            .command("pkcs11-tool")
+            .args([
+                "--module",
+                module,
+                "--token-label",
+                label,
+                "--login",
+                "--list-objects",
+                "--pin",
+            ])
+            .arg(std::fs::read_to_string(self.path("token/pin")).unwrap())
+            .output()
+            .expect("pkcs11-tool is installed (apt install opensc)");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Every file below the state directory and its content.
+    fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut open = vec![self.path("state")];
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if path.exists() {
+                let content = std::fs::read(&path).unwrap();
+                found.push((path, content));
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+fn shipped(name: &str) -> PathBuf {
+    PathBuf::from(format!("{REPOSITORY}/hsm/ceremony/{name}.toml"))
+}
+
+fn done(output: &Output) -> String {
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{err}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn refused(output: &Output, code: &str) {
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "it was not refused");
+    assert!(err.starts_with(code), "expected {code}, said: {err}");
+}
+
+fn openssl(args: &[&str], dir: &Path) -> String {
+    let output = Command::new("openssl").args(args).current_dir(dir).output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "openssl {args:?}: {err}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Verifies the issuing certificate with the root and its CRL, as strictly as openssl can.
+fn chain_stands(place: &Place) {
+    let authority = place.authority();
+    let public = place.path("state/public");
+    openssl(&["x509", "-inform", "DER", "-in", "issuing.cer", "-out", "../issuing.pem"], &public);
+    let issuing = std::fs::read_to_string(place.path("state/issuing.pem")).unwrap();
+    assert_eq!(Some(issuing), authority.issuing);
+    assert_eq!(std::fs::read_to_string(public.join("root.pem")).unwrap(), authority.root);
+    openssl(&["crl", "-inform", "DER", "-in", "crl/root.crl", "-out", "../root.crl.pem"], &public);
+    openssl(
+        &[
+            "verify",
+            "-x509_strict",
+            "-crl_check",
+            "-CAfile",
+            "public/root.pem",
+            "-CRLfile",
+            "root.crl.pem",
+            "issuing.pem",
+        ],
+        &place.path("state"),
+    );
+    let text = openssl(&["x509", "-in", "issuing.pem", "-noout", "-text"], &place.path("state"));
+    for wanted in ["CA:TRUE, pathlen:0", "X509v3 Name Constraints: critical", "DNS:home.arpa"] {
+        assert!(text.contains(wanted), "{wanted} is missing in {text}");
+    }
+}
+
+#[test]
+fn promise_1_the_lab_ceremony_makes_keys_that_never_leave_the_token() {
+    let place = Place::new(&[]);
+    refused(&place.lab(&[]), "CHY-CONFIRM");
+    assert!(place.files().is_empty());
+    let told = done(&place.lab(&["--yes"]));
+    for wanted in
+        ["KEY root", "KEY issuing", "KEY log", "KEY tls", "never-extractable", "fingerprint"]
+    {
+        assert!(told.contains(wanted), "{wanted} is missing in {told}");
+    }
+    let objects = place.objects("chancery");
+    let private: Vec<&str> = objects.split("Private Key Object").skip(1).collect();
+    assert_eq!(private.len(), 4, "{objects}");
+    for key in private {
+        let access = key.lines().find(|line| line.contains("Access:")).unwrap_or_default();
+        for wanted in ["sensitive", "always sensitive", "never extractable", "local"] {
+            assert!(access.contains(wanted), "{wanted} is missing in {key}");
+        }
+        let usage = key.lines().find(|line| line.contains("Usage:")).unwrap_or_default();
+        assert_eq!(usage.trim(), "Usage:      sign", "{key}");
+    }
+    chain_stands(&place);
+
+    let authority = place.authority();
+    let checkpoint = std::fs::read_to_string(place.path("state/public/checkpoint")).unwrap();
+    assert!(checkpoint.starts_with(&format!("{}\n1\n", authority.origin)), "{checkpoint}");
+    assert!(!place.path("state/ca/unfinished.json").exists());
+    let transcript = place
+        .files()
+        .into_iter()
+        .find(|(path, _)| {
+            path.to_string_lossy().ends_with(".json")
+                && path.to_string_lossy().contains("transcript")
+        })
+        .unwrap();
+    let sum = openssl(&["dgst", "-sha256", "-r", transcript.0.to_str().unwrap()], place.dir.path());
+    assert!(sum.starts_with(&authority.transcript_sha256), "{sum}");
+    let pin = std::fs::read_to_string(place.path("token/pin")).unwrap();
+    assert!(!String::from_utf8_lossy(&transcript.1).contains(&pin));
+
+    let root = done(&place.command(CHANCERY).args(["root", "certbot"]).output().unwrap());
+    let fingerprint = openssl(
+        &["x509", "-in", "state/public/root.pem", "-noout", "-fingerprint", "-sha256"],
+        place.dir.path(),
+    );
+    let fingerprint = fingerprint.trim().split_once('=').unwrap().1.to_owned();
+    assert!(root.contains(&fingerprint) && told.contains(&fingerprint), "{root}");
+    assert!(root.contains("REQUESTS_CA_BUNDLE") && !root.contains("LEGO"), "{root}");
+}
+
+#[test]
+fn held_twice_it_is_refused_and_changes_nothing() {
+    let place = Place::new(&[]);
+    done(&place.lab(&["--yes"]));
+    let (files, objects) = (place.files(), place.objects("chancery"));
+    refused(&place.lab(&["--yes"]), "CHY-CEREMONY-KEYS-EXIST");
+    refused(&place.lab(&["--yes", "--discard-unfinished"]), "CHY-CEREMONY-KEYS-EXIST");
+    assert_eq!(place.files(), files);
+    assert_eq!(place.objects("chancery"), objects);
+    // The state alone is gone: the keys on the token still forbid a second CA with their names.
+    std::fs::remove_dir_all(place.path("state")).unwrap();
+    refused(&place.lab(&["--yes"]), "CHY-CEREMONY-KEYS-EXIST");
+    assert_eq!(place.objects("chancery"), objects);
+}
+
+#[test]
+fn a_ceremony_cut_short_is_refused_and_discarded_on_request_only() {
+    let place = Place::new(&[]);
+    // A directory in the way of the root's CRL: keys and log are made, publishing fails.
+    std::fs::create_dir_all(place.path("state/public/crl/root.crl")).unwrap();
+    let cut = place.lab(&["--yes"]);
+    refused(&cut, "CHY-STATE-DIR");
+    assert!(String::from_utf8_lossy(&cut.stderr).contains("--discard-unfinished"));
+    assert!(!place.path("state/ca/authority.json").exists());
+    let objects = place.objects("chancery");
+    assert_eq!(objects.matches("Private Key Object").count(), 4);
+    refused(&place.lab(&["--yes"]), "CHY-CEREMONY-UNFINISHED");
+    assert_eq!(place.objects("chancery"), objects);
+
+    std::fs::remove_dir(place.path("state/public/crl/root.crl")).unwrap();
+    done(&place.lab(&["--yes", "--discard-unfinished"]));
+    assert_eq!(place.objects("chancery").matches("Private Key Object").count(), 4);
+    assert_ne!(place.objects("chancery"), objects);
+    chain_stands(&place);
+}
+
+#[test]
+fn the_root_may_live_on_another_box() {
+    let (offline, online) = (Place::new(&[]), Place::new(&[]));
+    let (root_file, online_file) = (shipped("root-offline"), shipped("issuing-online"));
+    let root_pem = offline.path("state/public/root.pem");
+    let root_crl = offline.path("state/public/crl/root.crl");
+    let csr = online.path("issuing.csr");
+    let issuing = offline.path("issuing.pem");
+    let [root_pem, root_crl, csr, issuing] =
+        [&root_pem, &root_crl, &csr, &issuing].map(|path| path.to_str().unwrap().to_owned());
+
+    refused(&online.ceremony("run", &online_file, &["--yes"]), "CHY-CEREMONY-FILE");
+    done(&offline.ceremony("run", &root_file, &["--yes"]));
+    assert_eq!(offline.objects("chancery").matches("Private Key Object").count(), 1);
+    assert!(!offline.path("state/ca/authority.json").exists());
+
+    done(&online.ceremony("export-request", &online_file, &["--root", &root_pem, "--yes"]));
+    assert_eq!(online.objects("chancery").matches("Private Key Object").count(), 3);
+    openssl(&["req", "-in", "issuing.csr", "-noout", "-verify"], online.dir.path());
+    assert!(online.authority().issuing.is_none());
+
+    refused(
+        &offline.ceremony("sign-request", &root_file, &["--request", &root_pem, "--yes"]),
+        "CHY-CEREMONY-REQUEST",
+    );
+    done(&offline.ceremony("sign-request", &root_file, &["--request", &csr, "--yes"]));
+
+    let import = |certificate: &str, crl: &str| {
+        let more = ["--certificate", certificate, "--root-crl", crl, "--yes"];
+        online.ceremony("import", &online_file, &more)
+    };
+    // The root itself is no certificate for this box's key.
+    refused(&import(&root_pem, &root_crl), "CHY-CEREMONY-IMPORT");
+    refused(&import(&issuing, &issuing), "CHY-CEREMONY-IMPORT");
+    let strange = Place::new(&[]);
+    done(&strange.ceremony("run", &root_file, &["--yes"]));
+    let other_crl = strange.path("state/public/crl/root.crl");
+    refused(&import(&issuing, other_crl.to_str().unwrap()), "CHY-CEREMONY-IMPORT");
+    assert!(online.authority().issuing.is_none());
+
+    done(&import(&issuing, &root_crl));
+    chain_stands(&online);
+    assert!(online.authority().root_key.is_none());
+    refused(&import(&issuing, &root_crl), "CHY-CEREMONY-DONE");
+}
+
+#[test]
+fn root_and_issuing_key_may_sit_on_two_tokens() {
+    let place = Place::new(&["ROOT-TOKEN", "ONLINE-TOKEN"]);
+    let text = std::fs::read_to_string(shipped("root-and-issuing-two-tokens")).unwrap();
+    let pin = format!("pin = {{ file = \"{}\" }}", place.path("token/pin").display());
+    let text = text
+        .replace("pin = { prompt = true }", &pin)
+        .replace("../key/", &format!("{REPOSITORY}/hsm/key/"));
+    let file = place.path("two.toml");
+    std::fs::write(&file, text).unwrap();
+    done(&place.ceremony("run", &file, &["--yes"]));
+    assert_eq!(place.objects("ROOT-TOKEN").matches("Private Key Object").count(), 1);
+    assert_eq!(place.objects("ONLINE-TOKEN").matches("Private Key Object").count(), 3);
+    chain_stands(&place);
+}
+
+#[test]
+fn a_rehearsal_leaves_no_trace() {
+    let place = Place::new(&[]);
+    let objects = place.objects("chancery");
+    let told = done(&place.lab(&["--rehearse"]));
+    assert!(told.starts_with("REHEARSAL") && told.contains("CERTIFICATE issuing"), "{told}");
+    assert!(place.files().is_empty());
+    assert_eq!(place.objects("chancery"), objects);
+    for name in ["root-offline", "root-and-issuing-two-tokens"] {
+        done(&place.ceremony("run", &shipped(name), &["--rehearse"]));
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_once_and_clearly() {
+    let place = Place::new(&[]);
+    let text = std::fs::read_to_string(shipped("lab")).unwrap();
+    let text = text.replace("../key/", &format!("{REPOSITORY}/hsm/key/"));
+    let file = place.path("bad.toml");
+    let run = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        place.ceremony("run", &file, &["--yes"])
+    };
+    refused(
+        &run(&text.replace("label = \"chancery\"", "label = \"elsewhere\"")),
+        "CHY-TOKEN-ABSENT",
+    );
+    refused(&run(&text.replace("http://", "https://")), "CHY-CEREMONY-FILE");
+    refused(&run(&text.replace("root-crl-days", "root-crl-dais")), "CHY-CONFIG");
+    refused(&run(&text.replace("\"10.0.0.0/8\"", "\"10.0.0.1/8\"")), "CHY-CEREMONY-FILE");
+    std::fs::write(place.path("token/pin"), "00000000").unwrap();
+    refused(&run(&text), "CHY-PIN-REFUSED");
+    assert!(!place.path("state/ca/unfinished.json").exists());
+}
