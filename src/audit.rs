@@ -1,1 +1,3 @@
 //! Reads a log and trusts nothing: verification, proofs, reports. Empty of power: it cannot write.
+
+pub mod verify;

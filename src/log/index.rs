@@ -74,7 +74,8 @@ struct State {
 
 impl Index {
     /// Opens the file, or begins a new one where it is missing, unreadable or of another log; then the
-    /// text says so, and everything must be applied again.
+    /// text says so, and everything must be applied again. Where no file can be made, on a full disk,
+    /// the index lives in memory until the next start: what must be revoked can still be found.
     pub(super) fn open(
         disk: Arc<dyn Disk>,
         path: &Path,
@@ -82,7 +83,14 @@ impl Index {
     ) -> Result<(Self, Option<String>), String> {
         let (db, notice) = match table::open(&*disk, path, &origin) {
             Ok(db) => (db, None),
-            Err(why) => (table::create(&*disk, path, &origin)?, Some(why)),
+            Err(why) => match table::create(&*disk, path, &origin) {
+                Ok(db) => (db, Some(why)),
+                Err(error) => {
+                    let why =
+                        format!("{why}; and no new one can be made, it is kept in memory: {error}");
+                    (table::create_in_memory(&origin)?, Some(why))
+                }
+            },
         };
         let stored = table::facts(&db)?;
         let state = State {
@@ -107,7 +115,8 @@ impl Index {
     pub(super) fn clear(&self) -> Result<(), String> {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         *db = None;
-        *db = Some(table::create(&*self.disk, &self.path, &self.origin)?);
+        let made = table::create(&*self.disk, &self.path, &self.origin);
+        *db = Some(made.or_else(|_| table::create_in_memory(&self.origin))?);
         let mut state = self.state();
         *state = State {
             recent: Layer::default(),

@@ -1,1 +1,169 @@
 //! Reads a log directory without writing it: for the operator and the auditor.
+//!
+//! Takes no lock and may run beside the writer: it then sees what was written when it looked, up to the
+//! first frame that is not whole.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::index::Point;
+use super::record::{NotARecord, Record};
+use super::recover::{self, OpenError, Segment, Tail, Visit, damaged, unreadable};
+use super::segment::{Frames, HEADER};
+use crate::env::{Disk, DiskFile};
+use crate::id::LeafIndex;
+
+/// A log directory as it was when it was opened.
+pub struct Reader {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    segments: Vec<Segment>,
+}
+
+/// One record and where it lies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub leaf: LeafIndex,
+    /// File name of its segment, and the octet at which its frame begins.
+    pub segment: String,
+    pub octet: u64,
+    /// The stored bytes.
+    pub payload: Vec<u8>,
+    /// What they say.
+    pub record: Result<Record, NotARecord>,
+}
+
+impl Reader {
+    /// Reads the segments' headers. Refuses a directory without a log.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, OpenError> {
+        let absent = || {
+            OpenError::Refuse(format!(
+                "CHY-LOG-ABSENT: {} holds no log; hold the ceremony, or restore the log",
+                dir.display()
+            ))
+        };
+        if let Err(error) = disk.list(dir) {
+            return Err(match error.kind() {
+                std::io::ErrorKind::NotFound => absent(),
+                _ => unreadable(dir, &error),
+            });
+        }
+        let segments = recover::segments(&*disk, dir, None)?;
+        if segments.is_empty() {
+            return Err(absent());
+        }
+        Ok(Self { disk, dir: dir.to_owned(), segments })
+    }
+
+    /// The segments, in order.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The records from `from` on, in order. Ends at the log's end; a bad frame where there should be a
+    /// good one is an error, and the end.
+    pub fn entries(&self, from: LeafIndex) -> Entries<'_> {
+        let first = self.segments.partition_point(|s| s.header.first_leaf <= from.0);
+        Entries { reader: self, from, segment: first.saturating_sub(1), open: None, done: false }
+    }
+
+    /// The last `count` records.
+    pub fn last(&self, count: usize) -> Result<Vec<Entry>, OpenError> {
+        let mut last = VecDeque::new();
+        for segment in (0..self.segments.len()).rev() {
+            let from = self.segments[segment].header.first_leaf;
+            let end =
+                self.segments.get(segment + 1).map_or(u64::MAX, |next| next.header.first_leaf);
+            let mut here: VecDeque<Entry> = VecDeque::new();
+            for entry in self.entries(LeafIndex(from)) {
+                let entry = entry?;
+                if entry.leaf.0 >= end {
+                    break;
+                }
+                if here.len() + last.len() == count && here.pop_front().is_none() {
+                    break;
+                }
+                here.push_back(entry);
+            }
+            here.extend(last);
+            last = here;
+            if last.len() >= count {
+                break;
+            }
+        }
+        Ok(last.into())
+    }
+
+    /// Walks everything from the first record, growing the tree.
+    pub fn walk(&self, visit: &mut Visit<'_>) -> Result<Tail, OpenError> {
+        recover::walk(&*self.disk, &self.dir, &self.segments, Point::default(), visit)
+    }
+}
+
+/// See `Reader::entries`.
+pub struct Entries<'a> {
+    reader: &'a Reader,
+    from: LeafIndex,
+    /// The segment that is read, or comes next.
+    segment: usize,
+    open: Option<Position>,
+    done: bool,
+}
+
+struct Position {
+    frames: Frames<Box<dyn DiskFile>>,
+    leaf: u64,
+}
+
+impl Entries<'_> {
+    fn advance(&mut self) -> Result<Option<Entry>, OpenError> {
+        loop {
+            let Some(segment) = self.reader.segments.get(self.segment) else { return Ok(None) };
+            let path = self.reader.dir.join(&segment.name);
+            if self.open.is_none() {
+                let file = self.reader.disk.open_read(&path).map_err(|e| unreadable(&path, &e))?;
+                let frames = Frames::new(file, HEADER);
+                self.open = Some(Position { frames, leaf: segment.header.first_leaf });
+            }
+            let Some(position) = &mut self.open else { return Ok(None) };
+            let next = self.reader.segments.get(self.segment + 1).map(|next| &next.header);
+            let octet = position.frames.offset();
+            if next.is_some_and(|next| next.base <= segment.header.base + (octet - HEADER)) {
+                self.open = None;
+                self.segment += 1;
+                continue;
+            }
+            let payload = match position.frames.next().map_err(|e| unreadable(&path, &e))? {
+                Ok(frame) => frame.payload.to_vec(),
+                Err(bad) if next.is_some() => return Err(damaged(&path, octet, &bad.to_string())),
+                Err(_) => return Ok(None),
+            };
+            let leaf = LeafIndex(position.leaf);
+            position.leaf += 1;
+            if leaf >= self.from {
+                let record = Record::decode(&payload);
+                return Ok(Some(Entry {
+                    leaf,
+                    segment: segment.name.clone(),
+                    octet,
+                    payload,
+                    record,
+                }));
+            }
+        }
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<Entry, OpenError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let entry = self.advance().transpose();
+        self.done = !matches!(entry, Some(Ok(_)));
+        entry
+    }
+}

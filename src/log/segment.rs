@@ -169,20 +169,23 @@ impl fmt::Display for BadFrame {
     }
 }
 
-/// Walks the frames of one segment file forward, reading in large pieces.
-pub struct Frames<'a> {
-    file: &'a dyn DiskFile,
+/// Walks the frames of one segment file forward, reading in large pieces. `F` is the file, owned or
+/// borrowed.
+pub struct Frames<F> {
+    file: F,
     /// File offset of the next frame.
     next: u64,
     buffer: Vec<u8>,
     /// File offset of the buffer's first octet.
     start: u64,
+    /// Whether the buffer reaches the end of the file.
+    whole: bool,
 }
 
-impl<'a> Frames<'a> {
+impl<F: std::ops::Deref<Target = dyn DiskFile>> Frames<F> {
     /// From the frame at `offset` octets from the start of the file.
-    pub fn new(file: &'a dyn DiskFile, offset: u64) -> Self {
-        Self { file, next: offset, buffer: Vec::new(), start: offset }
+    pub fn new(file: F, offset: u64) -> Self {
+        Self { file, next: offset, buffer: Vec::new(), start: offset, whole: false }
     }
 
     /// File offset of the frame that `next` looks at.
@@ -192,17 +195,24 @@ impl<'a> Frames<'a> {
 
     /// The next frame, or why there is none; after that it stays where it is.
     pub fn next(&mut self) -> std::io::Result<Result<Frame<'_>, BadFrame>> {
-        if (self.start + self.buffer.len() as u64).saturating_sub(self.next) < MAX_FRAME as u64 {
-            self.buffer.resize(4 * MAX_FRAME, 0);
-            let read = self.file.read_at(self.next, &mut self.buffer)?;
-            self.buffer.truncate(read);
+        if !self.whole && self.ahead().len() < MAX_FRAME {
+            let mut buffer = vec![0; 4 * MAX_FRAME];
+            let read = self.file.read_at(self.next, &mut buffer)?;
+            self.whole = read < buffer.len();
+            buffer.truncate(read);
+            self.buffer = buffer;
             self.start = self.next;
         }
-        let parsed = parse_frame(&self.buffer[(self.next - self.start) as usize..]);
+        let at = (self.next - self.start) as usize;
+        let parsed = parse_frame(self.buffer.get(at..).unwrap_or_default());
         if let Ok(frame) = &parsed {
             self.next += frame.octets() as u64;
         }
         Ok(parsed)
+    }
+
+    fn ahead(&self) -> &[u8] {
+        self.buffer.get((self.next - self.start) as usize..).unwrap_or_default()
     }
 }
 

@@ -289,9 +289,9 @@ impl Drop for Handle {
         lock(&self.shared.queue).closed = true;
         self.shared.queued.notify_all();
         let own = std::thread::current().id();
-        for thread in self.threads.drain(..) {
-            // The last handle may be dropped by an answer, on a thread of the log.
-            if thread.thread().id() != own {
+        // The last handle may be dropped by an answer, on a thread that the others wait for.
+        if self.threads.iter().all(|thread| thread.thread().id() != own) {
+            for thread in self.threads.drain(..) {
                 let _ = thread.join();
             }
         }
@@ -301,3 +301,6 @@ impl Drop for Handle {
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,6 +54,7 @@ struct State {
     locks: BTreeSet<PathBuf>,
     effects: u64,
     fault: Option<(u64, Fault)>,
+    struck: bool,
     stopped: bool,
     capacity: Option<u64>,
 }
@@ -101,6 +102,16 @@ impl SimulatedDisk {
     /// Lets `fault` strike at the effect with this number, counted from 0.
     pub fn strike(&self, effect: u64, fault: Fault) {
         self.state().fault = Some((effect, fault));
+    }
+
+    /// Whether the fault did anything.
+    pub fn struck(&self) -> bool {
+        self.state().struck
+    }
+
+    /// Whether the machine has stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.state().stopped
     }
 
     /// Limits the sum of all files' lengths; `None` lifts the limit.
@@ -162,8 +173,23 @@ impl State {
         let number = self.effects;
         self.effects += 1;
         match self.fault {
-            Some((at, fault)) if at == number => Ok(Some(fault)),
+            Some((at, Fault::Stop)) if at == number => {
+                self.struck = true;
+                Ok(Some(Fault::Stop))
+            }
             _ => Ok(None),
+        }
+    }
+
+    /// Before every sync.
+    fn sync_effect(&mut self) -> io::Result<Option<Fault>> {
+        let number = self.effects;
+        match (self.effect()?, self.fault) {
+            (None, Some((at, fault))) if at == number => {
+                self.struck = true;
+                Ok(Some(fault))
+            }
+            (fault, _) => Ok(fault),
         }
     }
 
@@ -419,7 +445,7 @@ impl Disk for SimulatedDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
-        let fault = state.effect()?;
+        let fault = state.sync_effect()?;
         if fault == Some(Fault::Stop) {
             state.stopped = true;
             return state.running();
@@ -487,7 +513,7 @@ impl DiskFile for SimulatedFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        let fault = state.effect()?;
+        let fault = state.sync_effect()?;
         if fault == Some(Fault::Stop) {
             state.stopped = true;
             return state.running();

@@ -66,7 +66,20 @@ pub(super) fn create(disk: &dyn Disk, path: &Path, origin: &Hash) -> Result<Data
         _ => {}
     }
     let file = disk.create(path, 0).map_err(text)?;
-    let db = builder().create_with_backend(Backend(file)).map_err(text)?;
+    let made = create_in(Backend(file), origin);
+    if made.is_err() {
+        let _ = disk.remove(path);
+    }
+    made
+}
+
+/// An empty index that is gone with the process.
+pub(super) fn create_in_memory(origin: &Hash) -> Result<Database, String> {
+    create_in(redb::backends::InMemoryBackend::new(), origin)
+}
+
+fn create_in(backend: impl StorageBackend, origin: &Hash) -> Result<Database, String> {
+    let db = builder().create_with_backend(backend).map_err(text)?;
     let mut tx = db.begin_write().map_err(text)?;
     tx.set_quick_repair(true);
     tx.open_table(META).map_err(text)?.insert("log", identity(origin).as_slice()).map_err(text)?;

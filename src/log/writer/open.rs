@@ -17,8 +17,8 @@ use crate::log::index::{self, Index, Point};
 use crate::log::note::{MAX_NOTE, NoteSigner};
 use crate::log::record::{CeremonyV1, Record};
 use crate::log::recover::{self, OpenError, Segment, Tail, damaged, unreadable};
-use crate::log::segment::{HEADER, Header, file_name, origin_hash};
-use crate::log::tree::Hash;
+use crate::log::segment::{Frames, HEADER, Header, file_name, origin_hash};
+use crate::log::tree::{Hash, RightEdge, TreeHead};
 
 /// What a log is opened with.
 pub struct Opening {
@@ -264,7 +264,7 @@ impl Known {
         self.0.get(&place)
     }
 
-    fn heads(&self) -> impl Iterator<Item = &crate::log::tree::TreeHead> {
+    fn heads(&self) -> impl Iterator<Item = &TreeHead> {
         self.0.values().map(|(checkpoint, _)| &checkpoint.head)
     }
 }
@@ -302,8 +302,9 @@ fn known_checkpoints(
     Ok(Known(known))
 }
 
-/// Walks the log from the newest usable point of the index, or from its beginning, and brings the
-/// index up to date. The tree must agree with every known checkpoint.
+/// Walks the log from a point of the index, or from its beginning, and brings the index up to date. The
+/// tree must agree with every known checkpoint. The newest point is never the start: the records of
+/// the last seconds are always read again. Older damage is for `audit::verify` to find.
 fn replay(
     disk: &dyn Disk,
     dir: &Path,
@@ -314,8 +315,11 @@ fn replay(
     let points = index.points().map_err(|why| index_broken(dir, &why))?;
     let reached = points.last().map_or(0, |point| point.edge.size());
     let oldest = known.heads().map(|head| head.size).min().unwrap_or(u64::MAX);
-    let start = points.into_iter().rfind(|point| point.edge.size() <= oldest).unwrap_or_default();
-    if start.offset > 0 {
+    let older = points.into_iter().rev().skip(1);
+    let start = older.into_iter().find(|point| point.edge.size() <= oldest).unwrap_or_default();
+    if start.offset > 0 && !leads_to(disk, dir, segments, index, &start) {
+        tracing::warn!("the log does not reach where its index begins; the index is built again");
+    } else if start.offset > 0 {
         match pass(disk, dir, segments, index, known, start) {
             Ok(tail) if tail.edge.size() >= reached => return Ok(tail),
             Ok(_) => tracing::warn!("the log's index is ahead of the log and is built again"),
@@ -331,6 +335,23 @@ fn replay(
     pass(disk, dir, segments, index, known, Point::default())
 }
 
+/// Whether a good frame ends at the point: a log that was put back to an older state has none there.
+fn leads_to(
+    disk: &dyn Disk,
+    dir: &Path,
+    segments: &[Segment],
+    index: &Index,
+    point: &Point,
+) -> bool {
+    let Some(last) = point.edge.size().checked_sub(1) else { return true };
+    let Ok(Some(offset)) = index.offset(LeafIndex(last)) else { return false };
+    let after = segments.partition_point(|s| s.header.base <= offset);
+    let Some(segment) = after.checked_sub(1).map(|n| &segments[n]) else { return false };
+    let Ok(file) = disk.open_read(&dir.join(&segment.name)) else { return false };
+    let mut frames = Frames::new(&*file, HEADER + (offset - segment.header.base));
+    matches!(frames.next(), Ok(Ok(frame)) if offset + frame.octets() as u64 == point.offset)
+}
+
 fn pass(
     disk: &dyn Disk,
     dir: &Path,
@@ -340,10 +361,10 @@ fn pass(
     start: Point,
 ) -> Result<Tail, OpenError> {
     const BATCH: usize = 4096;
-    let heads: BTreeMap<u64, Hash> = known.heads().map(|head| (head.size, head.root)).collect();
-    let agrees = |edge: &crate::log::tree::RightEdge| match heads.get(&edge.size()) {
-        Some(root) if *root != edge.head().root => Err(forked(dir, edge.size())),
-        _ => Ok(()),
+    // Two at most, perhaps of one size.
+    let agrees = |edge: &RightEdge| {
+        let mut stated = known.heads().filter(|head| head.size == edge.size());
+        if stated.all(|head| *head == edge.head()) { Ok(()) } else { Err(forked(dir, edge.size())) }
     };
     agrees(&start.edge)?;
     let mut batch = Vec::new();
@@ -367,8 +388,8 @@ fn pass(
         Ok(())
     })?;
     index.apply(&batch, Point { offset: tail.end, edge: tail.edge.clone() });
-    match heads.last_key_value() {
-        Some((size, _)) if *size > tail.edge.size() => Err(missing(dir, tail.edge.size(), *size)),
+    match known.heads().map(|head| head.size).max() {
+        Some(size) if size > tail.edge.size() => Err(missing(dir, tail.edge.size(), size)),
         _ => Ok(tail),
     }
 }

@@ -1,0 +1,196 @@
+//! The writer is stopped after every single effect, under every way a disk can treat what was not
+//! synced, and started again.
+//!
+//! What must hold, whatever was lost: a record whose append was answered is at its leaf with its
+//! bytes; a record answered `Covered` is covered by a head that was signed; all heads that were ever
+//! signed, before and after, are heads of one tree; and the log opens again. A failed sync halts.
+
+use super::*;
+use crate::env::simulated::Fault;
+use crate::log::index::Point;
+use crate::log::recover;
+
+/// What was answered before the machine stopped.
+#[derive(Default)]
+struct Answered {
+    durable: Vec<(LeafIndex, Record)>,
+    covered: Vec<LeafIndex>,
+}
+
+/// Orders in batches of three: intents at once, then each one's signature, as the issuer does it.
+/// Ends by itself, or at the first sign of death.
+fn work(disk: &SimulatedDisk, log: &Log, from: u64, orders: u64, answered: &mut Answered) {
+    for batch in (from..from + orders).step_by(3) {
+        let (sender, receiver) = mpsc::channel();
+        for n in batch..batch + 3 {
+            let sender = sender.clone();
+            log.append(
+                intent(n),
+                Release::Durable,
+                Box::new(move |answer| drop(sender.send((n, answer)))),
+            );
+        }
+        drop(sender);
+        let (covered, signatures) = mpsc::channel();
+        for (n, answer) in answers(disk, &receiver) {
+            let Ok(Appended { leaf }) = answer else { return };
+            answered.durable.push((leaf, intent(n)));
+            let covered = covered.clone();
+            log.append(
+                issued(n, leaf),
+                Release::Covered,
+                Box::new(move |answer| drop(covered.send((issued(n, leaf), answer)))),
+            );
+        }
+        drop(covered);
+        for (record, answer) in answers(disk, &signatures) {
+            let Ok(Appended { leaf }) = answer else { return };
+            answered.durable.push((leaf, record));
+            answered.covered.push(leaf);
+        }
+    }
+}
+
+/// What arrives until all have been answered or the machine has stopped.
+fn answers<T>(disk: &SimulatedDisk, receiver: &mpsc::Receiver<T>) -> impl Iterator<Item = T> {
+    std::iter::from_fn(|| {
+        loop {
+            match receiver.recv_timeout(Duration::from_millis(2)) {
+                Ok(answer) => return Some(answer),
+                Err(mpsc::RecvTimeoutError::Timeout) if !disk.is_stopped() => {}
+                Err(_) => return None,
+            }
+        }
+    })
+}
+
+/// The whole life of a small box: a ceremony, some orders, a restart, more orders.
+fn life(disk: &SimulatedDisk, signer: &Arc<TestSigner>, answered: &mut Answered) {
+    match start(opening(disk, signer), SIZES, Some(ceremony(signer))) {
+        Ok(log) => {
+            answered.durable.push((LeafIndex(0), Record::CeremonyV1(ceremony(signer))));
+            work(disk, &log, 0, 6, answered);
+        }
+        Err(_) => return,
+    }
+    if let Ok(log) = reopen(disk, signer) {
+        work(disk, &log, 6, 6, answered);
+    }
+}
+
+/// Opens what the crash left and holds it against what was answered and signed.
+fn judge(disk: &SimulatedDisk, signer: &Arc<TestSigner>, answered: &Answered, context: &str) {
+    // As an operator would: a ceremony that was cut short before its record was durable is held again.
+    let log = match reopen(disk, signer) {
+        Ok(log) => log,
+        Err(OpenError::Refuse(text)) if answered.durable.is_empty() => {
+            assert!(text.starts_with("CHY-LOG-ABSENT"), "{context}: {text}");
+            start(opening(disk, signer), SIZES, Some(ceremony(signer)))
+                .unwrap_or_else(|e| panic!("{context}: {e}"))
+        }
+        Err(error) => panic!("{context}: {error}"),
+    };
+    for (leaf, record) in &answered.durable {
+        let read = log.read(*leaf).unwrap_or_else(|e| panic!("{context}: {e}"));
+        assert_eq!(&read, record, "{context}: leaf {leaf}");
+    }
+    for (leaf, record) in &answered.durable {
+        if let Record::IntentV1(r) = record {
+            let found = log.index().by_serial(r.serial).unwrap();
+            let (Issuance::Intended { intent, .. }
+            | Issuance::Issued { intent, .. }
+            | Issuance::Abandoned { intent, .. }) = found.unwrap_or_else(|| panic!("{context}"));
+            assert_eq!(intent, *leaf, "{context}");
+        }
+    }
+    // It is alive: the next order comes out covered.
+    let mut after = Answered::default();
+    work(disk, &log, 1_000, 3, &mut after);
+    assert_eq!(after.covered.len(), 3, "{context}: {:?}", log.halted());
+    drop(log);
+
+    // Every head ever signed is a head of the final tree.
+    let dir = std::path::Path::new("/state/issuer/log");
+    let segments = recover::segments(disk, dir, None).unwrap();
+    let mut heads = vec![RightEdge::new().head()];
+    let mut bytes = Vec::new();
+    let tail = recover::walk(disk, dir, &segments, Point::default(), &mut |_, _, payload, edge| {
+        bytes.push(leaf_hash(payload));
+        heads.push(edge.head());
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(tail.torn, None, "{context}");
+    let signed = lock(&signer.signed);
+    for head in signed.iter() {
+        assert_eq!(
+            heads.get(head.size as usize),
+            Some(head),
+            "{context}: inconsistent heads signed"
+        );
+    }
+    let greatest = signed.iter().map(|head| head.size).max().unwrap();
+    for leaf in &answered.covered {
+        assert!(leaf.0 < greatest, "{context}: leaf {leaf} was released uncovered");
+    }
+    for (leaf, record) in &answered.durable {
+        assert_eq!(bytes[leaf.0 as usize], leaf_hash(&record.encode().unwrap()), "{context}");
+    }
+}
+
+fn effects_of_a_life() -> u64 {
+    let (disk, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
+    let mut answered = Answered::default();
+    life(&disk, &signer, &mut answered);
+    assert_eq!(answered.covered.len(), 12, "an undisturbed life completes");
+    judge(&disk, &signer, &answered, "undisturbed");
+    disk.effects()
+}
+
+fn run(fault: Fault, seeds: u64) {
+    // How many effects a life has depends a little on how the threads meet: go somewhat beyond.
+    let effects = effects_of_a_life() + 20;
+    let mut stopped = 0;
+    for effect in 0..effects {
+        let (disk, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
+        disk.strike(effect, fault);
+        let mut answered = Answered::default();
+        life(&disk, &signer, &mut answered);
+        if !disk.struck() {
+            // A fault of syncs at an effect that is none, or past the end of this life.
+            continue;
+        }
+        stopped += u64::from(answered.covered.len() < 12);
+        for mode in [CrashMode::Lost, CrashMode::Kept, CrashMode::Torn, CrashMode::Reordered] {
+            let seeds = if matches!(mode, CrashMode::Lost | CrashMode::Kept) { 1 } else { seeds };
+            for seed in 0..seeds {
+                let after = disk.crash(mode, effect * 1_000 + seed);
+                // Each end of the world starts from the same signatures.
+                let later = TestSigner::new(ORIGIN);
+                lock(&later.signed).extend(lock(&signer.signed).iter());
+                judge(
+                    &after,
+                    &later,
+                    &answered,
+                    &format!("{fault:?} at {effect}, {mode:?}, seed {seed}"),
+                );
+            }
+        }
+    }
+    assert!(stopped > 20, "only {stopped} of {effects} lives were disturbed");
+}
+
+#[test]
+fn stopped_after_every_effect() {
+    run(Fault::Stop, 2);
+}
+
+#[test]
+fn a_sync_that_was_persisted_but_reported_lost() {
+    run(Fault::SyncFailsKept, 1);
+}
+
+#[test]
+fn a_sync_that_failed_and_lost() {
+    run(Fault::SyncFailsLost, 1);
+}
