@@ -8,6 +8,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
@@ -18,6 +19,7 @@ use chancery::pki::key::PublicKey;
 use chancery::pki::name::Identifier;
 use chancery::pki::profile::{ExtendedUsage, Profile};
 use chancery::pki::rehearse::{self, Ca, CaTemplate, Leaf, RehearsalError};
+use proptest::prelude::*;
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{
@@ -576,6 +578,145 @@ fn a_ca_stays_within_its_issuer() {
     assert!(!constraints.permits(&identifier("10.0.0.1")));
     assert!(!constraints.permits(&identifier("fd00::1")));
     assert!(chain.root.name_constraints().is_none());
+}
+
+#[test]
+fn dates_beyond_2049_and_names_beyond_ascii_verify() {
+    let key = Key::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let template = CaTemplate {
+        common_name: "Kanzlei Zürich — Wurzel".to_owned(),
+        lifetime_days: 36_500,
+        ..root_template()
+    };
+    let ca = Ca {
+        template: &template,
+        key: &key.public,
+        serial: Serial::from_random([1; 16]),
+        now: at(NOW - 30 * DAY),
+        issuer: None,
+        aia_url: None,
+        crl_url: None,
+    };
+    let root = key.certificate(rehearse::ca(&ca).unwrap().der());
+    assert!(root.validity().1 > at(2_524_608_000), "the root ends in 2050 or later");
+    assert!(root.subject().contains("Zürich"));
+    let mut chain = Chain::new(&rcgen::PKCS_ECDSA_P256_SHA256, &issuing_template());
+    let issuing = Ca {
+        template: &CaTemplate { lifetime_days: 20_000, ..issuing_template() },
+        key: &chain.issuing_key.public,
+        serial: Serial::from_random([2; 16]),
+        issuer: Some(&root),
+        aia_url: Some("http://ca.lan/root.crt"),
+        crl_url: Some("http://ca.lan/root.crl"),
+        ..ca.clone()
+    };
+    chain.issuing = key.certificate(rehearse::ca(&issuing).unwrap().der());
+    chain.root_crl = key.crl(&crl::tbs(&root, 1, at(NOW - DAY), at(3_000_000_000), &[]));
+    chain.root = root;
+    let leaf = chain.issue(&Profile::server(), &["nas.lan"], &key.public);
+    assert_eq!(chain.openssl(&leaf.pem(), &chain.issuing_crl(&[])), Ok(()));
+    let read = crl::parse_verified(&chain.root_crl, &chain.root).unwrap();
+    assert_eq!(read.next_update, at(3_000_000_000));
+}
+
+/// An issuing certificate of another house: its name, in any string type, comes back byte for byte, or
+/// it is refused.
+#[test]
+fn a_foreign_issuers_name_is_kept_or_refused() {
+    use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa};
+    let key = Key::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let component = DnType::CustomDnType(vec![0, 9, 2342, 19_200_300, 100, 1, 25]);
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(component, DnValue::Ia5String("lan".try_into().unwrap()));
+    params.distinguished_name.push(DnType::OrganizationName, "Jemand GmbH");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationalUnitName, DnValue::BmpString("Büro".try_into().unwrap()));
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let foreign = params.self_signed(&key.pair).unwrap();
+    let foreign = Certificate::parse(foreign.der()).unwrap();
+
+    let chain = Chain::new(&rcgen::PKCS_ECDSA_P256_SHA256, &issuing_template());
+    let (profile, names) = (Profile::server(), [identifier("nas.lan")]);
+    let leaf = Leaf { issuer: &foreign, ..chain.leaf(&profile, &names, &key.public) };
+    let leaf = key.certificate(rehearse::leaf(&leaf).unwrap().der());
+    assert_eq!(leaf.issuer_der(), foreign.subject_der());
+    assert_eq!(leaf.authority_key_id(), foreign.subject_key_id());
+    assert!(leaf.verify_issued_by(&foreign));
+
+    // Two attributes in one RDN, as openssl makes them of `+`.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-multivalue-rdn", "-subj", "/CN=One+O=Two", "-days", "3650", "-keyout"])
+        .arg(dir.path().join("key.pem"))
+        .arg("-out")
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let foreign = Certificate::parse_pem(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert!(foreign.is_ca());
+    let now = foreign.validity().0.plus(Duration::from_secs(DAY));
+    let leaf = Leaf { issuer: &foreign, now, ..chain.leaf(&profile, &names, &key.public) };
+    assert!(matches!(rehearse::leaf(&leaf), Err(RehearsalError::Encoding(_))));
+}
+
+proptest! {
+    /// Whatever the moment and the names, a leaf lies within its issuer, lasts no longer than its
+    /// profile says and holds exactly the names that were asked for, or there is none.
+    #[test]
+    fn leaves_keep_to_issuer_profile_and_request(
+        days in 0u64..3700,
+        second in 0u64..DAY,
+        hours in 1u32..5000,
+        backdate in 0u32..=60,
+        common_name: bool,
+        names in proptest::collection::btree_set("[a-z][a-z0-9]{0,61}(\\.[a-z]{1,9}){0,2}\\.lan", 1..5),
+        address: Option<[u8; 3]>,
+    ) {
+        static CHAIN: LazyLock<(Chain, Key)> = LazyLock::new(|| {
+            let algorithm = &rcgen::PKCS_ECDSA_P256_SHA256;
+            (Chain::new(algorithm, &issuing_template()), Key::new(algorithm))
+        });
+        let (chain, key) = &*CHAIN;
+        let profile = Profile {
+            lifetime_hours: hours,
+            backdate_minutes: backdate,
+            common_name,
+            ..Profile::server()
+        };
+        let mut asked: Vec<Identifier> = names.iter().map(|name| identifier(name)).collect();
+        asked.extend(address.map(|[a, b, c]| identifier(&format!("10.{a}.{b}.{c}"))));
+        let now = at(NOW - 31 * DAY + days * DAY + second);
+        let leaf = Leaf { now, ..chain.leaf(&profile, &asked, &key.public) };
+        let (from, until) = chain.issuing.validity();
+        match rehearse::leaf(&leaf) {
+            Ok(tbs) => {
+                let certificate = chain.issuing_key.certificate(tbs.der());
+                prop_assert_eq!(certificate.tbs(), tbs.der());
+                prop_assert_eq!(certificate.identifiers(), asked);
+                prop_assert!(certificate.verify_issued_by(&chain.issuing));
+                let (not_before, not_after) = certificate.validity();
+                prop_assert_eq!((not_before, not_after), tbs.validity());
+                prop_assert!(from <= not_before && not_before <= now);
+                prop_assert!(now <= not_after && not_after <= until);
+                prop_assert!(now.since(not_before) <= Duration::from_secs(u64::from(backdate) * 60));
+                prop_assert!(not_after.since(not_before) < profile.lifetime());
+            }
+            Err(RehearsalError::Validity(_)) => {
+                let too_late = now.plus(rehearse::LEAST_REMAINING.min(profile.lifetime() / 2)) > until;
+                prop_assert!(now < from || too_late);
+            }
+            // The one sum of values that no profile may have.
+            Err(RehearsalError::Profile(why)) => {
+                prop_assert!(why.starts_with("backdate-minutes") && hours == 1 && backdate == 60);
+            }
+            Err(other) => prop_assert!(false, "{}", other),
+        }
+    }
 }
 
 #[test]
