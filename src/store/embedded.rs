@@ -16,6 +16,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use redb::backends::FileBackend;
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition};
 use tokio::sync::oneshot;
 
@@ -112,24 +113,26 @@ impl Embedded {
             .mode(0o600)
             .open(path)
             .map_err(|why| failed(&why))?;
-        let database = Database::builder()
-            .set_cache_size(CACHE)
-            .set_check_integrity_on_open(true)
-            .create_file(file)
-            .map_err(|error| match error {
-                redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Halt(format!(
-                    "CHY-STORE-LOCKED: {} is in use by another process; is chancery running already?",
-                    path.display()
-                )),
-                redb::DatabaseError::Storage(redb::StorageError::Io(why))
-                    if why.kind() != std::io::ErrorKind::InvalidData =>
-                {
-                    failed(&why)
-                }
-                error => {
-                    StoreError::Halt(corrupt(&format!("{}: {error}", path.display())))
-                }
-            })?;
+        let refused = |error: redb::DatabaseError| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Halt(format!(
+                "CHY-STORE-LOCKED: {} is in use by another process; is chancery running already?",
+                path.display()
+            )),
+            redb::DatabaseError::Storage(redb::StorageError::Io(why))
+                if why.kind() != std::io::ErrorKind::InvalidData =>
+            {
+                failed(&why)
+            }
+            error => StoreError::Halt(corrupt(&format!("{}: {error}", path.display()))),
+        };
+        let database = FileBackend::new(file)
+            .and_then(|backend| {
+                Database::builder()
+                    .set_cache_size(CACHE)
+                    .set_check_integrity_on_open(true)
+                    .create_with_backend(backend)
+            })
+            .map_err(refused)?;
         if fresh && let Some(dir) = path.parent() {
             disk.sync_dir(dir).map_err(|why| failed(&why))?;
         }

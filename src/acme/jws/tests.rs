@@ -195,6 +195,32 @@ fn every_ecdsa_algorithm_and_only_on_its_curve() {
 }
 
 #[test]
+fn rs256_of_a_key_with_padded_members() {
+    use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
+    use aws_lc_rs::signature::RSA_PKCS1_SHA256;
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let public = pair.public_key();
+    let n = b64([&[0], public.modulus().big_endian_without_leading_zero()].concat());
+    let jwk = format!(r#"{{"kty":"RSA","n":"{n}","e":"AAEAAQ"}}"#);
+    let header = format!(r#"{{"alg":"RS256","nonce":"bm9uY2U","url":"u","jwk":{jwk}}}"#);
+    let signed = format!("{}.{}", b64(header), b64("{}"));
+    let mut signature = vec![0; public.modulus_len()];
+    let rng = SystemRandom::new();
+    pair.sign(&RSA_PKCS1_SHA256, &rng, signed.as_bytes(), &mut signature).unwrap();
+    let body = |signature: &[u8]| {
+        let (protected, payload) = signed.split_once('.').unwrap();
+        let signature = b64(signature);
+        format!(r#"{{"protected":"{protected}","payload":"{payload}","signature":"{signature}"}}"#)
+    };
+    assert_eq!(verify_own(body(&signature).as_bytes()), Ok(Payload::Json(b"{}".to_vec())));
+    signature[100] ^= 1;
+    assert_eq!(verify_own(body(&signature).as_bytes()), Err(JwsError::Signature));
+    // The key's own DER, as a CSR carries it, is the same key.
+    let stored = Jwk::parse(jwk.as_bytes()).unwrap();
+    assert_eq!(Jwk::from_public_key(stored.public_key().clone()), Some(stored));
+}
+
+#[test]
 fn a_good_request_gives_its_payload() {
     let client = Client::new();
     let body = client.request();

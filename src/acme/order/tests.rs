@@ -313,6 +313,38 @@ fn finalize_payloads() {
     assert_eq!(Order::parse_finalize(large.as_bytes()).unwrap_err().kind, ProblemType::BadCsr);
 }
 
+fn finalize_payload(names: &[&str]) -> String {
+    use base64ct::{Base64UrlUnpadded, Encoding};
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = rcgen::CertificateParams::new(names).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    let request = params.serialize_request(&key).unwrap();
+    json!({"csr": Base64UrlUnpadded::encode_string(request.der())}).to_string()
+}
+
+#[test]
+fn finalize_wants_a_ready_order_and_exactly_its_names() {
+    let Placed { mut order, mut made } = place(&["a.lan", "10.0.0.1"]);
+    let csr = |names| Order::parse_finalize(finalize_payload(names).as_bytes()).unwrap();
+    let good = csr(&["10.0.0.1", "a.lan"]);
+    let refused = order.finalize(&made, &good, NOW).unwrap_err();
+    assert_eq!((refused.kind, refused.status), (ProblemType::OrderNotReady, 403));
+    made.iter_mut().for_each(|authz| prove(authz, 20 * HOUR));
+    for names in [&["a.lan"][..], &["a.lan", "10.0.0.1", "b.lan"], &["a.lan", "10.0.0.2"]] {
+        let refused = order.finalize(&made, &csr(names), NOW).unwrap_err();
+        assert_eq!(refused.kind, ProblemType::BadCsr);
+        assert_eq!(order.status(&made, NOW), OrderStatus::Ready, "it stays ready");
+    }
+    assert_eq!(order.finalize(&made, &good, NOW), Ok(FinalizeDecision::Accept));
+    order.accept(vec![1], NOW);
+    let again = order.finalize(&made, &good, NOW);
+    assert_eq!(again, Ok(FinalizeDecision::AlreadyProcessing));
+    order.settle(issued(NOW));
+    let later = order.finalize(&made, &good, NOW.plus(50 * HOUR));
+    assert_eq!(later, Ok(FinalizeDecision::AlreadyProcessing));
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Prove(usize),

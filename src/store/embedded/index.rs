@@ -11,6 +11,9 @@ use crate::pki::name::Identifier;
 /// A key of the index table. Those of a range end with the id they lead to.
 pub(super) type Key = Vec<u8>;
 
+/// Index keys with their values.
+pub(super) type Entries = Vec<(Key, Vec<u8>)>;
+
 /// Account by thumbprint; the value is its id. Stored: never reuse an octet.
 const ACCOUNT_KEY: u8 = 1;
 /// An account's orders by creation.
@@ -31,17 +34,17 @@ const VALID_FOR: u8 = 8;
 /// A fact with index keys.
 pub(super) trait Indexed {
     /// Each key with its value.
-    fn keys(&self) -> Vec<(Key, Vec<u8>)>;
+    fn keys(&self) -> Entries;
 }
 
 impl Indexed for Account {
-    fn keys(&self) -> Vec<(Key, Vec<u8>)> {
+    fn keys(&self) -> Entries {
         vec![(account_key(self.key.thumbprint()), self.id.0.to_vec())]
     }
 }
 
 impl Indexed for Order {
-    fn keys(&self) -> Vec<(Key, Vec<u8>)> {
+    fn keys(&self) -> Entries {
         let mut keys = vec![order_of(self.account, self.created, self.id)];
         if self.is_processing() {
             keys.push(key(PROCESSING, &[&self.id.0]));
@@ -55,7 +58,7 @@ impl Indexed for Order {
 }
 
 impl Indexed for Authorization {
-    fn keys(&self) -> Vec<(Key, Vec<u8>)> {
+    fn keys(&self) -> Entries {
         let mut keys = vec![key(AUTHZ_EXPIRY, &[&instant(self.expires), &self.id.0])];
         if self.is_validating() {
             keys.push(key(VALIDATING, &[&self.id.0]));

@@ -9,7 +9,7 @@ use redb::{Database, ReadableTable, Table, WriteTransaction};
 use tokio::sync::oneshot;
 
 use super::fact::Fact;
-use super::index::{self, Indexed, Key};
+use super::index::{self, Entries, Indexed};
 use super::{ACCOUNTS, AUTHORIZATIONS, Facts, Halted, INDEX, ORDERS};
 use crate::acme::account::Account;
 use crate::acme::authz::Authorization;
@@ -32,7 +32,7 @@ pub(super) struct Put {
     /// The version it replaces.
     expected: u64,
     bytes: Vec<u8>,
-    keys: Vec<(Key, Vec<u8>)>,
+    keys: Entries,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -219,7 +219,7 @@ impl<'t> Tables<'t> {
     }
 
     /// The present version, 0 for absent, and the present fact's index keys.
-    fn find(&self, kind: Kind, id: [u8; 16]) -> Result<(u64, Vec<(Key, Vec<u8>)>), StoreError> {
+    fn find(&self, kind: Kind, id: [u8; 16]) -> Result<(u64, Entries), StoreError> {
         match kind {
             Kind::Account => self.find_in::<Account>(&self.accounts, id),
             Kind::Order => self.find_in::<Order>(&self.orders, id),
@@ -231,7 +231,7 @@ impl<'t> Tables<'t> {
         &self,
         table: &FactTable<'_>,
         id: [u8; 16],
-    ) -> Result<(u64, Vec<(Key, Vec<u8>)>), StoreError> {
+    ) -> Result<(u64, Entries), StoreError> {
         let Some(found) = table.get(&id).map_err(|e| self.halted.io(e))? else {
             return Ok((0, Vec::new()));
         };
