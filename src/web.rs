@@ -162,7 +162,7 @@ impl Web {
     pub fn start(parts: Parts, listeners: Listeners) -> Result<Self, StartError> {
         let addresses = listeners.addresses();
         let server = Arc::new(Server::new(parts)?);
-        let doors = listen::Doors::open(&server, listeners);
+        let doors = listen::Doors::open(&server, listeners).map_err(StartError::System)?;
         upkeep::start(&server);
         tracing::info!(
             directory = %server.urls.url(crate::acme::directory::Resource::Directory),

@@ -22,6 +22,9 @@ use tracing::Instrument;
 use super::{Phase, Server, Settings};
 use crate::env::Clock;
 
+/// Connections the kernel holds until they are accepted.
+const BACKLOG: u32 = 1024;
+
 /// Which kind of listener a connection came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
@@ -47,12 +50,12 @@ impl Origin {
     }
 }
 
-/// Listening sockets, bound before anything else is started.
+/// Listening sockets, bound before anything else is started; no runtime is needed yet.
 #[derive(Debug)]
 pub struct Listeners {
-    https: Vec<TcpListener>,
-    http: Vec<TcpListener>,
-    metrics: Vec<TcpListener>,
+    https: Vec<TcpSocket>,
+    http: Vec<TcpSocket>,
+    metrics: Vec<TcpSocket>,
 }
 
 /// The addresses really bound, in the order of the settings; port 0 has become a port.
@@ -91,7 +94,7 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {}
 
 impl Listeners {
-    /// Binds every address of the settings. Needs a tokio runtime.
+    /// Binds every address of the settings; connections queue until a server accepts them.
     pub fn bind(settings: &Settings) -> Result<Self, BindError> {
         Ok(Self {
             https: bind_all("listen", &settings.listen)?,
@@ -102,14 +105,14 @@ impl Listeners {
 
     /// What was bound.
     pub fn addresses(&self) -> Addresses {
-        let of = |listeners: &[TcpListener]| {
+        let of = |listeners: &[TcpSocket]| {
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
         };
         Addresses { https: of(&self.https), http: of(&self.http), metrics: of(&self.metrics) }
     }
 }
 
-fn bind_all(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
+fn bind_all(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<TcpSocket>, BindError> {
     // `[::]` takes IPv4 too, unless `0.0.0.0` is asked for with the same port.
     let both = |address: &SocketAddr| {
         addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port())
@@ -126,14 +129,16 @@ fn bind_all(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<TcpListen
         .collect()
 }
 
-fn bind(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, v6_only: bool) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     if v6_only {
         rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
     }
     socket.bind(address)?;
-    socket.listen(1024)
+    // tokio listens again when it takes the socket over, which changes nothing.
+    rustix::net::listen(&socket, BACKLOG as i32)?;
+    Ok(socket)
 }
 
 /// The doors of a running server and the permits of each.
@@ -143,12 +148,15 @@ pub(crate) struct Doors {
 
 impl Doors {
     /// Starts accepting on every listener.
-    pub(crate) fn open(server: &Arc<Server>, listeners: Listeners) -> Self {
+    pub(crate) fn open(server: &Arc<Server>, listeners: Listeners) -> io::Result<Self> {
+        let listening = |sockets: Vec<TcpSocket>| -> io::Result<Vec<TcpListener>> {
+            sockets.into_iter().map(|socket| socket.listen(BACKLOG)).collect()
+        };
         let connections = u32::try_from(server.settings.connections).unwrap_or(u32::MAX >> 4);
         let permits = [
-            (Door::Https, listeners.https, connections),
-            (Door::Http, listeners.http, connections),
-            (Door::Metrics, listeners.metrics, 16),
+            (Door::Https, listening(listeners.https)?, connections),
+            (Door::Http, listening(listeners.http)?, connections),
+            (Door::Metrics, listening(listeners.metrics)?, 16),
         ]
         .map(|(door, sockets, limit)| {
             // An accepting task holds the permit of the connection it waits for: all tasks but one
@@ -161,7 +169,7 @@ impl Doors {
             }
             (semaphore, limit)
         });
-        Self { permits }
+        Ok(Self { permits })
     }
 
     /// Waits until the last connection has ended and nothing accepts any more.

@@ -96,8 +96,8 @@ fn acme<'a>(method: &Method, resource: Resource) -> Route<'a> {
 }
 
 impl<'a> PublicFile<'a> {
-    /// A name of one segment, or of two, each beginning with a letter or digit and made of lower-case
-    /// letters, digits and `-`, with an extension that is published; or `checkpoint`.
+    /// A name that is published: at most four segments of letters, digits, `-`, `_` and `.`, none of which
+    /// begins with a dot, with the extension of something published; or `checkpoint`.
     fn parse(path: &'a str) -> Option<Self> {
         let name = path.strip_prefix('/')?;
         if name == "checkpoint" {
@@ -111,14 +111,11 @@ impl<'a> PublicFile<'a> {
             _ => return None,
         };
         let plain = |segment: &str| {
-            segment.len() <= 64
-                && segment.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-                && segment.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            !segment.is_empty()
+                && !segment.starts_with('.')
+                && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         };
-        let safe = match stem.split_once('/') {
-            Some((directory, file)) => plain(directory) && plain(file),
-            None => plain(stem),
-        };
+        let safe = name.len() <= 128 && name.split('/').count() <= 4 && stem.split('/').all(plain);
         safe.then_some(Self { name, kind })
     }
 
@@ -185,7 +182,8 @@ mod tests {
             "/.root.pem",
             "/a//root.pem",
             "//etc.pem",
-            "/a/b/c.pem",
+            "/a/b/c/d/e.pem",
+            "/a/.b/c.pem",
             "/root.PEM",
             "/root.key",
             "/%2e%2e/root.pem",

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chancery::web::{Listeners, Settings};
 use http_body_util::Full;
 use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -39,6 +40,19 @@ async fn both_tls_versions_and_no_other() {
     let read = stream.read_to_end(&mut answer);
     tokio::time::timeout(Duration::from_secs(5), read).await.expect("closed").unwrap();
     assert_eq!(answer.first(), Some(&0x15), "{answer:?}");
+}
+
+/// Before there is any thread, so that a process can confine itself first.
+#[test]
+fn addresses_are_bound_without_a_runtime() {
+    let mut settings =
+        Settings { listen: vec!["127.0.0.1:0".parse().unwrap()], ..Settings::default() };
+    let listeners = Listeners::bind(&settings).unwrap();
+    settings.listen = listeners.addresses().https;
+    assert_ne!(settings.listen[0].port(), 0);
+    let error = Listeners::bind(&settings).unwrap_err().to_string();
+    assert!(error.starts_with("CHY-PORT: cannot listen on 127.0.0.1:"), "{error}");
+    assert!(error.contains("[web] listen"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
