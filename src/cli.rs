@@ -7,6 +7,7 @@ pub mod ceremony;
 pub mod config;
 pub mod docs;
 pub mod lab;
+pub mod log;
 pub mod processes;
 pub mod root;
 pub mod status;
@@ -57,6 +58,9 @@ enum Command {
     Root(root::RootArguments),
     /// Ask the running box how it is.
     Status(status::StatusArguments),
+    /// Read, verify and export the issuance log.
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Explain a message's code.
     Why(why::Arguments),
     /// Check or show the configuration.
@@ -100,6 +104,7 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Ceremony(command) => ceremony::run(command, context),
         Command::Root(arguments) => root::run(arguments, context),
         Command::Status(arguments) => status::run(arguments, context),
+        Command::Log(command) => log::run(command, context),
         Command::Why(arguments) => why::run(arguments, context),
         Command::Config(command) => config::run(command, context),
         Command::Lab(arguments) => lab::run(arguments),

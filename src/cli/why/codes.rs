@@ -245,6 +245,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Report it with the log lines around it; other requests are not affected.",
     },
     Entry {
+        code: "CHY-LOG-ABSENT",
+        means: "The directory holds no log.",
+        do_this: "Hold the ceremony (`chancery ceremony run FILE`), or restore the log from its copy, or point [state] dir at the right directory.",
+    },
+    Entry {
         code: "CHY-LOG-BUSY",
         means: "Another process writes this log.",
         do_this: "Stop the issuer first: `systemctl stop chancery-issuer`.",
@@ -255,9 +260,29 @@ pub const CODES: &[Entry] = &[
         do_this: "Do not delete anything. Copy the directory, check the disk, restore the log from its mirror or backup, then `chancery log verify`.",
     },
     Entry {
+        code: "CHY-LOG-EXISTS",
+        means: "A ceremony was to begin a log where there is one already.",
+        do_this: "Nothing was changed. A log is never begun anew: use another state directory for another CA.",
+    },
+    Entry {
         code: "CHY-LOG-FOREIGN",
         means: "The log belongs to another CA than ca/authority.json.",
         do_this: "Point [state] dir at the matching directory; never copy a log between CAs.",
+    },
+    Entry {
+        code: "CHY-LOG-FORKED",
+        means: "The log's records are not those that a checkpoint of this log was signed over: two copies have been written, or one was altered.",
+        do_this: "Nothing is signed. Find the copy that the checkpoint belongs to and restore it; keep both for the inquiry.",
+    },
+    Entry {
+        code: "CHY-LOG-FORMAT",
+        means: "The log was written by a newer version of this program.",
+        do_this: "Run that version, or a newer one.",
+    },
+    Entry {
+        code: "CHY-LOG-FULL",
+        means: "The disk has no room for the log: only revocations and CRLs are logged, from a reserve.",
+        do_this: "Make room on the file system of the state directory; issuing goes on by itself within seconds.",
     },
     Entry {
         code: "CHY-LOG-INDEX",
@@ -265,9 +290,29 @@ pub const CODES: &[Entry] = &[
         do_this: "Stop the issuer and rebuild it: `chancery log reindex`. The index is derived; nothing is lost.",
     },
     Entry {
+        code: "CHY-LOG-IO",
+        means: "The disk refused a read, a write or a sync of the log. After a failed sync what is on the disk is unknown, so the process ends and reads the log again.",
+        do_this: "Check the disk (`dmesg`, SMART) and the rights of the log's directory; it recovers by itself at the next start if the disk does.",
+    },
+    Entry {
+        code: "CHY-LOG-PANIC",
+        means: "A thread of the log ended unexpectedly.",
+        do_this: "The process restarts and recovers. Please report it with the lines before it.",
+    },
+    Entry {
         code: "CHY-LOG-UNKNOWN",
         means: "The disk reported an error while the log was made durable, so what is on disk is unknown. The issuer ends and reads it again.",
         do_this: "Look for disk errors (`dmesg`, `smartctl`); if the issuer starts again, nothing was lost.",
+    },
+    Entry {
+        code: "CHY-LOG-UNSIGNED",
+        means: "The log key can sign no checkpoints: the token refused for good, or made a signature that does not verify.",
+        do_this: "`chancery doctor` tries the key; check token and PIN.",
+    },
+    Entry {
+        code: "CHY-LOG-UNSOUND",
+        means: "`chancery log verify` found records, signatures or checkpoints that contradict each other.",
+        do_this: "Keep the directory as it is, and a copy of it. The findings name the leaves; compare with a mirror or an older checkpoint.",
     },
     Entry {
         code: "CHY-LOG-WAITS",

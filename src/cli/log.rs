@@ -1,0 +1,438 @@
+//! `chancery log`: the issuance log as an operator reads it. Opens files only; runs beside the issuer.
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use base64ct::{Base64, Encoding};
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{Context, Failure};
+use crate::audit::verify::{self, Evidence};
+use crate::config::Config;
+use crate::env::system::SystemDisk;
+use crate::id::{LeafIndex, OrderId, Serial};
+use crate::log::OpenError;
+use crate::log::reader::{Entry, Reader};
+use crate::log::record::{IntentV1, IssuedV1, Record};
+use crate::pki::certificate::Certificate;
+
+use describe::Described;
+
+mod describe;
+
+/// `chancery log …`.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// List records, oldest first.
+    List(Selection),
+    /// Show all of one record: by leaf number, or everything about a serial or an order.
+    Show(Show),
+    /// The last records; with --follow, new ones as they come.
+    Tail(Tail),
+    /// Check every record, signature and checkpoint of the log. Exit code 1 if anything is wrong.
+    Verify(Verify),
+    /// Write records or certificates to stdout.
+    Export(Export),
+}
+
+/// Which records.
+#[derive(Debug, Args)]
+pub struct Selection {
+    /// First leaf.
+    #[arg(long, default_value_t = 0, value_name = "LEAF")]
+    from: u64,
+    /// Records at most.
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<usize>,
+    /// Only records of this kind.
+    #[arg(long, value_enum, value_name = "KIND")]
+    kind: Option<Kind>,
+}
+
+/// Kinds of records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Kind {
+    Ceremony,
+    Account,
+    Intent,
+    Issued,
+    Abandoned,
+    Crl,
+    Clock,
+}
+
+/// What to show.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// A leaf number, a serial (32 hexadecimal digits) or an order's id.
+    what: String,
+    /// The certificate as PEM instead of its records.
+    #[arg(long)]
+    pem: bool,
+}
+
+/// How much of the end.
+#[derive(Debug, Args)]
+pub struct Tail {
+    /// Records.
+    #[arg(short = 'n', long, default_value_t = 10, value_name = "COUNT")]
+    count: usize,
+    /// Wait for more.
+    #[arg(short, long)]
+    follow: bool,
+}
+
+/// What to verify against.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// A checkpoint kept elsewhere; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
+    /// A log directory other than this box's.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// What to export.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// jsonl: every record. pem: every certificate issued.
+    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    format: Format,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+/// Forms of export.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Format {
+    Jsonl,
+    Pem,
+}
+
+/// Runs one of them, answering on stdout.
+pub fn run(command: &LogCommand, context: &Context) -> Result<(), Failure> {
+    let config = context.load()?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let done = answer(command, &config, context.json, &mut out);
+    match done.and_then(|()| out.flush().map_err(Stop::Output)) {
+        Ok(()) => Ok(()),
+        // A reader that went away (`| head`) is no failure.
+        Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(Stop::Output(error)) => {
+            Err(Failure::failed(format!("CHY-OS: cannot write to stdout: {error}")))
+        }
+        Err(Stop::Failed(failure)) => {
+            let _ = out.flush();
+            Err(failure)
+        }
+    }
+}
+
+/// Why an answer ends early.
+#[derive(Debug)]
+enum Stop {
+    Output(io::Error),
+    Failed(Failure),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<OpenError> for Stop {
+    fn from(error: OpenError) -> Self {
+        Self::Failed(match error {
+            OpenError::Retry(text) => Failure::retry(text),
+            OpenError::Refuse(text) => Failure::operator(text),
+            OpenError::Halt(text) => Failure::failed(text),
+        })
+    }
+}
+
+fn answer(
+    command: &LogCommand,
+    config: &Config,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Stop> {
+    match command {
+        LogCommand::List(selection) => list(selection, config, json, out),
+        LogCommand::Show(show) => self::show(show, config, json, out),
+        LogCommand::Tail(tail) => self::tail(tail, config, json, out),
+        LogCommand::Verify(verify) => self::verify(verify, config, json, out),
+        LogCommand::Export(export) => match export.format {
+            Format::Jsonl => list(&export.selection, config, true, out),
+            Format::Pem => certificates(&export.selection, config, out),
+        },
+    }
+}
+
+fn reader(config: &Config) -> Result<Reader, Stop> {
+    Ok(Reader::open(Arc::new(SystemDisk), &config.paths.log())?)
+}
+
+fn list(
+    selection: &Selection,
+    config: &Config,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Stop> {
+    let reader = reader(config)?;
+    if !json {
+        writeln!(out, "{}", Described::HEADING)?;
+    }
+    let mut left = selection.limit.unwrap_or(usize::MAX);
+    for entry in reader.entries(LeafIndex(selection.from)) {
+        let entry = entry?;
+        if !selection.takes(&entry) {
+            continue;
+        }
+        if left == 0 {
+            break;
+        }
+        left -= 1;
+        line(&entry, json, out)?;
+    }
+    Ok(())
+}
+
+fn line(entry: &Entry, json: bool, out: &mut dyn Write) -> io::Result<()> {
+    let described = Described::of(entry);
+    if json { writeln!(out, "{}", described.json()) } else { writeln!(out, "{}", described.row()) }
+}
+
+fn show(show: &Show, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Stop> {
+    let reader = reader(config)?;
+    let text = show.what.trim();
+    let entries = if text.len() < 20 && text.bytes().all(|b| b.is_ascii_digit()) {
+        let leaf = text.parse().map(LeafIndex).map_err(|_| unknown(text))?;
+        let entry = reader.entries(leaf).next().transpose()?.filter(|entry| entry.leaf == leaf);
+        entry.into_iter().collect()
+    } else if let Ok(serial) = text.parse::<Serial>() {
+        about(&reader, |record| describe::serial(record) == Some(serial))?
+    } else if let Ok(order) = text.parse::<OrderId>() {
+        let of_order = |record: &Record| describe::order(record) == Some(order);
+        let serials: Vec<Serial> = about(&reader, of_order)?
+            .iter()
+            .filter_map(|entry| describe::serial(entry.record.as_ref().ok()?))
+            .collect();
+        about(&reader, |record| describe::serial(record).is_some_and(|s| serials.contains(&s)))?
+    } else {
+        return Err(unknown(text));
+    };
+    if entries.is_empty() {
+        return Err(unknown(text));
+    }
+    if show.pem {
+        let pem = pem_of(&reader, &entries)?.ok_or_else(|| {
+            Stop::Failed(Failure::failed(format!(
+                "CHY-LOG-UNKNOWN: no certificate was issued for `{text}`"
+            )))
+        })?;
+        out.write_all(pem.as_bytes())?;
+        return Ok(());
+    }
+    for entry in &entries {
+        if json {
+            writeln!(out, "{}", Described::of(entry).json())?;
+        } else {
+            writeln!(out, "{}", Described::of(entry).long())?;
+        }
+    }
+    Ok(())
+}
+
+fn about(reader: &Reader, wanted: impl Fn(&Record) -> bool) -> Result<Vec<Entry>, Stop> {
+    let mut found = Vec::new();
+    for entry in reader.entries(LeafIndex(0)) {
+        let entry = entry?;
+        if entry.record.as_ref().is_ok_and(&wanted) {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}
+
+/// The certificate of the first intent or signature among the entries.
+fn pem_of(reader: &Reader, entries: &[Entry]) -> Result<Option<String>, Stop> {
+    let serial = entries.iter().find_map(|entry| describe::serial(entry.record.as_ref().ok()?));
+    let Some(serial) = serial else { return Ok(None) };
+    let mut intent: Option<IntentV1> = None;
+    for entry in about(reader, |record| describe::serial(record) == Some(serial))? {
+        match (entry.record, &intent) {
+            (Ok(Record::IntentV1(record)), _) => intent = Some(record),
+            (Ok(Record::IssuedV1(issued)), Some(intent)) => {
+                return Ok(verify::certificate(intent, &issued).map(|c| c.pem()));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+fn tail(tail: &Tail, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Stop> {
+    let last = reader(config)?.last(tail.count)?;
+    if !json {
+        writeln!(out, "{}", Described::HEADING)?;
+    }
+    let mut next = match last.last() {
+        Some(entry) => entry.leaf.0 + 1,
+        None => reader(config)?.last(1)?.first().map_or(0, |entry| entry.leaf.0 + 1),
+    };
+    for entry in &last {
+        line(entry, json, out)?;
+    }
+    // Nobody ever sends: the channel only measures time.
+    let (_never, pause) = mpsc::channel::<()>();
+    while tail.follow {
+        out.flush()?;
+        let _ = pause.recv_timeout(Duration::from_millis(500));
+        for entry in reader(config)?.entries(LeafIndex(next)) {
+            let entry = entry?;
+            next = entry.leaf.0 + 1;
+            line(&entry, json, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn verify(
+    arguments: &Verify,
+    config: &Config,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Stop> {
+    let dir = arguments.dir.clone().unwrap_or_else(|| config.paths.log());
+    let mut evidence = Evidence {
+        checkpoints: vec![config.paths.public().join("checkpoint"), dir.join("checkpoint")],
+        ..Evidence::default()
+    };
+    evidence.checkpoints.extend(arguments.checkpoint.iter().cloned());
+    for path in &arguments.checkpoint {
+        if !path.exists() {
+            return Err(Stop::Failed(Failure::failed(format!(
+                "CHY-OS: there is no checkpoint file {}",
+                path.display()
+            ))));
+        }
+    }
+    if let Some(authority) = &config.authority {
+        let broken = |why: String| {
+            Stop::Failed(Failure::operator(format!(
+                "CHY-CA-BROKEN: {}: {why}",
+                config.paths.authority().display()
+            )))
+        };
+        evidence.origin = Some(authority.origin.clone());
+        let spki = Base64::decode_vec(&authority.log_key.spki);
+        evidence.log_key = Some(spki.map_err(|e| broken(format!("the log key: {e}")))?);
+        if let Some(pem) = &authority.issuing {
+            let issuing = Certificate::parse_pem(pem);
+            evidence.issuers.push(issuing.map_err(|e| broken(format!("issuing: {e}")))?);
+        }
+    }
+    let verdict = verify::verify(Arc::new(SystemDisk), &dir, &evidence)?;
+    if json {
+        let findings: Vec<_> = verdict
+            .findings
+            .iter()
+            .map(|f| serde_json::json!({"leaf": f.leaf.map(|leaf| leaf.0), "text": f.text}))
+            .collect();
+        let value = serde_json::json!({
+            "sound": verdict.is_sound(),
+            "origin": verdict.origin,
+            "size": verdict.head.map(|head| head.size),
+            "root": verdict.head.map(|head| Base64::encode_string(&head.root)),
+            "covered": verdict.covered,
+            "checkpoints": verdict.checkpoints,
+            "accounts": verdict.accounts,
+            "intents": verdict.intents,
+            "issued": verdict.issued,
+            "abandoned": verdict.abandoned,
+            "open": verdict.open,
+            "crls": verdict.crls,
+            "newest": verdict.newest.to_string(),
+            "notes": verdict.notes,
+            "findings": findings,
+        });
+        writeln!(out, "{value:#}")?;
+    } else {
+        writeln!(out, "{verdict}")?;
+    }
+    if verdict.is_sound() {
+        Ok(())
+    } else {
+        Err(Stop::Failed(Failure::failed(format!(
+            "CHY-LOG-UNSOUND: the log in {} is not sound: {} findings; keep it as it is and find out why",
+            dir.display(),
+            verdict.findings.len()
+        ))))
+    }
+}
+
+/// PEM of every certificate whose signature is among the selected records.
+fn certificates(selection: &Selection, config: &Config, out: &mut dyn Write) -> Result<(), Stop> {
+    let reader = reader(config)?;
+    let mut open: HashMap<LeafIndex, IntentV1> = HashMap::new();
+    let mut left = selection.limit.unwrap_or(usize::MAX);
+    // From the beginning: a signature's intent may lie before the selection.
+    for entry in reader.entries(LeafIndex(0)) {
+        let entry = entry?;
+        match entry.record {
+            Ok(Record::IntentV1(intent)) => {
+                open.insert(entry.leaf, intent);
+            }
+            Ok(Record::AbandonedV1(abandoned)) => {
+                open.remove(&abandoned.intent);
+            }
+            Ok(Record::IssuedV1(issued)) => {
+                let intent = open.remove(&issued.intent);
+                if entry.leaf.0 < selection.from || left == 0 {
+                    continue;
+                }
+                left -= 1;
+                export(intent.as_ref(), &issued, entry.leaf, out)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn export(
+    intent: Option<&IntentV1>,
+    issued: &IssuedV1,
+    leaf: LeafIndex,
+    out: &mut dyn Write,
+) -> Result<(), Stop> {
+    match intent.and_then(|intent| verify::certificate(intent, issued)) {
+        Some(certificate) => Ok(out.write_all(certificate.pem().as_bytes())?),
+        None => Err(Stop::Failed(Failure::failed(format!(
+            "CHY-LOG-UNSOUND: leaf {leaf} and its intent make no certificate; run `chancery log verify`"
+        )))),
+    }
+}
+
+impl Selection {
+    fn takes(&self, entry: &Entry) -> bool {
+        match (self.kind, &entry.record) {
+            (None, _) => true,
+            (Some(kind), Ok(record)) => {
+                kind.to_possible_value().is_some_and(|value| value.get_name() == record.kind())
+            }
+            (Some(_), Err(_)) => false,
+        }
+    }
+}
+
+fn unknown(text: &str) -> Stop {
+    Stop::Failed(Failure::failed(format!(
+        "CHY-LOG-UNKNOWN: the log has no leaf, serial or order `{text}`"
+    )))
+}

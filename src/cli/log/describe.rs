@@ -1,0 +1,185 @@
+//! A record as a row, as JSON and at length.
+
+use serde_json::{Map, Value};
+
+use crate::id::{OrderId, Serial};
+use crate::log::reader::Entry;
+use crate::log::record::{Record, Requester};
+use crate::pki::certificate::Certificate;
+use crate::pki::key::SignatureAlgorithm;
+
+/// What there is to say of an entry: one flat object, in the order in which it is shown.
+pub(super) struct Described {
+    fields: Map<String, Value>,
+    /// The last column of a row.
+    gist: String,
+}
+
+impl Described {
+    pub(super) const HEADING: &str =
+        "    LEAF  TIME                  KIND       SERIAL                            WHAT";
+
+    pub(super) fn of(entry: &Entry) -> Self {
+        let mut fields = Map::new();
+        let mut put = |key: &str, value: Value| {
+            fields.insert(key.to_owned(), value);
+        };
+        put("leaf", entry.leaf.0.into());
+        put("segment", entry.segment.as_str().into());
+        put("octet", entry.octet.into());
+        put("octets", entry.payload.len().into());
+        let gist = match &entry.record {
+            Err(why) => {
+                put("kind", "unknown".into());
+                put("bytes", hex(&entry.payload).into());
+                why.to_string()
+            }
+            Ok(record) => {
+                put("kind", record.kind().into());
+                put("at", record.at().to_string().into());
+                put("at_ms", record.at().0.into());
+                record_fields(record, &mut put)
+            }
+        };
+        Self { fields, gist }
+    }
+
+    /// One line of a table.
+    pub(super) fn row(&self) -> String {
+        let text = |key: &str| self.fields.get(key).and_then(Value::as_str).unwrap_or("-");
+        let leaf = self.fields.get("leaf").and_then(Value::as_u64).unwrap_or_default();
+        format!(
+            "{leaf:>8}  {:<20}  {:<9}  {:<32}  {}",
+            text("at"),
+            text("kind"),
+            text("serial"),
+            self.gist
+        )
+    }
+
+    /// One JSON object on one line.
+    pub(super) fn json(&self) -> String {
+        Value::Object(self.fields.clone()).to_string()
+    }
+
+    /// One field a line.
+    pub(super) fn long(&self) -> String {
+        let mut text = String::new();
+        for (key, value) in &self.fields {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            text.push_str(&format!("{key:<18} {value}\n"));
+        }
+        text
+    }
+}
+
+fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
+    if let Some(serial) = serial(record) {
+        put("serial", serial.to_string().into());
+    }
+    match record {
+        Record::CeremonyV1(r) => {
+            put("origin", r.origin.as_str().into());
+            put("root_sha256", hex(&r.root_sha256).into());
+            put("issuing_sha256", hex(&r.issuing_sha256).into());
+            put("log_key", hex(&r.log_key).into());
+            put("transcript_sha256", hex(&r.transcript_sha256).into());
+            r.origin.clone()
+        }
+        Record::AccountRegisteredV1(r) => {
+            put("account", r.account.to_string().into());
+            put("jwk", r.jwk.as_str().into());
+            r.account.to_string()
+        }
+        Record::IntentV1(r) => {
+            match &r.requester {
+                Requester::Own => put("requester", "own".into()),
+                Requester::Order { order, account, jws_sha256 } => {
+                    put("requester", "order".into());
+                    put("order", order.to_string().into());
+                    put("account", account.to_string().into());
+                    put("jws_sha256", hex(jws_sha256).into());
+                }
+            }
+            put("profile", r.profile.as_str().into());
+            put("issuer_sha256", hex(&r.issuer_sha256).into());
+            let names = names(&r.tbs);
+            put("names", names.clone().into());
+            put("tbs", hex(&r.tbs).into());
+            names.join(" ")
+        }
+        Record::IssuedV1(r) => {
+            put("intent", r.intent.0.into());
+            put("algorithm", hex(&r.algorithm).into());
+            put("signature", hex(&r.signature).into());
+            format!("intent {}", r.intent)
+        }
+        Record::AbandonedV1(r) => {
+            put("intent", r.intent.0.into());
+            put("reason", r.reason.as_str().into());
+            format!("intent {}: {}", r.intent, printable(&r.reason))
+        }
+        Record::CrlV1(r) => {
+            put("issuer_sha256", hex(&r.issuer_sha256).into());
+            put("number", r.number.into());
+            put("this_update", r.this_update.to_string().into());
+            put("next_update", r.next_update.to_string().into());
+            put("entries", r.entries.into());
+            put("tbs_sha256", hex(&r.tbs_sha256).into());
+            format!("number {}, {} entries, until {}", r.number, r.entries, r.next_update)
+        }
+        Record::ClockAcceptedV1(r) => {
+            put("floor", r.floor.to_string().into());
+            format!("floor {}", r.floor)
+        }
+    }
+}
+
+/// The serial a record is about.
+pub(super) fn serial(record: &Record) -> Option<Serial> {
+    match record {
+        Record::IntentV1(r) => Some(r.serial),
+        Record::IssuedV1(r) => Some(r.serial),
+        Record::AbandonedV1(r) => Some(r.serial),
+        _ => None,
+    }
+}
+
+/// The order an intent is for.
+pub(super) fn order(record: &Record) -> Option<OrderId> {
+    match record {
+        Record::IntentV1(r) => match r.requester {
+            Requester::Order { order, .. } => Some(order),
+            Requester::Own => None,
+        },
+        _ => None,
+    }
+}
+
+/// The names in a TBSCertificate. Its own algorithm is inside; a certificate parses only under that one,
+/// so the few there are are tried with an empty signature.
+fn names(tbs: &[u8]) -> Vec<String> {
+    const ALL: [SignatureAlgorithm; 8] = [
+        SignatureAlgorithm::EcdsaSha256,
+        SignatureAlgorithm::EcdsaSha384,
+        SignatureAlgorithm::EcdsaSha512,
+        SignatureAlgorithm::RsaSha256,
+        SignatureAlgorithm::RsaSha384,
+        SignatureAlgorithm::RsaSha512,
+        SignatureAlgorithm::RsaPssSha256,
+        SignatureAlgorithm::Ed25519,
+    ];
+    ALL.into_iter()
+        .find_map(|algorithm| Certificate::assemble(tbs, algorithm, &[0; 64]).ok())
+        .map(|certificate| certificate.identifiers().iter().map(|i| i.value()).collect())
+        .unwrap_or_default()
+}
+
+/// For a terminal: control characters could rewrite the table.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
