@@ -16,3 +16,6 @@ pub mod order;
 pub mod problem;
 pub mod rfc3339;
 pub mod ticket;
+
+/// RFC 8555's word, though the name is X.509's to parse.
+pub use crate::pki::name::Identifier;

@@ -9,13 +9,13 @@ mod contract;
 pub mod embedded;
 pub mod memory;
 
+use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::Authorization;
 use crate::acme::jws::Thumbprint;
 use crate::acme::order::Order;
 use crate::env::BoxFuture;
 use crate::id::{AccountId, AuthzId, OrderId, Timestamp};
-use crate::pki::name::Identifier;
 
 /// The version of a fact: 0 says it does not exist; each commit of it adds one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

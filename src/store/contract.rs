@@ -7,6 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::{Change, Store, StoreError, Version};
+use crate::acme::Identifier;
 use crate::acme::account::{Account, NewAccount};
 use crate::acme::authz::Authorization;
 use crate::acme::challenge::{Challenge, ChallengeType, RetryRule};
@@ -14,7 +15,6 @@ use crate::acme::jws::{Jwk, Thumbprint};
 use crate::acme::order::{Order, Outcome};
 use crate::acme::problem::{Problem, ProblemType};
 use crate::id::{AccountId, AuthzId, ChallengeId, OrderId, Timestamp};
-use crate::pki::name::Identifier;
 
 /// An empty store, and where it lives.
 pub(super) struct Fixture {

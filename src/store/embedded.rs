@@ -23,13 +23,13 @@ use tokio::sync::oneshot;
 use self::fact::Fact;
 use self::writer::{Request, Writer};
 use super::{Change, OrderFacts, Store, StoreError, Version};
+use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::Authorization;
 use crate::acme::jws::Thumbprint;
 use crate::acme::order::Order;
 use crate::env::{BoxFuture, Disk};
 use crate::id::{AccountId, AuthzId, OrderId, Timestamp};
-use crate::pki::name::Identifier;
 
 /// The store of one appliance. Dropped, it finishes what was asked and closes the file.
 pub struct Embedded {

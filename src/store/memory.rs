@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Change, OrderFacts, Store, StoreError, Version};
+use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::{Authorization, AuthzStatus};
 use crate::acme::jws::Thumbprint;
 use crate::acme::order::Order;
 use crate::env::BoxFuture;
 use crate::id::{AccountId, AuthzId, OrderId, Timestamp};
-use crate::pki::name::Identifier;
 
 /// Forgets everything when dropped.
 #[derive(Debug, Default)]

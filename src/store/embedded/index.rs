@@ -1,12 +1,12 @@
 //! The one index table: every key begins with an octet that says which index it belongs to. Which keys
 //! a fact has follows from the fact alone, so an update removes the old fact's and inserts the new one's.
 
+use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::{Authorization, AuthzStatus};
 use crate::acme::jws::Thumbprint;
 use crate::acme::order::Order;
 use crate::id::{AccountId, AuthzId, OrderId, Timestamp};
-use crate::pki::name::Identifier;
 
 /// A key of the index table. Those of a range end with the id they lead to.
 pub(super) type Key = Vec<u8>;
