@@ -274,14 +274,19 @@ struct AtHand {
 
 impl Keys {
     fn get(&self, name: &str) -> Result<&DirectKey, CeremonyError> {
-        self.0.get(name).map(|at_hand| &at_hand.key).ok_or_else(|| {
+        self.at_hand(name).map(|at_hand| &at_hand.key)
+    }
+
+    fn at_hand(&self, name: &str) -> Result<&AtHand, CeremonyError> {
+        self.0.get(name).ok_or_else(|| {
             CeremonyError::Unfinished(format!("CHY-INTERNAL: the plan has no key {name:?}"))
         })
     }
 
     fn record(&self, name: &str) -> Result<KeyRecord, CeremonyError> {
-        let spki = Base64::encode_string(self.get(name)?.public_key().spki());
-        Ok(KeyRecord { uri: self.0[name].uri.to_string(), spki })
+        let AtHand { key, uri, .. } = self.at_hand(name)?;
+        let spki = Base64::encode_string(key.public_key().spki());
+        Ok(KeyRecord { uri: uri.to_string(), spki })
     }
 }
 
@@ -386,7 +391,7 @@ fn certify(
     let unfinished = |why: String| CeremonyError::Unfinished(why);
     let tbs: Tbs = rehearse::ca(&Ca {
         template,
-        key: subordinate.as_ref().map_or(signer.public_key(), |s| s.key),
+        key: subordinate.as_ref().map_or_else(|| signer.public_key(), |s| s.key),
         serial: Serial::from_random(random_16(&*place.rng)),
         now,
         issuer: subordinate.as_ref().map(|s| s.issuer),

@@ -11,7 +11,7 @@ use super::token::{
 use super::{SignError, Signer};
 use crate::pki::key::{KeyKind, PublicKey};
 
-/// An open, logged-in session with one token.
+/// An open, logged-in session with one token. Ends with the process.
 pub struct Direct {
     /// The module as it says it is.
     pub module: ModuleInfo,

@@ -146,7 +146,6 @@ impl Worker<'_> {
         let throttled = error.remedy == Remedy::Throttle;
         let refused = error.remedy == Remedy::Operator;
         job.attempts += 1;
-        let give_up = job.attempts >= ATTEMPTS || refused;
         let answer = if refused {
             SignError::Refuse(error.to_string())
         } else {
@@ -170,7 +169,9 @@ impl Worker<'_> {
                 state.phase = Phase::Down;
                 state.trouble = Some(error);
             }
-            if give_up {
+            // After the end nobody takes a job from the queue any more.
+            let ended = matches!(state.phase, Phase::Ended);
+            if ended || refused || job.attempts >= ATTEMPTS {
                 Some(job)
             } else {
                 state.queue.put_back(job);
