@@ -27,6 +27,13 @@ pub struct Settings {
     pub unconfined: bool,
 }
 
+/// What each of the two processes does first.
+fn begin(name: &std::ffi::CStr) -> Result<(), Failure> {
+    // For `ps` and the journal alone; nothing depends on it.
+    let _ = rustix::thread::set_name(name);
+    supervisor::die_with_supervisor()
+}
+
 /// Fails unless a ceremony has made this box a complete CA.
 pub fn require_authority(
     config: &crate::config::Config,

@@ -4,8 +4,10 @@
 //! 75 try again later · 78 an operator must act first (a supervisor waits long before it tries again).
 
 pub mod ceremony;
+pub mod clock;
 pub mod config;
 pub mod docs;
+pub mod doctor;
 pub mod lab;
 pub mod log;
 pub mod processes;
@@ -61,11 +63,16 @@ enum Command {
     /// Read, verify and export the issuance log.
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Check everything the box needs, one line each, with what to do.
+    Doctor(doctor::DoctorArguments),
     /// Explain a message's code.
     Why(why::Arguments),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Judge the clock against the log, or accept it.
+    #[command(subcommand)]
+    Clock(clock::ClockCommand),
     /// What a lab lacks.
     Lab(lab::LabArgs),
     /// Print documentation made from this program.
@@ -105,8 +112,10 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Root(arguments) => root::run(arguments, context),
         Command::Status(arguments) => status::run(arguments, context),
         Command::Log(command) => log::run(command, context),
+        Command::Doctor(arguments) => doctor::run(arguments, context),
         Command::Why(arguments) => why::run(arguments, context),
         Command::Config(command) => config::run(command, context),
+        Command::Clock(command) => clock::run(command, context),
         Command::Lab(arguments) => lab::run(arguments),
         Command::Docs(arguments) => docs::run(arguments),
     }

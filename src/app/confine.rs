@@ -61,6 +61,18 @@ pub fn web(config: &Config) -> Result<Confinement, Failure> {
     Ok(confinement)
 }
 
+/// The kernel's Landlock ABI, if it has one that is switched on. Found out on a thread that ends with it.
+pub fn available() -> Option<i32> {
+    let probe = || {
+        let rules = Ruleset::default().handle_access(AccessFs::Execute).ok()?.create().ok()?;
+        match rules.restrict_self().ok()?.landlock {
+            LandlockStatus::Available { effective_abi, .. } => Some(effective_abi as i32),
+            _ => None,
+        }
+    };
+    std::thread::spawn(probe).join().ok().flatten()
+}
+
 fn restrict(config: &Config) -> Result<Confinement, Box<dyn std::error::Error>> {
     let abi = NEWEST;
     let files = AccessFs::from_all(abi);

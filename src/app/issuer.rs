@@ -1,9 +1,169 @@
 //! The issuer process: its parts, built once.
 
-use super::Failure;
-use crate::config::Config;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Runs until SIGTERM.
-pub fn run(_config: Config) -> Result<(), Failure> {
-    Err(Failure::failed("CHY-INTERNAL: the issuer is not wired yet".into()))
+use rustix::process::geteuid;
+
+use super::signals::Stop;
+use super::{Failure, confine, directories, notify, pin};
+use crate::config::Config;
+use crate::env::system::{SystemClock, SystemDisk, SystemRng};
+use crate::env::{Clock, Disk, Rng};
+use crate::hsm::health::TokenHealth;
+use crate::hsm::pool::{Key, Pool};
+use crate::ipc::server::{Options, Server};
+use crate::issuer::{CheckpointKey, Parts, SignQueue, signing};
+use crate::log::writer::Opening;
+use crate::log::{Log, recover::OpenError};
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(config: Config) -> Result<(), Failure> {
+    super::begin(c"chancery-issuer")?;
+    confine::no_dumps()?;
+    let stop = Stop::new()?;
+    let authority = super::require_authority(&config)?.clone();
+    directories::prepare_issuer(&config.paths)?;
+    let pin = pin::read(&config.pin)?;
+
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let rng: Arc<dyn Rng> = Arc::new(SystemRng);
+    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+    let pool = crate::issuer::start_pool(
+        config.token.clone(),
+        &authority,
+        pin,
+        Arc::clone(&clock),
+        Arc::clone(&rng),
+        Arc::clone(&disk),
+        &config.paths.issuer(),
+        observe,
+    )
+    .map_err(Failure::operator)?;
+    let pool = Arc::new(pool);
+    let key = |name: &str| -> Result<Arc<Key>, Failure> {
+        pool.key(name).map(Arc::new).ok_or_else(|| {
+            Failure::failed(format!("CHY-INTERNAL: the pool does not know the {name} key"))
+        })
+    };
+    let log_key: Arc<dyn SignQueue> = key(signing::LOG_KEY)?;
+    let log = Log::open(Opening {
+        disk: Arc::clone(&disk),
+        dir: config.paths.log(),
+        public: config.paths.public(),
+        settings: config.log.clone(),
+        signer: Arc::new(
+            CheckpointKey::new(&authority.origin, log_key).map_err(Failure::operator)?,
+        ),
+        clock: Arc::clone(&clock),
+        on_halt: Box::new(halt),
+    })
+    .map_err(|error| match error {
+        OpenError::Retry(text) => Failure::retry(text),
+        OpenError::Refuse(text) | OpenError::Halt(text) => Failure::operator(text),
+    })?;
+    await_token(&pool)?;
+
+    let token = Arc::clone(&pool);
+    let running = crate::issuer::start(Parts {
+        settings: config.issuer.clone(),
+        policy: config.policy.clone(),
+        profiles: config.profiles.clone(),
+        base_url: config.web.base_url.clone(),
+        // The ceremony published it, and only another ceremony renews it.
+        root_crl: None,
+        issuing_key: key(signing::ISSUING_KEY)?,
+        tls_key: key(signing::TLS_KEY)?,
+        token: Arc::new(move || token.health()),
+        log: log.clone(),
+        clock,
+        rng,
+        disk,
+        dir: config.paths.issuer(),
+        public: config.paths.public(),
+        build_date: crate::issuer::build_date(),
+        on_halt: Arc::new(halt),
+        authority,
+    })
+    .map_err(Failure::operator)?;
+
+    let mut uids = vec![geteuid().as_raw()];
+    if let Some(user) = &config.process.web_user {
+        uids.push(directories::owner(user)?.uid);
+    }
+    let server = Server::start(
+        Options {
+            path: config.paths.socket(),
+            // With two users the directory decides who gets this far, and the peer's user is checked besides.
+            mode: if uids.len() > 1 { 0o666 } else { 0o600 },
+            digest: config.digest,
+            uids,
+        },
+        running.service(),
+    )
+    .map_err(Failure::operator)?;
+
+    let (alive, watched) = (log.clone(), Arc::clone(&pool));
+    let watchdog = notify::Watchdog::start(Arc::new(move || {
+        alive.halted().is_none() && !matches!(watched.health(), TokenHealth::Halted { .. })
+    }));
+    notify::ready("issuing");
+    tracing::info!(socket = %config.paths.socket().display(), log_size = log.head().size, "the issuer is ready");
+    stop.wait();
+    notify::stopping();
+    tracing::info!("stopping");
+    drop((watchdog, server, running, log));
+    Ok(())
 }
+
+/// Waits a little for the token. A token that is merely away is a state; one that waits for an operator is
+/// not worth a running process.
+fn await_token(pool: &Pool) -> Result<(), Failure> {
+    match pool.wait_ready(TOKEN_PATIENCE) {
+        TokenHealth::Stopped { code, message } => {
+            Err(Failure::operator(with_code(&code, &message)))
+        }
+        TokenHealth::Halted { error } => Err(Failure::failed(error)),
+        TokenHealth::Ready | TokenHealth::Degraded { .. } => {
+            if let Some((_, token)) = pool.identity() {
+                tracing::info!(
+                    label = token.label,
+                    serial = token.serial,
+                    model = token.model,
+                    "the token is ready"
+                );
+            }
+            Ok(())
+        }
+        TokenHealth::Starting | TokenHealth::Recovering { .. } => {
+            tracing::warn!(
+                "CHY-TOKEN-RECOVERING: the token is not ready yet; serving without it, signing when it is"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Says every change of the token's state. Runs on the pool's own thread.
+fn observe(health: &TokenHealth) {
+    match health {
+        TokenHealth::Starting | TokenHealth::Ready => tracing::info!(token = %health, "token"),
+        TokenHealth::Recovering { step, error, .. } => tracing::warn!(step, "{error}"),
+        TokenHealth::Stopped { code, message } | TokenHealth::Degraded { code, message } => {
+            tracing::error!("{}", with_code(code, message));
+        }
+        TokenHealth::Halted { error } => halt(error),
+    }
+}
+
+fn with_code(code: &str, message: &str) -> String {
+    if message.starts_with(code) { message.to_owned() } else { format!("{code}: {message}") }
+}
+
+/// Ends the process where it stands: what is on disk or in the token is unknown, and only a new start reads it.
+fn halt(why: &str) {
+    tracing::error!("{why}");
+    std::process::abort();
+}
+
+const TOKEN_PATIENCE: Duration = Duration::from_secs(10);

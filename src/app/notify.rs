@@ -40,6 +40,31 @@ impl Watchdog {
     }
 }
 
+/// The same from a runtime, which thereby shows that it turns.
+pub(super) struct Heartbeat {
+    ticks: Option<tokio::time::Interval>,
+}
+
+/// Beats never where no watchdog is set. Must be called on a runtime.
+pub(super) fn heartbeat() -> Heartbeat {
+    Heartbeat {
+        ticks: sd_notify::watchdog_enabled().map(|period| tokio::time::interval(period / 3)),
+    }
+}
+
+impl Heartbeat {
+    /// Returns after each beat.
+    pub(super) async fn beat(&mut self) {
+        match &mut self.ticks {
+            None => std::future::pending().await,
+            Some(ticks) => {
+                ticks.tick().await;
+                send(&[NotifyState::Watchdog]);
+            }
+        }
+    }
+}
+
 fn feed(every: Duration, stopped: &Receiver<()>, healthy: &dyn Fn() -> bool) {
     while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
         if healthy() {

@@ -1,24 +1,15 @@
-//! The PIN: where it comes from, and the memory of one that was refused.
-//!
-//! Tokens lock after a few wrong PINs, so one that was refused is not tried again by any restart. What is
-//! remembered is a slow salted hash, in a file only the issuer can read; who can read that file can read the
-//! PIN's own file as well.
+//! The PIN: where it comes from. Read by the issuer, by ceremonies and by `doctor`, never by the web process.
 
 use std::io::{BufRead, Write};
-use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::pbkdf2;
-use base64ct::{Base64, Encoding};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::Failure;
 use crate::config::PinSource;
-use crate::env::{Disk, Rng, random_16};
 use crate::hsm::pool::Pin;
 
 /// Reads the PIN from where the configuration says. Only the issuer and the operator's tools call this.
@@ -113,81 +104,10 @@ fn prompt() -> Result<SecretString, Failure> {
     clean(&line).ok_or_else(|| Failure::operator("CHY-PROMPT: no PIN was given".into()))
 }
 
-/// The file that remembers a refused PIN.
-pub struct Refused<'a> {
-    disk: &'a dyn Disk,
-    path: PathBuf,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Remembered {
-    salt: String,
-    hash: String,
-    message: String,
-}
-
-impl<'a> Refused<'a> {
-    /// `directory` is the issuer's own.
-    pub fn in_directory(disk: &'a dyn Disk, directory: &Path) -> Self {
-        Self { disk, path: directory.join("refused-pin.json") }
-    }
-
-    /// Fails if this very PIN was refused before. Another PIN is let through; the memory stays until
-    /// `forget`, so that going back to the refused one is still noticed.
-    pub fn check(&self, pin: &Pin) -> Result<(), Failure> {
-        let Ok(bytes) = self.disk.read(&self.path, 4096) else { return Ok(()) };
-        // An unreadable memory is no reason to refuse a PIN that may be right, nor to keep it.
-        let Ok(remembered) = serde_json::from_slice::<Remembered>(&bytes) else { return Ok(()) };
-        let (Ok(salt), Ok(hash)) =
-            (Base64::decode_vec(&remembered.salt), Base64::decode_vec(&remembered.hash))
-        else {
-            return Ok(());
-        };
-        let same = pbkdf2::verify(
-            pbkdf2::PBKDF2_HMAC_SHA256,
-            ROUNDS,
-            &salt,
-            pin.0.expose_secret().as_bytes(),
-            &hash,
-        );
-        if same.is_err() {
-            return Ok(());
-        }
-        Err(Failure::operator(format!(
-            "CHY-PIN-REFUSED: the token refused this PIN before and it is not tried again, so that the token does not \
-             lock; correct the PIN, or if it was refused by the wrong token remove {} and start again ({})",
-            self.path.display(),
-            remembered.message
-        )))
-    }
-
-    /// Remembers that the token refused this PIN, and what it said.
-    pub fn remember(&self, pin: &Pin, message: &str, rng: &dyn Rng) -> std::io::Result<()> {
-        let salt = random_16(rng);
-        let mut hash = [0u8; 32];
-        let secret = pin.0.expose_secret().as_bytes();
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, &salt, secret, &mut hash);
-        let remembered = Remembered {
-            salt: Base64::encode_string(&salt),
-            hash: Base64::encode_string(&hash),
-            message: message.to_owned(),
-        };
-        let bytes = serde_json::to_vec(&remembered).map_err(std::io::Error::other)?;
-        self.disk.replace(&self.path, &bytes, true)
-    }
-
-    /// The token took a PIN: nothing is refused any more.
-    pub fn forget(&self) {
-        let _ = self.disk.remove(&self.path);
-    }
-}
-
-/// A fraction of a second; only run when a PIN was refused before, or just now.
-const ROUNDS: NonZeroU32 = NonZeroU32::new(600_000).expect("not zero");
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use secrecy::ExposeSecret;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

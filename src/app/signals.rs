@@ -26,4 +26,19 @@ impl Stop {
         let supervised = self.supervised;
         self.signals.forever().find(|signal| !(supervised && *signal == SIGINT));
     }
+
+    /// The same as a future, from a thread that ends with the process.
+    pub(super) fn into_future(self) -> Result<impl Future<Output = ()>, Failure> {
+        let (sender, stopped) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                self.wait();
+                let _ = sender.send(());
+            })
+            .map_err(|error| Failure::failed(format!("CHY-OS: no thread: {error}")))?;
+        Ok(async {
+            let _ = stopped.await;
+        })
+    }
 }

@@ -151,7 +151,7 @@ impl House<'_> {
             tracing::warn!(
                 process = slot.name,
                 %status,
-                wait_seconds = wait.as_secs_f32(),
+                wait = ?wait,
                 "ended; is started again after the wait{}",
                 if refused { ", though it said that an operator must act first" } else { "" }
             );

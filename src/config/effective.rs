@@ -312,38 +312,21 @@ pub(super) fn read_profile(file: &Path) -> Result<Profile, ConfigError> {
 }
 
 fn check_profile(profile: &Profile) -> Result<(), String> {
-    let token = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    if profile.name.is_empty() || profile.name.len() > 64 || !profile.name.bytes().all(token) {
-        return Err("`name` takes 1 to 64 letters, digits, `-`, `_` or `.`".into());
+    if profile.name.starts_with('_') {
+        return Err("`name`: names that begin with `_` are the box's own".into());
     }
-    if profile.lifetime_hours == 0 || profile.lifetime_hours > MAX_LIFETIME_HOURS {
-        return Err(format!("`lifetime-hours` lies between 1 and {MAX_LIFETIME_HOURS}"));
-    }
-    if profile.backdate_minutes > 60 || profile.backdate_minutes >= profile.lifetime_hours * 60 {
-        return Err("`backdate-minutes` is at most 60 and less than the lifetime".into());
-    }
-    if profile.usages.is_empty() {
-        return Err("`usages` names no purpose".into());
-    }
-    if profile.max_names == 0 || profile.max_names > 100 {
-        return Err("`max-names` lies between 1 and 100".into());
-    }
-    let unknown = profile.keys.iter().find(|key| !KEYS.contains(&key.as_str()));
-    if let Some(key) = unknown {
-        let near = super::nearest(key, KEYS.iter().copied());
-        let hint = near.map_or_else(|| KEYS.join(", "), |near| format!("did you mean `{near}`?"));
+    if let Some(key) =
+        profile.keys.iter().find(|key| !Profile::KEYS.iter().any(|(name, _)| name == key))
+    {
+        let known = Profile::KEYS.iter().map(|(name, _)| *name);
+        let hint = super::nearest(key, known.clone()).map_or_else(
+            || known.collect::<Vec<_>>().join(", "),
+            |near| format!("did you mean `{near}`?"),
+        );
         return Err(format!("`keys`: `{key}` is no kind of key; {hint}"));
     }
-    if profile.keys.is_empty() {
-        return Err("`keys` accepts no key at all".into());
-    }
-    Ok(())
+    profile.check()
 }
-
-/// Ten years: more is no leaf.
-const MAX_LIFETIME_HOURS: u32 = 10 * 366 * 24;
-const KEYS: &[&str] =
-    &["ec-p256", "ec-p384", "ec-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519"];
 
 fn read_authority(file: &Path) -> Result<Option<Authority>, ConfigError> {
     let broken = |why: &dyn std::fmt::Display| {

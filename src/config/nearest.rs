@@ -1,7 +1,8 @@
 //! Which known word was probably meant.
 
 /// The candidate that differs least from `word`, if one is near enough to be what was meant: at most a third
-/// of its letters inserted, dropped, changed or swapped with their neighbour.
+/// of its letters inserted, dropped, changed or swapped with their neighbour,
+/// or just one.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Bounded, since the cost is quadratic and the word is foreign.
     let word: Vec<char> = word.chars().take(MAX_LETTERS).flat_map(char::to_lowercase).collect();
@@ -11,7 +12,10 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
             let letters: Vec<char> = candidate.chars().flat_map(char::to_lowercase).collect();
             (distance(&word, &letters), letters.len(), candidate)
         })
-        .filter(|(distance, length, _)| *distance * 3 <= (*length).max(word.len()))
+        .filter(|(distance, length, _)| {
+            let longest = (*length).max(word.len());
+            *distance * 3 <= longest || (*distance == 1 && longest > 1)
+        })
         .min_by_key(|(distance, _, _)| *distance)
         .map(|(_, _, candidate)| candidate)
 }

@@ -103,6 +103,9 @@ fn tables_merge_later_wins_and_lists_are_replaced() {
     assert_eq!((config.web.connections, config.web.handshakes), (8, 3));
     assert_eq!(config.web.listen, ["127.0.0.1:3".parse().unwrap()]);
     assert_eq!(config.files.len(), 3);
+    let config =
+        place.load("inherit = [\"base.toml\"]\nstate.pin.credential = \"token-pin\"\n").unwrap();
+    assert_eq!(config.pin, PinSource::Credential("token-pin".into()));
 }
 
 #[test]
@@ -226,7 +229,7 @@ fn the_digest_is_of_what_is_in_force() {
     assert_eq!(one, digest(&format!("# a comment\n{LEAST}")));
     assert_eq!(one, digest(&format!("{LEAST}[web]\nconnections = 1024\n")), "a default, spelt out");
     assert_ne!(one, digest(&format!("{LEAST}[web]\nconnections = 1023\n")));
-    assert_ne!(one, digest(&format!("{LEAST}[policy]\nwildcards = false\n")), "{one:?}");
+    assert_ne!(one, digest(&format!("{LEAST}[policy]\nwildcards = true\n")), "{one:?}");
 }
 
 #[test]
@@ -281,8 +284,15 @@ fn every_key_is_documented_and_nothing_else() {
         .collect();
     let config = load(&root.join("firmware-config/board/lab.toml")).unwrap();
     let mut keys = std::collections::BTreeSet::from(
-        ["inherit", "fragment.lab", "profiles", "state.pin.credential", "state.pin.prompt"]
-            .map(str::to_owned),
+        [
+            "inherit",
+            "token",
+            "fragment.lab",
+            "profiles",
+            "state.pin.credential",
+            "state.pin.prompt",
+        ]
+        .map(str::to_owned),
     );
     let shown = config.to_json().unwrap();
     for (key, value) in shown.as_object().unwrap() {

@@ -1,7 +1,8 @@
 //! TOML as a tree whose every value knows the file and line it was written on, with inheritance.
 //!
 //! `inherit = ["base.toml"]` at the head of a file names files, relative to it, whose content comes first.
-//! Tables are merged key by key, later wins; everything else, arrays too, is replaced whole.
+//! Tables are merged key by key, later wins; everything else, arrays and `pin` too, is
+//! replaced whole.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -76,7 +77,11 @@ impl Node {
                     match table.get_mut(&key) {
                         Some((old_place, old)) => {
                             *old_place = place;
-                            old.merge(node);
+                            if key == CHOICE {
+                                *old = node;
+                            } else {
+                                old.merge(node);
+                            }
                         }
                         None => {
                             table.insert(key, (place, node));
@@ -252,6 +257,9 @@ impl Lines<'_> {
         })
     }
 }
+
+/// A table whose one key chooses among sources: it is replaced whole, or two files would choose two.
+const CHOICE: &str = "pin";
 
 /// A configuration file is no longer than this.
 const MAX_OCTETS: u64 = 1024 * 1024;

@@ -233,7 +233,7 @@ pub(super) fn names(
     Ok(names)
 }
 
-/// As it stands in the log; no configured profile can have this name.
-pub(super) const PROFILE: &str = "chancery:own-tls";
+/// As it stands in the log; `config` refuses names that begin with `_`.
+pub(super) const PROFILE: &str = "_own-tls";
 const SOON: Duration = Duration::from_secs(3 * 24 * 3600);
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -20,6 +20,16 @@ pub const CODES: &[Entry] = &[
         do_this: "Restore it from the ceremony's backup; it is never edited by hand.",
     },
     Entry {
+        code: "CHY-CA-EXPIRED",
+        means: "A certificate of the CA has expired; nothing it signed is valid any more.",
+        do_this: "Hold a ceremony for a new one, and have clients trust it.",
+    },
+    Entry {
+        code: "CHY-CA-EXPIRES",
+        means: "A certificate of the CA expires within half a year; leaf certificates already end with it.",
+        do_this: "Plan a ceremony for its successor now.",
+    },
+    Entry {
         code: "CHY-CA-INCOMPLETE",
         means: "The issuing certificate has been requested from an offline root but has not been imported.",
         do_this: "Sign the request where the root key is and import the certificate: `chancery ceremony import FILE`.",
@@ -330,6 +340,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Check [token] module: architecture, dependencies (`ldd`), and that it exports C_GetFunctionList.",
     },
     Entry {
+        code: "CHY-NOT-READY",
+        means: "The web process answers, but nothing can be issued at the moment.",
+        do_this: "`chancery doctor` names the part that is to blame.",
+    },
+    Entry {
         code: "CHY-NOT-ROOT",
         means: "The verb needs privileges that this user has not.",
         do_this: "Run it as root, or as the user that the message names.",
@@ -338,6 +353,11 @@ pub const CODES: &[Entry] = &[
         code: "CHY-OS",
         means: "The operating system refused something that is otherwise granted.",
         do_this: "The message names the call and the reason.",
+    },
+    Entry {
+        code: "CHY-PIN-COUNT-LOW",
+        means: "A wrong PIN was tried since the last right one; few tries are left before the token locks.",
+        do_this: "Log in once with the right PIN (`pkcs11-tool --login`), which resets the counter, and find out who tried.",
     },
     Entry {
         code: "CHY-PIN-EXPIRED",
@@ -398,6 +418,11 @@ pub const CODES: &[Entry] = &[
         code: "CHY-REGISTRATIONS",
         means: "More accounts were asked for than registrations-per-hour allows; the rest must wait.",
         do_this: "Find out who makes them; raise [issuer] registrations-per-hour if it is right to.",
+    },
+    Entry {
+        code: "CHY-SERVE-REFUSED",
+        means: "A process refused to start and only an operator can change that; `serve` ends instead of trying again and again.",
+        do_this: "Do what the process's own message, just above, says.",
     },
     Entry {
         code: "CHY-SIGNATURE",
@@ -548,5 +573,10 @@ pub const CODES: &[Entry] = &[
         code: "CHY-VALIDITY",
         means: "No certificate of the asked lifetime can be made, mostly because the issuing certificate ends too soon.",
         do_this: "Hold a ceremony for a new issuing certificate, or shorten the profile's lifetime.",
+    },
+    Entry {
+        code: "CHY-WEB-AWAY",
+        means: "The web process does not answer.",
+        do_this: "Start it, or see why it stopped: `journalctl -u chancery-web`, or the output of `chancery serve`.",
     },
 ];

@@ -1,0 +1,163 @@
+//! The token's part of `doctor`: module, token, PIN, keys, trial signatures.
+
+use std::time::Duration;
+
+use base64ct::{Base64, Encoding};
+
+use super::{DoctorArguments, Report};
+use crate::config::{Config, PinSource};
+use crate::env::Clock;
+use crate::env::system::SystemClock;
+use crate::hsm::token::{Module, Session, TokenName};
+use crate::pki::authority::KeyRecord;
+use crate::pki::key::PublicKey;
+use crate::pki::uri::Pkcs11Uri;
+
+pub(super) fn examine(config: &Config, arguments: &DoctorArguments, report: &mut Report<'_>) {
+    let module = match Module::load(&config.token.module) {
+        Ok(module) => module,
+        Err(error) => return report.fail("module", error.to_string()),
+    };
+    match module.initialize().and_then(|()| module.info()) {
+        Ok(info) => report.ok(
+            "module",
+            format!(
+                "{} {} (PKCS#11 {}), {}",
+                info.description, info.version, info.cryptoki, info.path
+            ),
+        ),
+        Err(error) => return report.fail("module", error.to_string()),
+    }
+    tokens(&module, config, arguments, report);
+    let _ = module.finalize();
+}
+
+fn tokens(module: &Module, config: &Config, arguments: &DoctorArguments, report: &mut Report<'_>) {
+    let Some(authority) = &config.authority else {
+        return match module.tokens() {
+            Ok(tokens) if tokens.is_empty() => {
+                report.fail("token", "CHY-TOKEN-ABSENT: the module shows no initialized token");
+            }
+            Ok(tokens) => {
+                for (_, info) in tokens {
+                    report.ok(
+                        "token",
+                        format!(
+                            "{:?}, serial {:?}, {}, ready for a ceremony",
+                            info.label, info.serial, info.model
+                        ),
+                    );
+                }
+            }
+            Err(error) => report.fail("token", error.to_string()),
+        };
+    };
+    let keys = [
+        ("issuing", &authority.issuing_key),
+        ("log", &authority.log_key),
+        ("tls", &authority.tls_key),
+    ];
+    let uri = match Pkcs11Uri::parse(&authority.issuing_key.uri) {
+        Ok(uri) => uri,
+        Err(why) => {
+            return report.fail("token", format!("CHY-CA-BROKEN: the issuing key's URI: {why}"));
+        }
+    };
+    let (slot, info) = match module.find(&TokenName::of(&uri)) {
+        Ok(found) => found,
+        Err(error) => return report.fail("token", error.to_string()),
+    };
+    report.ok("token", format!("{:?}, serial {:?}, {}", info.label, info.serial, info.model));
+    if info.pin_count_low {
+        report.warn("PIN", "CHY-PIN-COUNT-LOW: a wrong PIN was tried since the last right one");
+    }
+    if let Err(error) = info.may_log_in(false) {
+        return report.fail("PIN", error.to_string());
+    }
+    if arguments.no_login {
+        return;
+    }
+    if let PinSource::Credential(name) = &config.pin
+        && std::env::var_os("CREDENTIALS_DIRECTORY").is_none()
+    {
+        return report.warn(
+            "PIN",
+            format!(
+                "CHY-PIN-FILE: the PIN is the systemd credential `{name}`, which only the unit is given; run this under \
+                 systemd-run with the same LoadCredential= to look at the keys"
+            ),
+        );
+    }
+    let pin = match crate::app::pin::read(&config.pin) {
+        Ok(pin) => pin,
+        Err(failure) => return report.fail("PIN", failure.text),
+    };
+    let session = match module.open(slot) {
+        Ok(session) => session,
+        Err(error) => return report.fail("token", error.to_string()),
+    };
+    if let Err(error) = session.login(if info.pin_pad { None } else { Some(&pin.0) }) {
+        report.fail("PIN", error.to_string());
+    } else {
+        report.ok("PIN", "accepted");
+        for (name, record) in keys {
+            match key(&session, name, record, config, arguments.signatures) {
+                Ok(text) => report.ok("key", text),
+                Err(text) => report.fail("key", text),
+            }
+        }
+        let _ = session.logout();
+    }
+    session.close();
+}
+
+/// Finds one key, holds it against what the ceremony recorded, and has it sign.
+fn key(
+    session: &Session,
+    name: &str,
+    record: &KeyRecord,
+    config: &Config,
+    signatures: u32,
+) -> Result<String, String> {
+    let broken = |what: &str| format!("CHY-CA-BROKEN: the {name} key's {what} does not parse");
+    let id =
+        Pkcs11Uri::parse(&record.uri).ok().and_then(|uri| uri.id).ok_or_else(|| broken("URI"))?;
+    let public = Base64::decode_vec(&record.spki)
+        .ok()
+        .and_then(|spki| PublicKey::from_spki(&spki).ok())
+        .ok_or_else(|| broken("public key"))?;
+    let handle = session.find_key(&id).map_err(|error| error.to_string())?;
+    if session.public_key(&id).map_err(|e| e.to_string())?.is_some_and(|other| other != public) {
+        return Err(format!(
+            "CHY-KEY-MISMATCH: the {name} key on this token has another public key than the ceremony recorded"
+        ));
+    }
+    session
+        .key_attributes(handle)
+        .and_then(|attributes| attributes.check(name, config.token.quirks.cloned))
+        .map_err(|error| error.to_string())?;
+    let (clock, algorithm) = (SystemClock::new(), public.preferred_algorithm());
+    let count = signatures.clamp(1, 10_000);
+    let began = clock.monotonic();
+    let mut slowest = Duration::ZERO;
+    for number in 0..count {
+        let message =
+            format!("chancery doctor: trial signature {number} by the {name} key, worth nothing");
+        let before = clock.monotonic();
+        let signature = session
+            .sign(handle, algorithm, message.as_bytes())
+            .map_err(|error| error.to_string())?;
+        slowest = slowest.max(clock.monotonic() - before);
+        if !public.verify(algorithm, message.as_bytes(), &signature) {
+            return Err(format!(
+                "CHY-KEY-MISMATCH: what the {name} key signs does not verify under its recorded public key"
+            ));
+        }
+    }
+    let rate = f64::from(count) / (clock.monotonic() - began).as_secs_f64().max(1e-9);
+    Ok(format!(
+        "{name}: {:?}, sensitive, never extractable, local; signs {rate:.0}/s, slowest {:.1} ms",
+        public.kind(),
+        slowest.as_secs_f64() * 1e3
+    ))
+}
