@@ -23,10 +23,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::header::HeaderValue;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::watch;
 
-use crate::acme::directory::{Meta, Urls};
+use crate::acme::directory::{Meta, Resource, Urls};
 use crate::acme::nonce::Nonces;
 use crate::env::{Clock, Rng};
 use crate::ipc::Issuer;
@@ -165,7 +166,7 @@ impl Web {
         let doors = listen::Doors::open(&server, listeners).map_err(StartError::System)?;
         upkeep::start(&server);
         tracing::info!(
-            directory = %server.urls.url(crate::acme::directory::Resource::Directory),
+            directory = %server.urls.url(Resource::Directory),
             https = ?addresses.https,
             http = ?addresses.http,
             metrics = ?addresses.metrics,
@@ -227,6 +228,8 @@ pub(crate) struct Server {
     pub(crate) directory: Bytes,
     pub(crate) page: Bytes,
     pub(crate) chain: String,
+    /// The Link header back to the directory.
+    pub(crate) index: HeaderValue,
 }
 
 impl Server {
@@ -238,6 +241,8 @@ impl Server {
             let name = &parts.default_profile;
             return Err(StartError::Settings(format!("default-profile: no profile {name:?}")));
         }
+        let index = flow::link(&urls.url(Resource::Directory), "index")
+            .ok_or_else(|| StartError::Settings("[web] base-url is no header text".into()))?;
         let meta = Meta {
             terms_of_service: settings.terms_of_service.clone(),
             website: settings.website.clone(),
@@ -261,6 +266,7 @@ impl Server {
             directory: urls.directory(&meta, &[]).into(),
             page: page::render(&urls, &parts.root, &parts.profiles).into(),
             chain: parts.issuing.pem(),
+            index,
             http: listen::http(&settings),
             settings,
             urls,

@@ -32,7 +32,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tracing::Instrument;
 use tracing::field::Empty;
 
-pub(crate) use reply::{Fault, Reply};
+pub(crate) use reply::{Fault, Reply, link};
 
 use super::listen::{Door, Origin};
 use super::route::{Route, route};

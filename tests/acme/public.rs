@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http_body_util::BodyExt;
+
 use crate::support::Ca;
-use crate::support::raw::plain;
+use crate::support::raw::{http2, plain};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn published_files_have_their_types() {
@@ -26,6 +28,26 @@ async fn published_files_have_their_types() {
     assert_eq!(answer.text(), ca.issuer.root.pem());
     let mut client = ca.client().await;
     assert_eq!(client.get("/root.pem").await.text(), answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn head_tells_the_length_and_sends_nothing() {
+    let ca = Ca::start().await;
+    let mut client = ca.client().await;
+    let length = ca.issuer.root.pem().len().to_string();
+    let answer = client.request(hyper::Method::HEAD, "/root.pem").await;
+    assert_eq!((answer.status, answer.header("content-length")), (200, Some(length.as_str())));
+    assert!(answer.body.is_empty());
+    // The connection is still in step.
+    assert_eq!(client.get("/root.pem").await.text(), ca.issuer.root.pem());
+
+    let mut sender = http2(&ca).await;
+    for _ in 0..2 {
+        let request = hyper::Request::head(ca.url("/root.pem")).body(Default::default()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.headers()["content-length"], length.as_str());
+        assert!(response.collect().await.unwrap().to_bytes().is_empty());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use chancery::web::{Listeners, Settings};
 use http_body_util::Full;
 use hyper::Request;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -78,13 +77,7 @@ async fn sessions_resume_without_a_signature() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_2_is_spoken_when_offered() {
     let ca = Ca::start().await;
-    let stream = raw::tls(&ca, &[b"h2", b"http/1.1"]).await.unwrap();
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
+    let mut sender = raw::http2(&ca).await;
     for _ in 0..3 {
         let request = Request::builder()
             .uri(ca.url("/acme/directory"))

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
-    HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_LENGTH,
+    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 
-use crate::acme::directory::Resource;
 use crate::acme::problem::{Problem, ProblemType};
 use crate::ipc::AskError;
 use crate::store::StoreError;
@@ -68,8 +68,11 @@ impl Reply {
         self.header(LOCATION, url)
     }
 
-    pub(crate) fn link(self, url: &str, relation: &str) -> Self {
-        self.header(LINK, &format!("<{url}>;rel=\"{relation}\""))
+    pub(crate) fn link(mut self, url: &str, relation: &str) -> Self {
+        if let Some(value) = link(url, relation) {
+            self.headers.append(LINK, value);
+        }
+        self
     }
 
     pub(crate) fn retry_after(self, wait: Duration) -> Self {
@@ -97,7 +100,7 @@ impl Reply {
     ) -> Response<Full<Bytes>> {
         if door == Door::Https {
             if self.index {
-                self = self.link(&server.urls.url(Resource::Directory), "index");
+                self.headers.append(LINK, server.index.clone());
             }
             self.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             self.headers.insert(
@@ -106,13 +109,21 @@ impl Reply {
             );
         }
         self.headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // hyper sends no body for HEAD, but announces the length it would have.
-        let body = if head && self.body.is_empty() { Bytes::new() } else { self.body };
-        let mut response = Response::new(Full::new(body));
+        if head {
+            // As long as the body that GET would have had.
+            self.headers.insert(CONTENT_LENGTH, self.body.len().into());
+            self.body = Bytes::new();
+        }
+        let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response
     }
+}
+
+/// The value of a Link header (RFC 8288).
+pub(crate) fn link(url: &str, relation: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("<{url}>;rel=\"{relation}\"")).ok()
 }
 
 /// Why a flow did not answer with what was asked for.

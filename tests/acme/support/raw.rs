@@ -289,6 +289,17 @@ where
     sender
 }
 
+/// HTTP/2 over TLS.
+pub async fn http2(ca: &Ca) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+    let stream = tls(ca, &[b"h2", b"http/1.1"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
 /// One plain GET.
 pub async fn plain(address: std::net::SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut sender = http1(TcpStream::connect(address).await.unwrap()).await;
