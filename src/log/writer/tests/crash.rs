@@ -182,7 +182,7 @@ fn run(fault: Fault, seeds: u64) {
 
 #[test]
 fn stopped_after_every_effect() {
-    run(Fault::Stop, 2);
+    run(Fault::Stop, 1);
 }
 
 #[test]
