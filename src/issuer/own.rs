@@ -37,7 +37,7 @@ impl Own {
     /// `names` as [`names`] parsed them.
     pub(super) fn new(core: Arc<Core>, names: Vec<Identifier>) -> Self {
         let profile = Profile {
-            name: PROFILE.into(),
+            name: "own-tls".into(),
             description: "this box's own TLS certificate".into(),
             lifetime_hours: core.settings.tls_days.max(1).saturating_mul(24),
             backdate_minutes: 60,
@@ -85,6 +85,8 @@ impl Own {
         let made = self.make(now);
         match &made {
             Ok(()) => self.core.problems.clear(Part::Tls),
+            // Said already, and better.
+            Err(NotNow::Never) => {}
             Err(_) if self.not_after() < now.plus(SOON) => {
                 self.core.problems.set(Part::Tls, "CHY-TLS-CERTIFICATE", "this box has no TLS certificate, or it ends within three days, and none can be made; see the other problems".into());
             }
