@@ -19,11 +19,12 @@ fn treasures(lab: &Lab) -> Vec<PathBuf> {
         .map(|entry| entry.unwrap().path())
         .find(|path| path.is_file())
         .expect("the log has a segment");
-    let module = ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"]
-        .map(PathBuf::from)
-        .into_iter()
-        .find(|path| path.exists())
-        .unwrap();
+    let module =
+        ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"]
+            .map(PathBuf::from)
+            .into_iter()
+            .find(|path| path.exists())
+            .unwrap();
     vec![
         segment,
         lab.dir.join("state/issuer/index.redb"),
@@ -58,7 +59,9 @@ fn promise_4_the_confined_web_process_reaches_nothing() {
 
 #[test]
 fn promise_4_the_serving_web_process_reaches_nothing() {
-    if !rustix::process::geteuid().is_root() || Command::new("gdb").arg("--version").output().is_err() {
+    if !rustix::process::geteuid().is_root()
+        || Command::new("gdb").arg("--version").output().is_err()
+    {
         eprintln!("not run: needs root and gdb");
         return;
     }
@@ -78,7 +81,8 @@ fn promise_4_the_serving_web_process_reaches_nothing() {
 /// What `open(path, O_RDONLY)` returns when the process itself calls it.
 fn open_inside(pid: u32, path: &Path) -> i32 {
     let call = format!("print ((int(*)(const char*,int))open)(\"{}\", 0)", path.display());
-    let text = succeed(Command::new("gdb").args(["-batch", "-nx", "-p", &pid.to_string(), "-ex", &call]));
+    let text =
+        succeed(Command::new("gdb").args(["-batch", "-nx", "-p", &pid.to_string(), "-ex", &call]));
     let value = text.lines().find_map(|line| line.strip_prefix("$1 = "));
     value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("gdb said:\n{text}"))
 }
