@@ -290,7 +290,10 @@ fn tail(tail: &Tail, config: &Config, json: bool, out: &mut dyn Write) -> Result
     }
     // Nobody ever sends: the channel only measures time.
     let (_never, pause) = mpsc::channel::<()>();
-    while tail.follow {
+    if !tail.follow {
+        return Ok(());
+    }
+    loop {
         out.flush()?;
         let _ = pause.recv_timeout(Duration::from_millis(500));
         for entry in reader(config)?.entries(LeafIndex(next)) {
@@ -299,7 +302,6 @@ fn tail(tail: &Tail, config: &Config, json: bool, out: &mut dyn Write) -> Result
             line(&entry, json, out)?;
         }
     }
-    Ok(())
 }
 
 fn verify(

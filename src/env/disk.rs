@@ -46,6 +46,7 @@ pub trait Disk: Send + Sync {
 }
 
 /// An open file. Positions are explicit; there is no cursor.
+#[expect(clippy::len_without_is_empty, reason = "a length to compute with, not a collection")]
 pub trait DiskFile: Send + Sync {
     /// Reads until `buffer` is full or the file ends; returns the octets read.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;

@@ -54,11 +54,12 @@ impl Checkpoint {
     /// Parses the text of a note; one spelling only.
     pub fn parse_text(text: &str) -> Result<Self, BadCheckpoint> {
         let malformed = BadCheckpoint::Malformed;
-        let lines = text.strip_suffix('\n').ok_or(malformed("no line feed at the end"))?;
+        let lines = text.strip_suffix('\n').ok_or_else(|| malformed("no line feed at the end"))?;
         let mut lines = lines.split('\n');
-        let origin = lines.next().filter(|line| !line.is_empty()).ok_or(malformed("no origin"))?;
-        let size = lines.next().ok_or(malformed("no size"))?;
-        let root = lines.next().ok_or(malformed("no root"))?;
+        let origin =
+            lines.next().filter(|line| !line.is_empty()).ok_or_else(|| malformed("no origin"))?;
+        let size = lines.next().ok_or_else(|| malformed("no size"))?;
+        let root = lines.next().ok_or_else(|| malformed("no root"))?;
         let number: u64 = size.parse().map_err(|_| malformed("the size is no number"))?;
         if number.to_string() != size {
             return Err(malformed("the size is not in shortest form"));

@@ -134,7 +134,7 @@ impl Entries<'_> {
                 self.segment += 1;
                 continue;
             }
-            let payload = match position.frames.next().map_err(|e| unreadable(&path, &e))? {
+            let payload = match position.frames.advance().map_err(|e| unreadable(&path, &e))? {
                 Ok(frame) => frame.payload.to_vec(),
                 Err(bad) if next.is_some() => return Err(damaged(&path, octet, &bad.to_string())),
                 Err(_) => return Ok(None),

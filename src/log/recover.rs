@@ -137,7 +137,7 @@ pub fn walk(
                 break;
             }
             let at = frames.offset();
-            match frames.next().map_err(|e| unreadable(&path, &e))? {
+            match frames.advance().map_err(|e| unreadable(&path, &e))? {
                 Ok(frame) => {
                     let leaf = LeafIndex(edge.size());
                     let offset = end;

@@ -188,13 +188,13 @@ impl<F: std::ops::Deref<Target = dyn DiskFile>> Frames<F> {
         Self { file, next: offset, buffer: Vec::new(), start: offset, whole: false }
     }
 
-    /// File offset of the frame that `next` looks at.
+    /// File offset of the frame that `advance` looks at.
     pub fn offset(&self) -> u64 {
         self.next
     }
 
     /// The next frame, or why there is none; after that it stays where it is.
-    pub fn next(&mut self) -> std::io::Result<Result<Frame<'_>, BadFrame>> {
+    pub fn advance(&mut self) -> std::io::Result<Result<Frame<'_>, BadFrame>> {
         if !self.whole && self.ahead().len() < MAX_FRAME {
             let mut buffer = vec![0; 4 * MAX_FRAME];
             let read = self.file.read_at(self.next, &mut buffer)?;

@@ -349,7 +349,7 @@ fn leads_to(
     let Some(segment) = after.checked_sub(1).map(|n| &segments[n]) else { return false };
     let Ok(file) = disk.open_read(&dir.join(&segment.name)) else { return false };
     let mut frames = Frames::new(&*file, HEADER + (offset - segment.header.base));
-    matches!(frames.next(), Ok(Ok(frame)) if offset + frame.octets() as u64 == point.offset)
+    matches!(frames.advance(), Ok(Ok(frame)) if offset + frame.octets() as u64 == point.offset)
 }
 
 fn pass(
@@ -419,7 +419,8 @@ fn settle(
 
 fn launch(shared: Arc<Shared>, writer: Writer) -> Result<Log, OpenError> {
     let failed = |error: io::Error| OpenError::Halt(format!("CHY-LOG-IO: no thread: {error}"));
-    let spawn = |name: &str, body: Box<dyn FnOnce(&Arc<Shared>) + Send>| {
+    type Body = Box<dyn FnOnce(&Arc<Shared>) + Send>;
+    let spawn = |name: &str, body: Body| {
         let shared = Arc::clone(&shared);
         std::thread::Builder::new().name(name.into()).spawn(move || shared.run(body))
     };
