@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::client::{self, Client};
 use super::frame::{self, Hello, Request, Response};
 use super::local::Local;
-use super::message::{Answer, Health, MAX_FRAME, Question, Refusal};
+use super::message::{Answer, MAX_FRAME, Question, Refusal};
 use super::server::{self, Server};
 use super::{AskError, Issuer, Reply, Service};
 use crate::acme::problem::{Problem, ProblemType};
@@ -83,7 +83,7 @@ fn pair() -> Pair {
 }
 
 async fn contract(issuer: &dyn Issuer) {
-    assert_eq!(issuer.ask(Question::Health).await, Ok(Answer::Health(Box::new(Health::default()))));
+    assert_eq!(issuer.ask(Question::Health).await, Ok(Answer::Health(Box::default())));
     assert_eq!(issuer.ask(sign(b"m")).await, Ok(Answer::Signature(b"m".to_vec())));
     assert_eq!(issuer.ask(sign(b"refuse")).await, Err(AskError::Refused(problem())));
     assert_eq!(issuer.ask(sign(b"busy")).await, Err(AskError::Retry(Duration::from_millis(1234))));

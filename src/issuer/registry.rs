@@ -191,7 +191,7 @@ impl Registry {
             *hour = (second, 0);
         }
         if hour.1 >= limit {
-            if self.refused_by_rate.fetch_add(1, Ordering::Relaxed) % 1000 == 0 {
+            if self.refused_by_rate.fetch_add(1, Ordering::Relaxed).is_multiple_of(1000) {
                 tracing::warn!(
                     limit,
                     "CHY-REGISTRATIONS: more accounts than registrations-per-hour allows"
