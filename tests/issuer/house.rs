@@ -41,27 +41,27 @@ use chancery::pki::profile::Profile;
 use chancery::pki::rehearse::{self, Ca, CaTemplate};
 use chancery::pki::uri::Pkcs11Uri;
 
-pub const BASE: &str = "https://ca.lan";
-pub const NOW: Timestamp = Timestamp(1_795_305_600_000);
-pub const LONG: Duration = Duration::from_secs(20);
+pub(crate) const BASE: &str = "https://ca.lan";
+pub(crate) const NOW: Timestamp = Timestamp(1_795_305_600_000);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 const ORIGIN: &str = "ca.lan/log";
 const TRANSCRIPT: [u8; 32] = [3; 32];
 
 /// A P-256 key in this process.
-pub struct SoftKey {
+pub(crate) struct SoftKey {
     pair: EcdsaKeyPair,
     public: PublicKey,
     asked: Mutex<Vec<(Class, Vec<u8>)>>,
     fail: Mutex<Option<SignError>>,
     hook: Mutex<Option<Hook>>,
     /// Every signature is refused for now.
-    pub refuse: AtomicBool,
+    pub(crate) refuse: AtomicBool,
 }
 
 type Hook = Box<dyn Fn(Class, &[u8]) + Send>;
 
 impl SoftKey {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
         let public = PublicKey::from_spki(pair.public_key().as_der().unwrap().as_ref()).unwrap();
         Arc::new(Self {
@@ -74,26 +74,26 @@ impl SoftKey {
         })
     }
 
-    pub fn spki(&self) -> &[u8] {
+    pub(crate) fn spki(&self) -> &[u8] {
         self.public.spki()
     }
 
     /// The next certificate is not signed.
-    pub fn fail_next(&self, error: SignError) {
+    pub(crate) fn fail_next(&self, error: SignError) {
         *self.fail.lock().unwrap() = Some(error);
     }
 
     /// Called whenever the key is asked, before it signs.
-    pub fn when_asked(&self, hook: impl Fn(Class, &[u8]) + Send + 'static) {
+    pub(crate) fn when_asked(&self, hook: impl Fn(Class, &[u8]) + Send + 'static) {
         *self.hook.lock().unwrap() = Some(Box::new(hook));
     }
 
-    pub fn count(&self, class: Class) -> usize {
+    pub(crate) fn count(&self, class: Class) -> usize {
         self.asked.lock().unwrap().iter().filter(|(c, _)| *c == class).count()
     }
 
     /// How often a message was signed that holds all these texts.
-    pub fn asked(&self, class: Class, texts: &[&str]) -> usize {
+    pub(crate) fn asked(&self, class: Class, texts: &[&str]) -> usize {
         let holds = |m: &[u8], t: &str| m.windows(t.len()).any(|w| w == t.as_bytes());
         let asked = self.asked.lock().unwrap();
         asked.iter().filter(|(c, m)| *c == class && texts.iter().all(|t| holds(m, t))).count()
@@ -230,25 +230,25 @@ fn profiles() -> Vec<Profile> {
 }
 
 /// Everything an issuer is made of, before it is started; it can be started again.
-pub struct House {
-    pub clock: Arc<ManualClock>,
-    pub disk: SimulatedDisk,
-    pub dir: PathBuf,
-    pub public: PathBuf,
-    pub settings: issuer::Settings,
-    pub policy: policy::Settings,
-    pub authority: Authority,
-    pub root: Certificate,
-    pub issuing: Certificate,
-    pub issuing_key: Arc<SoftKey>,
-    pub log_key: Arc<SoftKey>,
-    pub tls_key: Arc<SoftKey>,
-    pub halted: Arc<AtomicBool>,
+pub(crate) struct House {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) disk: SimulatedDisk,
+    pub(crate) dir: PathBuf,
+    pub(crate) public: PathBuf,
+    pub(crate) settings: issuer::Settings,
+    pub(crate) policy: policy::Settings,
+    pub(crate) authority: Authority,
+    pub(crate) root: Certificate,
+    pub(crate) issuing: Certificate,
+    pub(crate) issuing_key: Arc<SoftKey>,
+    pub(crate) log_key: Arc<SoftKey>,
+    pub(crate) tls_key: Arc<SoftKey>,
+    pub(crate) halted: Arc<AtomicBool>,
 }
 
 impl House {
     /// A CA whose ceremony was just held.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (issuing_key, log_key, tls_key) = (SoftKey::new(), SoftKey::new(), SoftKey::new());
         let (root, issuing) = certificates(&issuing_key.public, NOW);
         let keys = [issuing_key.record(), log_key.record(), tls_key.record()];
@@ -274,7 +274,7 @@ impl House {
     }
 
     /// The same CA on another disk.
-    pub fn on(self, disk: SimulatedDisk) -> Self {
+    pub(crate) fn on(self, disk: SimulatedDisk) -> Self {
         Self { disk, ..self }
     }
 
@@ -292,7 +292,7 @@ impl House {
     }
 
     /// The log, as soon as whoever had it has let it go.
-    pub fn open_log(&self) -> Log {
+    pub(crate) fn open_log(&self) -> Log {
         let mut log = None;
         eventually(|| match Log::open(self.opening()) {
             Ok(opened) => {
@@ -305,7 +305,7 @@ impl House {
         log.unwrap()
     }
 
-    pub fn try_start(&self) -> Result<Office, String> {
+    pub(crate) fn try_start(&self) -> Result<Office, String> {
         let log = self.open_log();
         let halted = Arc::clone(&self.halted);
         let running = issuer::start(Parts {
@@ -331,12 +331,12 @@ impl House {
         Ok(Office::new(running, log, disk, self.public.clone(), self.issuing.clone()))
     }
 
-    pub fn start_unready(&self) -> Office {
+    pub(crate) fn start_unready(&self) -> Office {
         self.try_start().unwrap()
     }
 
     /// Waits until everything that comes due at a start is done.
-    pub fn start(&self) -> Office {
+    pub(crate) fn start(&self) -> Office {
         let office = self.start_unready();
         office.wait_ready();
         office
@@ -344,10 +344,10 @@ impl House {
 }
 
 /// A running issuer and one who asks it.
-pub struct Office {
+pub(crate) struct Office {
     local: Local,
-    pub running: Running,
-    pub log: Log,
+    pub(crate) running: Running,
+    pub(crate) log: Log,
     disk: Arc<dyn Disk>,
     public: PathBuf,
     issuing: Certificate,
@@ -379,18 +379,18 @@ impl Office {
         panic!("not ready: {health:#?}");
     }
 
-    pub fn ask(&self, question: Question) -> Result<Answer, AskError> {
+    pub(crate) fn ask(&self, question: Question) -> Result<Answer, AskError> {
         self.local.ask_blocking(question, LONG)
     }
 
-    pub fn health(&self) -> Health {
+    pub(crate) fn health(&self) -> Health {
         match self.ask(Question::Health) {
             Ok(Answer::Health(health)) => *health,
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn register(&self) -> Account {
+    pub(crate) fn register(&self) -> Account {
         let account = Account::unregistered();
         match self.ask(Question::Register { jws: account.new_account(false) }) {
             Ok(Answer::Account { account: id, existing: false }) => Account { id, ..account },
@@ -398,11 +398,16 @@ impl Office {
         }
     }
 
-    pub fn finalize(&self, account: &Account, order: u8, csr: &Csr) -> Result<Answer, AskError> {
+    pub(crate) fn finalize(
+        &self,
+        account: &Account,
+        order: u8,
+        csr: &Csr,
+    ) -> Result<Answer, AskError> {
         self.finalize_within(account, order, csr, LONG)
     }
 
-    pub fn finalize_within(
+    pub(crate) fn finalize_within(
         &self,
         account: &Account,
         order: u8,
@@ -413,7 +418,7 @@ impl Office {
     }
 
     /// Asks again while told to.
-    pub fn finalize_eventually(
+    pub(crate) fn finalize_eventually(
         &self,
         account: &Account,
         order: u8,
@@ -429,7 +434,7 @@ impl Office {
         answer
     }
 
-    pub fn tls_chain(&self) -> Vec<Certificate> {
+    pub(crate) fn tls_chain(&self) -> Vec<Certificate> {
         match self.ask(Question::TlsChain) {
             Ok(Answer::TlsChain { chain, .. }) => {
                 chain.iter().map(|der| Certificate::parse(der).unwrap()).collect()
@@ -438,26 +443,26 @@ impl Office {
         }
     }
 
-    pub fn crl_der(&self) -> Option<Vec<u8>> {
+    pub(crate) fn crl_der(&self) -> Option<Vec<u8>> {
         self.disk.read(&self.public.join("issuing.crl"), 1 << 20).ok()
     }
 
     /// The published CRL, verified.
-    pub fn crl(&self) -> Option<Crl> {
+    pub(crate) fn crl(&self) -> Option<Crl> {
         Some(crl::parse_verified(&self.crl_der()?, &self.issuing).unwrap())
     }
 }
 
 /// An ACME account as its client has it.
 #[derive(Clone)]
-pub struct Account {
-    pub id: AccountId,
-    pub key: Arc<Vec<u8>>,
-    pub base: String,
+pub(crate) struct Account {
+    pub(crate) id: AccountId,
+    pub(crate) key: Arc<Vec<u8>>,
+    pub(crate) base: String,
 }
 
 impl Account {
-    pub fn unregistered() -> Self {
+    pub(crate) fn unregistered() -> Self {
         let rng = SystemRandom::new();
         let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng).unwrap();
         let id = AccountId(random_16(&SystemRng));
@@ -465,7 +470,7 @@ impl Account {
     }
 
     /// A newAccount request.
-    pub fn new_account(&self, only_return_existing: bool) -> Vec<u8> {
+    pub(crate) fn new_account(&self, only_return_existing: bool) -> Vec<u8> {
         let pair = self.pair();
         let point = pair.public_key().as_ref();
         let jwk = serde_json::json!({
@@ -477,16 +482,16 @@ impl Account {
         self.jws(&header, &payload)
     }
 
-    pub fn finalize_url(&self, order: OrderId) -> String {
+    pub(crate) fn finalize_url(&self, order: OrderId) -> String {
         urls().url(Resource::Finalize(order))
     }
 
-    pub fn finalize(&self, order: OrderId, csr: &Csr) -> Question {
+    pub(crate) fn finalize(&self, order: OrderId, csr: &Csr) -> Question {
         self.finalize_at(&self.finalize_url(order), order, csr)
     }
 
     /// Signed for a url of the caller's choice.
-    pub fn finalize_at(&self, url: &str, order: OrderId, csr: &Csr) -> Question {
+    pub(crate) fn finalize_at(&self, url: &str, order: OrderId, csr: &Csr) -> Question {
         Question::Finalize(Box::new(Finalize {
             jws: self.signed(url, csr),
             order,
@@ -498,12 +503,12 @@ impl Account {
         }))
     }
 
-    pub fn finalize_jws(&self, order: OrderId, csr: &Csr) -> Vec<u8> {
+    pub(crate) fn finalize_jws(&self, order: OrderId, csr: &Csr) -> Vec<u8> {
         self.signed(&self.finalize_url(order), csr)
     }
 
     /// Signed over one CSR, carrying another.
-    pub fn forged(&self, order: OrderId, signed: &Csr, carried: &Csr) -> Vec<u8> {
+    pub(crate) fn forged(&self, order: OrderId, signed: &Csr, carried: &Csr) -> Vec<u8> {
         let parse = |jws: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&jws).unwrap();
         let mut jws = parse(self.finalize_jws(order, signed));
         jws["payload"] = parse(self.finalize_jws(order, carried))["payload"].clone();
@@ -533,27 +538,27 @@ impl Account {
 }
 
 /// A PKCS#10 request, DER.
-pub struct Csr(Vec<u8>);
+pub(crate) struct Csr(Vec<u8>);
 
 impl Csr {
-    pub fn names(names: &[&str]) -> Self {
+    pub(crate) fn names(names: &[&str]) -> Self {
         Self::made(names, &rcgen::KeyPair::generate().unwrap(), Vec::new())
     }
 
     /// Asks for CA:true.
-    pub fn ca(names: &[&str]) -> Self {
+    pub(crate) fn ca(names: &[&str]) -> Self {
         let constraints = vec![0x30, 0x03, 0x01, 0x01, 0xff];
         let extension = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 19], constraints);
         Self::made(names, &rcgen::KeyPair::generate().unwrap(), vec![extension])
     }
 
     /// For the key that signs the account's requests.
-    pub fn of_account(account: &Account, names: &[&str]) -> Self {
+    pub(crate) fn of_account(account: &Account, names: &[&str]) -> Self {
         Self::made(names, &rcgen::KeyPair::try_from(account.key.as_slice()).unwrap(), Vec::new())
     }
 
     /// Its self-signature does not verify.
-    pub fn spoilt(names: &[&str]) -> Self {
+    pub(crate) fn spoilt(names: &[&str]) -> Self {
         let mut csr = Self::names(names);
         *csr.0.last_mut().unwrap() ^= 1;
         csr
@@ -577,7 +582,7 @@ fn b64(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// Waits for something that another thread does.
-pub fn eventually(mut done: impl FnMut() -> bool) {
+pub(crate) fn eventually(mut done: impl FnMut() -> bool) {
     for _ in 0..2000 {
         if done() {
             return;
@@ -588,21 +593,21 @@ pub fn eventually(mut done: impl FnMut() -> bool) {
 }
 
 /// A SoftHSM2 token in a process of its own.
-pub struct Token {
+pub(crate) struct Token {
     dir: PathBuf,
     pin: String,
     tls: std::cell::RefCell<Vec<u8>>,
 }
 
 /// An issuer whose keys are in a token, and an account.
-pub struct Served {
-    pub running: Office,
-    pub issuing: Certificate,
-    pub account: Account,
+pub(crate) struct Served {
+    pub(crate) running: Office,
+    pub(crate) issuing: Certificate,
+    pub(crate) account: Account,
 }
 
 /// SoftHSM2 reads SOFTHSM2_CONF once per process: runs `body` in a new one that has it set.
-pub fn in_a_token(test: &str, body: impl FnOnce(&Token)) {
+pub(crate) fn in_a_token(test: &str, body: impl FnOnce(&Token)) {
     const HERE: &str = "CHANCERY_TEST_TOKEN_DIR";
     if let Some(dir) = std::env::var_os(HERE) {
         let dir = PathBuf::from(dir);
@@ -626,12 +631,12 @@ pub fn in_a_token(test: &str, body: impl FnOnce(&Token)) {
 }
 
 impl Token {
-    pub fn tls_spki(&self) -> Vec<u8> {
+    pub(crate) fn tls_spki(&self) -> Vec<u8> {
         self.tls.borrow().clone()
     }
 
     /// Generates the keys, holds a ceremony in small, starts an issuer with a pool.
-    pub fn serve(&self) -> Served {
+    pub(crate) fn serve(&self) -> Served {
         let module =
             ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"]
                 .map(PathBuf::from)
