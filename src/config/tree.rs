@@ -187,7 +187,7 @@ fn texts(node: Node) -> Result<Vec<String>, ConfigError> {
 
 /// `path`, relative to the directory of `file`.
 pub(super) fn beside(file: &Path, path: &str) -> PathBuf {
-    file.parent().unwrap_or(Path::new("")).join(path)
+    file.parent().unwrap_or_else(|| Path::new("")).join(path)
 }
 
 fn read_bounded(file: &Path) -> std::io::Result<String> {
