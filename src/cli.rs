@@ -19,6 +19,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand};
 
 pub use crate::app::Failure;
@@ -78,6 +79,20 @@ enum Command {
     /// Print documentation made from this program.
     #[command(hide = true)]
     Docs(docs::DocsArguments),
+}
+
+/// Here and not beside the type: only the command line knows clap.
+impl clap::ValueEnum for logging::Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Human, Self::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()).help(match self {
+            Self::Human => "Lines for people; without a timestamp where the journal adds its own",
+            Self::Json => "One JSON object a line, spans flattened into it",
+        }))
+    }
 }
 
 /// The whole program.

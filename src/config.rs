@@ -7,6 +7,7 @@
 mod decode;
 mod effective;
 mod nearest;
+pub mod process;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub struct Config {
     pub issuer: crate::issuer::Settings,
     pub log: crate::log::Settings,
     pub token: crate::hsm::pool::Settings,
-    pub process: crate::app::Settings,
+    pub process: process::Settings,
     pub validation: crate::validate::Settings,
     pub policy: crate::pki::policy::Settings,
     pub profiles: Vec<Profile>,

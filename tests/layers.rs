@@ -118,6 +118,22 @@ fn the_reader_reads_paths() {
     assert!(!names_path("let tokio = 1;", "tokio"));
 }
 
+#[test]
+fn files_of_tests_are_known_by_their_declaration() {
+    let code = bare(
+        "#[cfg(test)]\nmod tests;\n#[cfg(test)] pub(crate) mod lab;\nmod tests_of_the_token;\n\
+         #[cfg(test)]\nmod inline { mod deep; }\n// #[cfg(test)] mod commented;",
+    );
+    let at = |path: &str| test_modules(Path::new(path), &code);
+    assert_eq!(
+        at("src/web/order.rs"),
+        ["src/web/order/tests", "src/web/order/lab"].map(PathBuf::from)
+    );
+    assert_eq!(at("src/lib.rs"), ["src/tests", "src/lab"].map(PathBuf::from));
+    let named = |end: &str| sources().iter().any(|file| file.name.ends_with(end));
+    assert!(named("validate/http01.rs") && !named("validate/http01/tests.rs"));
+}
+
 struct Source {
     /// Path under `src/`.
     name: String,
@@ -142,11 +158,40 @@ fn sources() -> Vec<Source> {
     let mut files = Vec::new();
     walk(&root, &mut files);
     assert!(files.len() > 40, "found only {} files under src/", files.len());
-    files
+    let bare: Vec<(PathBuf, String)> = files
         .into_iter()
-        .map(|path| Source {
+        .map(|path| {
+            let code = bare(&fs::read_to_string(&path).unwrap());
+            (path, code)
+        })
+        .collect();
+    let tests: Vec<PathBuf> =
+        bare.iter().flat_map(|(path, code)| test_modules(path, code)).collect();
+    bare.into_iter()
+        .filter(|(path, _)| !tests.iter().any(|test| path.with_extension("").starts_with(test)))
+        .map(|(path, code)| Source {
             name: path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(),
-            code: strip(&fs::read_to_string(&path).unwrap()),
+            code: without_tests(&code),
+        })
+        .collect()
+}
+
+/// The files, without `.rs`, that `path` includes by `#[cfg(test)] mod name;`: they and what lies
+/// in the directory of that name are in no program.
+fn test_modules(path: &Path, code: &str) -> Vec<PathBuf> {
+    let inside = match path.file_stem().and_then(|stem| stem.to_str()) {
+        Some("lib" | "main") => path.with_file_name(""),
+        _ => path.with_extension(""),
+    };
+    code.match_indices(TEST_ITEM)
+        .filter_map(|(at, _)| {
+            let item = code[at + TEST_ITEM.len()..].trim_start();
+            let name = item
+                .split_once("mod ")
+                .filter(|(before, _)| before.is_empty() || before.starts_with("pub"))?
+                .1;
+            let end = name.find(|c| !is_word(c))?;
+            name[end..].starts_with(';').then(|| inside.join(&name[..end]))
         })
         .collect()
 }
@@ -230,6 +275,11 @@ fn is_word(c: char) -> bool {
 
 /// Removes comments, string and character literals, and items under `#[cfg(test)]`.
 fn strip(source: &str) -> String {
+    without_tests(&bare(source))
+}
+
+/// Removes comments, string and character literals.
+fn bare(source: &str) -> String {
     let mut code = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(c) = rest.chars().next() {
@@ -250,7 +300,7 @@ fn strip(source: &str) -> String {
         };
         rest = &rest[skip..];
     }
-    without_tests(&code)
+    code
 }
 
 fn raw_string_end(rest: &str, before: &str) -> Option<usize> {
@@ -281,11 +331,13 @@ fn char_end(rest: &str) -> usize {
     rest[body..].find('\'').map_or(rest.len(), |at| body + at + 1)
 }
 
+const TEST_ITEM: &str = "#[cfg(test)]";
+
 /// Cuts each item that follows `#[cfg(test)]`: up to its `;`, or its balanced braces.
 fn without_tests(code: &str) -> String {
     let mut kept = String::with_capacity(code.len());
     let mut rest = code;
-    while let Some(at) = rest.find("#[cfg(test)]") {
+    while let Some(at) = rest.find(TEST_ITEM) {
         kept.push_str(&rest[..at]);
         rest = &rest[at..];
         let (mut level, mut end) = (0usize, rest.len());

@@ -24,7 +24,7 @@ struct Document {
     state: State,
     token: crate::hsm::pool::Settings,
     #[serde(default)]
-    process: crate::app::Settings,
+    process: super::process::Settings,
     #[serde(default)]
     web: crate::web::Settings,
     #[serde(default)]
@@ -86,7 +86,7 @@ pub(super) struct Effective<'a> {
     board: Board,
     state: EffectiveState<'a>,
     token: &'a crate::hsm::pool::Settings,
-    process: &'a crate::app::Settings,
+    process: &'a super::process::Settings,
     web: &'a crate::web::Settings,
     issuer: &'a crate::issuer::Settings,
     log: &'a crate::log::Settings,
