@@ -185,6 +185,7 @@ impl Own {
             profile: PROFILE.into(),
             issuer_sha256: core.issuing_sha256,
             tbs: tbs.der().to_vec(),
+            validations: Vec::new(),
         };
         let appended = core.append_wait(Record::IntentV1(record), Release::Durable)?;
         Ok((appended.leaf, serial, tbs.der().to_vec()))

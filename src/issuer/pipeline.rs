@@ -23,7 +23,7 @@ use crate::ipc::message::Finalize;
 use crate::ipc::{Answer, Refusal, Reply};
 use crate::log::Release;
 use crate::log::index::Issuance;
-use crate::log::record::{AbandonedV1, IntentV1, IssuedV1, Record, Requester};
+use crate::log::record::{AbandonedV1, IntentV1, IssuedV1, Record, Requester, ValidationV1};
 use crate::pki::certificate::Certificate;
 use crate::pki::csr::Csr;
 use crate::pki::profile::Profile;
@@ -200,6 +200,7 @@ impl Pipeline {
             profile: profile.name.clone(),
             issuer_sha256: self.core.issuing_sha256,
             tbs: tbs.der().to_vec(),
+            validations: finalize.validations.iter().map(recorded).collect(),
         };
         let pipeline = Arc::clone(self);
         let tbs = tbs.der().to_vec();
@@ -429,4 +430,13 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     out
+}
+
+/// A claimed validation as the log keeps it.
+fn recorded(claim: &crate::ipc::message::Validation) -> ValidationV1 {
+    ValidationV1 {
+        identifier: claim.identifier.value(),
+        method: claim.method.name().into(),
+        at: claim.at,
+    }
 }

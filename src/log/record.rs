@@ -66,6 +66,18 @@ pub struct IntentV1 {
     pub issuer_sha256: [u8; 32],
     #[serde(with = "serde_bytes")]
     pub tbs: Vec<u8>,
+    /// What the web process says was proven, one for each authorization. Claimed, not verified here.
+    pub validations: Vec<ValidationV1>,
+}
+
+/// One claimed validation: who was proven to control what, how and when.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ValidationV1 {
+    /// The identifier's value as ACME writes it: a DNS name or an address.
+    pub identifier: String,
+    /// The challenge type's registered name, such as `http-01`.
+    pub method: String,
+    pub at: Timestamp,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -228,6 +240,11 @@ pub(crate) mod tests {
                     profile: "tls-server".into(),
                     issuer_sha256: [2; 32],
                     tbs: (0..=255).collect(),
+                    validations: vec![ValidationV1 {
+                        identifier: "a.test".into(),
+                        method: "http-01".into(),
+                        at: Timestamp(1_795_305_601_500),
+                    }],
                 }),
             ),
             (
@@ -239,6 +256,7 @@ pub(crate) mod tests {
                     profile: String::new(),
                     issuer_sha256: [2; 32],
                     tbs: vec![0x30, 0],
+                    validations: Vec::new(),
                 }),
             ),
             (

@@ -58,6 +58,7 @@ impl Bench {
             profile: "test".into(),
             issuer_sha256: self.issuer.fingerprint(),
             tbs: tbs.der().to_vec(),
+            validations: Vec::new(),
         }
     }
 

@@ -94,6 +94,7 @@ pub(super) fn intent(n: u64) -> Record {
         profile: "tls-server".into(),
         issuer_sha256: [2; 32],
         tbs: vec![n as u8; 40 + (n as usize * 37) % 90],
+        validations: Vec::new(),
     })
 }
 
