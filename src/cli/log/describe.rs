@@ -102,6 +102,16 @@ fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
                 }
             }
             put("profile", r.profile.as_str().into());
+            let validations: Vec<serde_json::Value> = r
+                .validations
+                .iter()
+                .map(|v| {
+                    serde_json::json!({
+                        "identifier": v.identifier, "method": v.method, "at": v.at.to_string()
+                    })
+                })
+                .collect();
+            put("validations", validations.into());
             put("issuer_sha256", hex(&r.issuer_sha256).into());
             let names = names(&r.tbs);
             put("names", names.clone().into());
