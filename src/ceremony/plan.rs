@@ -177,17 +177,7 @@ impl Plan {
         {
             return bad("the log key is neither ed25519 nor ec-p256: signed notes know no others");
         }
-        for (what, url) in [
-            ("urls.aia", &document.urls.aia),
-            ("urls.crl", &document.urls.crl),
-            ("urls.root-crl", &document.urls.root_crl),
-        ] {
-            if published_as(url).is_none() {
-                return bad(&format!(
-                    "{what} = {url:?} is not http://HOST[:PORT]/FILE; certificates name plain http, because fetching them must not need them"
-                ));
-            }
-        }
+        check_urls(&document.urls)?;
         let (has_root, has_online) = (scope != Scope::Online, scope != Scope::Root);
         if has_root && (document.root.is_none() || document.issuing.is_none()) {
             return bad(
@@ -261,6 +251,40 @@ impl Plan {
     }
 }
 
+/// Certificates carry these URLs for good, so each must be one that the web process will answer: a name
+/// it serves, with the extension it takes the media type from, and a file of its own.
+fn check_urls(urls: &Urls) -> Result<(), CeremonyError> {
+    const CERTIFICATE: &[&str] = &["cer", "crt", "der"];
+    const CRL: &[&str] = &["crl"];
+    let mut files: Vec<PathBuf> = OWN_FILES.iter().map(PathBuf::from).collect();
+    for (what, url, extensions) in [
+        ("urls.aia", &urls.aia, CERTIFICATE),
+        ("urls.crl", &urls.crl, CRL),
+        ("urls.root-crl", &urls.root_crl, CRL),
+    ] {
+        let Some(file) = published_as(url) else {
+            return bad(&format!(
+                "{what} = {url:?} is not http://HOST[:PORT]/FILE with at most four plain parts; certificates name plain http, because fetching them must not need them"
+            ));
+        };
+        let extension = file.extension().and_then(|extension| extension.to_str());
+        if !extension.is_some_and(|extension| extensions.contains(&extension)) {
+            return bad(&format!(
+                "{what} = {url:?} does not end in .{}; no other name is served for it",
+                extensions.join(" or .")
+            ));
+        }
+        if files.contains(&file) {
+            return bad(&format!("{what} = {url:?} names a file that is published already"));
+        }
+        files.push(file);
+    }
+    Ok(())
+}
+
+/// What the issuer publishes beside the files of the URLs.
+const OWN_FILES: &[&str] = &["root.pem", "root.der", "issuing.pem", "chain.pem"];
+
 /// The file below `public/` that answers at this URL; `None` if the URL is not of the one form allowed.
 pub fn published_as(url: &str) -> Option<PathBuf> {
     let (authority, path) = url.strip_prefix("http://")?.split_once('/')?;
@@ -269,6 +293,8 @@ pub fn published_as(url: &str) -> Option<PathBuf> {
     let good = !authority.is_empty()
         && authority.bytes().all(host)
         && url.len() <= 256
+        && path.len() <= 128
+        && path.split('/').count() <= 4
         && path
             .split('/')
             .all(|part| !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain));
@@ -362,6 +388,21 @@ mod tests {
             "http://ca.test/a b",
         ] {
             let urls = Urls { crl: url.into(), ..document().urls };
+            refused(Document { urls, ..document() }, all());
+        }
+        // What web does not serve, or would serve as something else.
+        for (aia, crl) in [
+            ("http://ca.test/issuing", "http://ca.test/issuing.crl"),
+            ("http://ca.test/issuing.pem", "http://ca.test/issuing.crl"),
+            ("http://ca.test/issuing.CER", "http://ca.test/issuing.crl"),
+            ("http://ca.test/issuing.cer", "http://ca.test/issuing.der"),
+            ("http://ca.test/issuing.cer", "http://ca.test/crl"),
+            ("http://ca.test/issuing.cer", "http://ca.test/a/b/c/d/issuing.crl"),
+            ("http://ca.test/root.der", "http://ca.test/issuing.crl"),
+            // The root's CRL, at another host.
+            ("http://ca.test/issuing.cer", "http://crl.test/crl/root.crl"),
+        ] {
+            let urls = Urls { aia: aia.into(), crl: crl.into(), ..document().urls };
             refused(Document { urls, ..document() }, all());
         }
         for origin in ["", "https://ca.test/log", "a b", "a+b"] {
