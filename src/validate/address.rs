@@ -119,13 +119,15 @@ const NEVER: &[&str] = &[
     // Multicast, and reserved with the limited broadcast (RFC 5771, RFC 1112 section 4).
     "224.0.0.0/4",
     "240.0.0.0/4",
-    // Metadata services of Azure and Alibaba outside link-local.
+    // Metadata services of Azure, Oracle and Alibaba outside link-local.
     "168.63.129.16/32",
+    "192.0.0.192/32",
     "100.100.100.200/32",
     // Unspecified, and IPv4-compatible (RFC 4291 section 2.5.5.1); ::1 is judged before.
     "::/96",
-    // IPv4-mapped, IPv4/IPv6 translation (RFC 6052, RFC 8215), Teredo, 6to4.
+    // IPv4-mapped, IPv4-translated (RFC 2765), IPv4/IPv6 translation (RFC 6052, RFC 8215), Teredo, 6to4.
     "::ffff:0:0/96",
+    "::ffff:0:0:0/96",
     "64:ff9b::/96",
     "64:ff9b:1::/48",
     "2001::/32",
@@ -193,6 +195,8 @@ mod tests {
             "::ffff:127.0.0.1",
             "::ffff:10.0.0.1",
             "::ffff:169.254.169.254",
+            "::ffff:0:7f00:1",
+            "192.0.0.192",
             "64:ff9b::7f00:1",
             "64:ff9b:1::1",
             "2002:7f00:1::1",

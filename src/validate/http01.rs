@@ -45,7 +45,16 @@ pub(super) async fn look(validator: &Validator, attempt: &Attempt) -> Result<IpA
             place = next_place(validator, &place, &response)?;
             continue;
         }
-        return judge(attempt, response).await.map(|()| from);
+        return match judge(attempt, response).await {
+            Ok(()) => Ok(from),
+            // Said of another host than the client's own, status and length would map for it a network
+            // that it cannot see into.
+            Err(problem) if place.host != attempt.identifier => {
+                tracing::debug!(host = %place.host, why = %problem.detail, "a redirect's target does not match");
+                Err(incorrect(ELSEWHERE))
+            }
+            Err(problem) => Err(problem),
+        };
     }
     Err(incorrect(format!("more than {MOST_REDIRECTS} redirects")))
 }
@@ -231,6 +240,8 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
+const ELSEWHERE: &str =
+    "the host that a redirect leads to did not answer with the key authorization";
 const USER_AGENT: &str = concat!("chancery/", env!("CARGO_PKG_VERSION"), " (ACME http-01)");
 /// RFC 8555 names no number; Boulder and Let's Encrypt's documentation say ten.
 const MOST_REDIRECTS: usize = 10;

@@ -285,6 +285,26 @@ async fn redirects_to_forbidden_places_are_refused_without_naming_them() {
     assert_eq!(failure(world.look().await).0, ProblemType::IncorrectResponse);
 }
 
+/// What a redirect leads to may be a host that the client has no way to: it learns nothing of it but that
+/// the answer was wrong. Of its own host it is told what was wrong.
+#[tokio::test]
+async fn of_another_host_only_that_it_was_wrong_is_told() {
+    let mut told = Vec::new();
+    for response in [
+        "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        ok("an intranet page"),
+        ok(&"long".repeat(10_000)),
+    ] {
+        let world = World::new();
+        world.name("a.lan", &["10.0.0.1"]).name("b.lan", &["10.0.0.2"]);
+        world.serve("10.0.0.1:80", redirect("http://b.lan/x")).serve("10.0.0.2:80", response);
+        told.push(failure(world.look().await));
+    }
+    assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
+    assert!(!told[0].1.contains("b.lan"), "{told:?}");
+}
+
 #[tokio::test]
 async fn ten_redirects_are_followed_and_the_eleventh_is_not() {
     for (redirects, fine) in [(MOST_REDIRECTS, true), (MOST_REDIRECTS + 1, false)] {
