@@ -76,7 +76,7 @@ pub enum OrderStatus {
 pub enum FinalizeDecision {
     /// Store `Finalize` and ask the issuer.
     Accept,
-    /// Already finalized: answer with the order as it is.
+    /// Already finalized: answer with the order as it is, if this is the same request again.
     AlreadyProcessing,
 }
 

@@ -15,7 +15,7 @@ use super::name::{DnsName, Identifier};
 ///
 /// Of all it may ask for, only the key and the names are kept: what else a certificate holds is
 /// for the profile to say.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Csr {
     key: PublicKey,
     identifiers: BTreeSet<Identifier>,

@@ -60,6 +60,10 @@ async fn an_order_becomes_a_certificate() {
     let again = client.post(finalize, &json!({ "csr": names })).await;
     assert_eq!(again.json(), done.json());
     assert_eq!(ca.issuer.asked.load(Ordering::SeqCst), 1);
+
+    // For another key it is no longer ready: that key's owner must not be shown this certificate.
+    let other = client.post(finalize, &json!({ "csr": csr(&["127.0.0.1", "a.test"]) })).await;
+    assert_eq!((other.status, other.problem().as_str()), (403, "orderNotReady"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,10 +163,11 @@ async fn concurrent_finalizes_ask_once() {
     let (_, order) = client.ready(&ca, &["dns:a.test"]).await;
     let finalize = order["finalize"].as_str().unwrap().to_owned();
     ca.issuer.slow.store(200, Ordering::SeqCst);
+    let csr = csr(&["a.test"]);
     let mut requests = Vec::new();
     for _ in 0..4 {
         let header = client.header(&finalize).await;
-        let payload = json!({ "csr": csr(&["a.test"]) }).to_string();
+        let payload = json!({ "csr": csr }).to_string();
         requests.push(client.key.sign(&header, &payload));
     }
     let mut tasks = Vec::new();
@@ -235,6 +240,32 @@ async fn the_account_s_key_is_not_certified() {
     let finalize = order["finalize"].as_str().unwrap();
     let answer = client.post(finalize, &json!({ "csr": csr_by(&pair, &["a.test"]) })).await;
     assert_eq!((answer.status, answer.problem().as_str()), (400, "badCSR"));
+
+    // Nor any other account's, and the order is as ready as before.
+    let mut other = ca.registered().await;
+    let (url, order) = other.ready(&ca, &["dns:b.test"]).await;
+    let finalize = order["finalize"].as_str().unwrap();
+    let answer = other.post(finalize, &json!({ "csr": csr_by(&pair, &["b.test"]) })).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (400, "badCSR"));
+    assert_eq!(other.post_as_get(&url).await.json()["status"], "ready");
+    assert_eq!(ca.issuer.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_are_capped_for_each_account() {
+    let mut wish = Wish::new();
+    wish.settings.orders_per_account_per_hour = 2;
+    let ca = Ca::with(wish).await;
+    let (mut alice, mut bob) = (ca.registered().await, ca.registered().await);
+    for n in 0..2 {
+        assert_eq!(alice.order(&[&format!("dns:{n}.test")]).await.status, 201);
+    }
+    let refused = alice.order(&["dns:c.test"]).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (429, "rateLimited"));
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((3000..=3600).contains(&wait), "{wait}");
+    assert!(refused.header("replay-nonce").is_some());
+    assert_eq!(bob.order(&["dns:c.test"]).await.status, 201);
 }
 
 /// A new web process on the same store takes up what the old one left.

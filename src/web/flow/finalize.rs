@@ -8,6 +8,7 @@ use hyper::StatusCode;
 
 use super::order::{authorizations, object, own};
 use super::{Fault, Reply, Signed, until_committed};
+use crate::acme::jws::{Jwk, Jws, Payload};
 use crate::acme::order::{FinalizeDecision, Order};
 use crate::acme::problem::{Problem, ProblemType};
 use crate::id::OrderId;
@@ -18,7 +19,8 @@ use crate::web::{Server, issuance};
 /// How long an answer waits for the issuer before it says `processing`.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Asked again with whatever payload after it was accepted, it answers with the order as it is.
+/// Asked again after it was accepted, it answers with the order as it is: a retry after a lost answer.
+/// Asked for another key it refuses, or the client would pair that key with another's certificate.
 pub(super) async fn answer(
     server: &Arc<Server>,
     signed: Signed,
@@ -29,10 +31,16 @@ pub(super) async fn answer(
         let mut facts = own(server, &signed, id).await?;
         let authorizations = authorizations(&facts);
         match facts.order.finalize(&authorizations, &csr, signed.now)? {
-            FinalizeDecision::AlreadyProcessing => return Ok((facts, false)),
+            FinalizeDecision::AlreadyProcessing if repeats(&signed, &facts.order, &csr) => {
+                return Ok((facts, false));
+            }
+            FinalizeDecision::AlreadyProcessing => {
+                let detail = "this order was finalized with another CSR";
+                return Err(Problem::new(ProblemType::OrderNotReady, detail).into());
+            }
             FinalizeDecision::Accept => {}
         }
-        check_key(server, &signed, &facts.order, &csr)?;
+        check_key(server, &facts.order, &csr).await?;
         facts.order.accept(signed.jws.to_vec(), signed.now);
         server.store.commit(vec![Change::Order(facts.order.clone(), facts.version)]).await?;
         facts.version = Version(facts.version.0 + 1);
@@ -58,15 +66,28 @@ async fn issued(server: &Arc<Server>, facts: OrderFacts) -> OrderFacts {
     }
 }
 
-/// The key must be one the profile certifies, and not an account's: whoever has that could sign
-/// requests with it (RFC 8555 section 11.1). The issuer compares with every other account's.
-fn check_key(server: &Server, signed: &Signed, order: &Order, csr: &Csr) -> Result<(), Problem> {
-    let refuse = |detail: &str| Err(Problem::new(ProblemType::BadCsr, detail));
-    if csr.key() == signed.account.key.public_key() {
-        return refuse("the CSR's key is the account's key");
+/// Whether the order was finalized with this key and these names.
+fn repeats(signed: &Signed, order: &Order, csr: &Csr) -> bool {
+    let accepted = order.finalize.as_ref().and_then(|accepted| {
+        match Jws::parse(&accepted.jws).ok()?.verify(&signed.account.key).ok()? {
+            Payload::Json(payload) => Order::parse_finalize(&payload).ok(),
+            Payload::PostAsGet => None,
+        }
+    });
+    accepted.as_ref() == Some(csr)
+}
+
+/// The key must be one the profile certifies, and no account's: whoever has that could sign requests with
+/// it (RFC 8555 section 11.1). The issuer asks again, but its refusal ends the order; this leaves it ready.
+async fn check_key(server: &Server, order: &Order, csr: &Csr) -> Result<(), Fault> {
+    let refuse = |detail: &str| Err(Problem::new(ProblemType::BadCsr, detail).into());
+    if let Some(jwk) = Jwk::from_public_key(csr.key().clone())
+        && server.store.account_by_key(jwk.thumbprint()).await?.is_some()
+    {
+        return refuse("the CSR's key is an account's key");
     }
     match server.profiles.iter().find(|profile| profile.name == order.profile) {
-        None => Err(Problem::new(ProblemType::InvalidProfile, "the profile was withdrawn")),
+        None => Err(Problem::new(ProblemType::InvalidProfile, "the profile was withdrawn").into()),
         Some(profile) if !profile.accepts(csr.key().kind()) => {
             refuse("the profile does not certify keys of this kind")
         }
