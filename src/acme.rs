@@ -11,6 +11,7 @@ pub mod challenge;
 pub mod directory;
 mod json;
 pub mod jws;
+pub mod limit;
 pub mod nonce;
 pub mod order;
 pub mod problem;

@@ -34,6 +34,8 @@ pub enum AskError {
     Retry(Duration),
     /// The issuer will not do it; fit for the client.
     Refused(Problem),
+    /// Too much of it was asked for: fit for the client, with this Retry-After.
+    Limited(Problem, Duration),
     /// The two processes do not belong together (version, configuration, framing).
     Broken(String),
 }

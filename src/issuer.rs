@@ -1,7 +1,6 @@
 //! The privileged process: registry, policy, pipeline, publication. The only room that brings log
 //! and HSM together. Believes nothing but what an account signed.
 
-mod caps;
 pub mod clock;
 mod core;
 mod handshake;

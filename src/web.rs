@@ -18,6 +18,7 @@ mod validation;
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +29,10 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::watch;
 
 use crate::acme::directory::{Meta, Resource, Urls};
+use crate::acme::limit::Hourly;
 use crate::acme::nonce::Nonces;
 use crate::env::{Clock, Rng};
+use crate::id::AccountId;
 use crate::ipc::Issuer;
 use crate::pki::certificate::Certificate;
 use crate::pki::policy::Policy;
@@ -57,6 +60,8 @@ pub struct Settings {
     pub website: Option<String>,
     /// Connections open at once on the HTTPS listeners, and as many again on the plain ones.
     pub connections: usize,
+    /// Of those, connections of one address; what is beyond is closed.
+    pub connections_per_peer: usize,
     /// TLS handshakes that wait for a signature at once.
     pub handshakes: usize,
     /// A whole TLS handshake, the wait for its signature included.
@@ -75,6 +80,10 @@ pub struct Settings {
     pub authorization_hours: u64,
     /// How long ended orders are kept.
     pub retention_days: u64,
+    /// Accounts registered from one address within an hour; 0: no cap. The issuer has one over all.
+    pub registrations_per_peer_per_hour: u32,
+    /// Orders one account may place within an hour; 0: no cap.
+    pub orders_per_account_per_hour: u32,
 }
 
 impl Default for Settings {
@@ -87,6 +96,7 @@ impl Default for Settings {
             terms_of_service: None,
             website: None,
             connections: 1024,
+            connections_per_peer: 256,
             handshakes: 32,
             handshake_timeout_seconds: 10,
             header_timeout_seconds: 10,
@@ -96,6 +106,8 @@ impl Default for Settings {
             order_hours: 168,
             authorization_hours: 720,
             retention_days: 30,
+            registrations_per_peer_per_hour: 100,
+            orders_per_account_per_hour: 3600,
         }
     }
 }
@@ -217,6 +229,8 @@ pub(crate) struct Server {
     pub(crate) issuing: Certificate,
     pub(crate) public: PathBuf,
     pub(crate) nonces: Nonces,
+    pub(crate) registrations: Hourly<IpAddr>,
+    pub(crate) orders: Hourly<AccountId>,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) tls: tls::Tls,
     pub(crate) http: hyper_util::server::conn::auto::Builder<TokioExecutor>,
@@ -268,6 +282,8 @@ impl Server {
             chain: parts.issuing.pem(),
             index,
             http: listen::http(&settings),
+            registrations: Hourly::new(settings.registrations_per_peer_per_hour),
+            orders: Hourly::new(settings.orders_per_account_per_hour),
             settings,
             urls,
             issuer: parts.issuer,

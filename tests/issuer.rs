@@ -315,6 +315,11 @@ fn promise_4_a_taken_over_web_process_stays_a_petitioner() {
             BadCsr,
         ),
         (
+            "another account's key",
+            own.finalize(order, &Csr::of_account(&victim, &["dev.lan"])),
+            BadCsr,
+        ),
+        (
             "a CSR that its key did not sign",
             own.finalize(order, &Csr::spoilt(&["dev.lan"])),
             BadCsr,
@@ -419,7 +424,8 @@ fn accounts_and_certificates_are_capped() {
     let third = Account::unregistered();
     let asked = running.ask(Question::Register { jws: third.new_account(false) });
     assert!(
-        matches!(asked, Err(AskError::Retry(after)) if after > Duration::from_secs(3000)),
+        matches!(&asked, Err(AskError::Limited(problem, after))
+            if problem.kind == ProblemType::RateLimited && *after > Duration::from_secs(3000)),
         "{asked:?}"
     );
     let csr = Csr::names(&["dev.lan"]);

@@ -440,6 +440,7 @@ impl Judge<'_> {
     fn numbers(&self, document: &Document) -> Result<(), ConfigError> {
         let Document { web, issuer, log, token, validation, .. } = document;
         self.range(&["web", "connections"], web.connections, 1, 65_536)?;
+        self.range(&["web", "connections-per-peer"], web.connections_per_peer, 1, 65_536)?;
         self.range(&["web", "handshakes"], web.handshakes, 1, 4_096)?;
         for (key, seconds) in [
             ("handshake-timeout-seconds", web.handshake_timeout_seconds),

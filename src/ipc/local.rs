@@ -45,6 +45,9 @@ impl From<Refusal> for AskError {
         match refusal {
             Refusal::Retry(ms) => Self::Retry(Duration::from_millis(ms.into())),
             Refusal::Refused(problem) => Self::Refused(problem),
+            Refusal::Limited(problem, ms) => {
+                Self::Limited(problem, Duration::from_millis(ms.into()))
+            }
         }
     }
 }

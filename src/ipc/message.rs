@@ -107,4 +107,6 @@ pub enum Refusal {
     Retry(u32),
     /// Never; fit for the client.
     Refused(Problem),
+    /// Too often: not for so many milliseconds; fit for the client.
+    Limited(Problem, u32),
 }

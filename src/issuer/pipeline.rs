@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest;
 
-use super::caps::Caps;
 use super::core::{Core, NotNow, count, lock};
 use super::registry::Registry;
 use crate::acme::directory::Resource;
 use crate::acme::jws::{Jws, KeyRef, Payload};
+use crate::acme::limit::Hourly;
 use crate::acme::order::Order;
 use crate::acme::problem::{NamedIdentifier, Problem, ProblemType, Subproblem};
 use crate::env::random_16;
@@ -32,7 +32,7 @@ use crate::pki::rehearse::{self, Leaf, RehearsalError, Tbs};
 pub(super) struct Pipeline {
     core: Arc<Core>,
     registry: Arc<Registry>,
-    caps: Caps,
+    caps: Hourly<AccountId>,
     under_way: Mutex<HashMap<OrderId, UnderWay>>,
 }
 
@@ -71,7 +71,7 @@ impl Claim {
         match &result {
             Ok(_) => {}
             Err(Refusal::Retry(_)) => count(&counters.retried),
-            Err(Refusal::Refused(_)) => count(&counters.refused),
+            Err(Refusal::Refused(_) | Refusal::Limited(..)) => count(&counters.refused),
         }
         let entry = lock(&self.pipeline.under_way).remove(&self.order);
         for reply in entry.map(|e| e.waiting).unwrap_or_default() {
@@ -88,7 +88,7 @@ impl Drop for Claim {
 
 impl Pipeline {
     pub(super) fn new(core: Arc<Core>, registry: Arc<Registry>) -> Self {
-        let caps = Caps::new(core.settings.issuance_per_account_per_hour);
+        let caps = Hourly::new(core.settings.issuance_per_account_per_hour);
         Self { core, registry, caps, under_way: Mutex::new(HashMap::new()) }
     }
 

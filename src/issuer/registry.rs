@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use super::core::{Core, NotNow, count, lock};
 use crate::acme::account::NewAccount;
 use crate::acme::directory::Resource;
 use crate::acme::jws::{Jwk, Jws, KeyRef, Payload};
+use crate::acme::limit::Hourly;
 use crate::acme::problem::{Problem, ProblemType};
 use crate::env::random_16;
 use crate::id::AccountId;
@@ -26,18 +26,19 @@ pub(super) struct Registry {
     under_way: Mutex<HashMap<[u8; 32], Vec<Reply>>>,
     /// Keys read from the log lately.
     known: Mutex<HashMap<AccountId, Arc<Jwk>>>,
-    /// Registrations in the hour that began at this monotonic second.
-    hour: Mutex<(u64, u32)>,
+    /// Over all clients: a flood of accounts would fill the log.
+    rate: Hourly<()>,
     refused_by_rate: AtomicU64,
 }
 
 impl Registry {
     pub(super) fn new(core: Arc<Core>) -> Self {
+        let rate = Hourly::new(core.settings.registrations_per_hour);
         Self {
             core,
             under_way: Mutex::new(HashMap::new()),
             known: Mutex::new(HashMap::new()),
-            hour: Mutex::new((0, 0)),
+            rate,
             refused_by_rate: AtomicU64::new(0),
         }
     }
@@ -76,11 +77,12 @@ impl Registry {
             drop(under_way);
             return reply(Err(does_not_exist()));
         }
-        let at = match self.core.now().and_then(|now| self.within_rate().map(|()| now)) {
+        let now = self.core.now().map_err(Refusal::from);
+        let at = match now.and_then(|now| self.within_rate().map(|()| now)) {
             Ok(now) => now,
-            Err(why) => {
+            Err(refusal) => {
                 drop(under_way);
-                return reply(Err(why.into()));
+                return reply(Err(refusal));
             }
         };
         under_way.insert(thumbprint, vec![reply]);
@@ -101,6 +103,7 @@ impl Registry {
                     }
                 }
                 Err(why) => {
+                    registry.rate.give_back(&());
                     for reply in waiting {
                         reply(Err(why.clone().into()));
                     }
@@ -179,28 +182,23 @@ impl Registry {
         Ok(((**jwk).clone(), request.only_return_existing))
     }
 
-    /// A flood of accounts would fill the log: bounded per hour over all of them.
-    fn within_rate(&self) -> Result<(), NotNow> {
-        let limit = self.core.settings.registrations_per_hour;
-        if limit == 0 {
+    fn within_rate(&self) -> Result<(), Refusal> {
+        let Err(wait) = self.rate.take((), self.core.rule.clock().monotonic()) else {
             return Ok(());
+        };
+        if self.refused_by_rate.fetch_add(1, Ordering::Relaxed).is_multiple_of(1000) {
+            tracing::warn!(
+                limit = self.core.settings.registrations_per_hour,
+                "CHY-REGISTRATIONS: more accounts than registrations-per-hour allows"
+            );
         }
-        let second = self.core.rule.clock().monotonic().as_secs();
-        let mut hour = lock(&self.hour);
-        if second >= hour.0 + 3600 {
-            *hour = (second, 0);
-        }
-        if hour.1 >= limit {
-            if self.refused_by_rate.fetch_add(1, Ordering::Relaxed).is_multiple_of(1000) {
-                tracing::warn!(
-                    limit,
-                    "CHY-REGISTRATIONS: more accounts than registrations-per-hour allows"
-                );
-            }
-            return Err(NotNow::Wait(Duration::from_secs(hour.0 + 3600 - second)));
-        }
-        hour.1 += 1;
-        Ok(())
+        Err(Refusal::Limited(
+            Problem::new(
+                ProblemType::RateLimited,
+                "this server has registered all the accounts it may in an hour",
+            ),
+            u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+        ))
     }
 }
 

@@ -162,7 +162,7 @@ async fn dispatch(
     match route {
         Route::Directory => Ok(directory(server)),
         Route::NewNonce { head } => Ok(new_nonce(server, head)),
-        Route::Acme(resource) => post(server, resource, request).await,
+        Route::Acme(resource) => post(server, origin, resource, request).await,
         Route::Preflight => Ok(Reply::empty(StatusCode::NO_CONTENT)
             .header(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST")
             .header(ACCESS_CONTROL_ALLOW_HEADERS, "Content-Type")
@@ -201,6 +201,7 @@ fn new_nonce(server: &Server, head: bool) -> Reply {
 /// A signed request, from its content type to its flow.
 async fn post(
     server: &Arc<Server>,
+    origin: Origin,
     resource: Resource,
     request: Request<Incoming>,
 ) -> Result<Reply, Fault> {
@@ -240,7 +241,7 @@ async fn post(
     let kid = match jws.key() {
         KeyRef::Jwk(jwk) => {
             let payload = jws.verify(jwk).map_err(Problem::from)?;
-            return new_account::answer(server, jwk, payload, body, now).await;
+            return new_account::answer(server, origin, jwk, payload, body, now).await;
         }
         KeyRef::Kid(kid) => kid,
     };

@@ -150,7 +150,7 @@ async fn ask(server: &Server, order: OrderId, question: Question) -> Option<Outc
             Ok(Answer::Certificate { der, serial, leaf, at }) => {
                 return Some(Outcome::Issued { at, serial, leaf: leaf.0, certificate: der });
             }
-            Err(AskError::Refused(problem)) => {
+            Err(AskError::Refused(problem) | AskError::Limited(problem, _)) => {
                 return Some(Outcome::Failed { at: server.clock.now(), problem });
             }
             Err(AskError::Retry(wait)) => wait,

@@ -3,13 +3,14 @@
 //! Each kind of listener, a [`Door`], has permits of its own, taken before a connection is accepted: who
 //! fills one door leaves the others open. A connection that panics takes nothing with it.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -164,8 +165,10 @@ impl Doors {
             let waiting = u32::try_from(sockets.len()).unwrap_or(0).saturating_sub(1);
             let limit = limit.max(1).saturating_add(waiting);
             let semaphore = Arc::new(Semaphore::new(limit as usize));
+            let peers = Arc::new(Peers::new(server.settings.connections_per_peer));
             for socket in sockets {
-                tokio::spawn(accept(server.clone(), door, socket, semaphore.clone()));
+                let (server, permits, peers) = (server.clone(), semaphore.clone(), peers.clone());
+                tokio::spawn(accept(server, door, socket, permits, peers));
             }
             (semaphore, limit)
         });
@@ -180,7 +183,59 @@ impl Doors {
     }
 }
 
-async fn accept(server: Arc<Server>, door: Door, listener: TcpListener, permits: Arc<Semaphore>) {
+/// Connections of each address at one door: without a bound, one machine could take all permits.
+struct Peers {
+    most: usize,
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One connection's place among its peer's.
+struct Place {
+    peers: Arc<Peers>,
+    peer: IpAddr,
+}
+
+impl Peers {
+    fn new(most: usize) -> Self {
+        Self { most: most.max(1), open: Mutex::default() }
+    }
+
+    fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        // An IPv4 peer of an IPv6 socket is the same peer.
+        let peer = peer.to_canonical();
+        let mut open = self.open();
+        let count = open.entry(peer).or_insert(0);
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { peers: self.clone(), peer })
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.peers.open();
+        if let Some(count) = open.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.peer);
+            }
+        }
+    }
+}
+
+async fn accept(
+    server: Arc<Server>,
+    door: Door,
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+    peers: Arc<Peers>,
+) {
     let mut phase = server.phase.subscribe();
     loop {
         let accepted = async {
@@ -202,13 +257,17 @@ async fn accept(server: Arc<Server>, door: Door, listener: TcpListener, permits:
             }
         };
         server.metrics.connections.inc();
+        let Some(place) = peers.enter(peer.ip()) else {
+            tracing::debug!(%peer, ?door, "closed: the peer has as many connections as it may");
+            continue;
+        };
         let origin = Origin { door, peer: peer.ip() };
         let span = tracing::debug_span!("connection", %peer, ?door);
         let server = server.clone();
         tokio::spawn(
             async move {
                 connection(server, origin, stream).await;
-                drop(permit);
+                drop((place, permit));
             }
             .instrument(span),
         );

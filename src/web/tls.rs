@@ -145,7 +145,7 @@ impl Tls {
             }
             Ok(_) => Err("another answer than the TLS chain".into()),
             Err(AskError::Retry(_)) => Err("the issuer is away".into()),
-            Err(AskError::Refused(problem)) => Err(problem.detail),
+            Err(AskError::Refused(problem) | AskError::Limited(problem, _)) => Err(problem.detail),
             Err(AskError::Broken(why)) => Err(why),
         }
     }

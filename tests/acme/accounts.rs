@@ -87,6 +87,27 @@ async fn without_the_issuer_there_is_no_registration_until_it_is_back() {
     assert_eq!(client.register().await.status, 201);
 }
 
+/// Only what was registered counts: neither known keys nor what the issuer could not answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_registers_so_many_accounts_an_hour() {
+    let mut wish = Wish::new();
+    wish.settings.registrations_per_peer_per_hour = 2;
+    let ca = Ca::with(wish).await;
+    let mut first = ca.client().await;
+    ca.issuer.away.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        assert_eq!(first.register().await.status, 503);
+    }
+    ca.issuer.away.store(false, Ordering::SeqCst);
+    assert_eq!(first.register().await.status, 201);
+    assert_eq!(ca.client().await.register().await.status, 201);
+    let refused = ca.client().await.register().await;
+    assert_eq!((refused.status, refused.problem().as_str()), (429, "rateLimited"));
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((3000..=3600).contains(&wait), "{wait}");
+    assert_eq!(first.register().await.status, 200, "a known key is no registration");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deactivated_account_is_shut_out() {
     let ca = Ca::start().await;

@@ -140,6 +140,29 @@ async fn connections_beyond_the_limit_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_has_so_many_connections() {
+    let mut wish = Wish::new();
+    wish.settings.connections_per_peer = 2;
+    let ca = Ca::with(wish).await;
+    let (first, mut second) = (ca.client().await, ca.client().await);
+    let mut third = TcpStream::connect(ca.addresses.https[0]).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(5), third.read(&mut [0; 1])).await;
+    assert!(matches!(read, Ok(Ok(0) | Err(_))), "not closed: {read:?}");
+    assert_eq!(second.get("/acme/directory").await.status, 200);
+    assert_eq!(plain(ca.addresses.http[0], "/", &[]).await.status, 200, "another door");
+    drop(first);
+    // The place is free once the server has seen the end of it.
+    for attempt in 0.. {
+        let stream = raw::tls(&ca, &[]).await;
+        if stream.is_ok() {
+            break;
+        }
+        assert!(attempt < 50, "no place became free");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handshake_waits_for_the_issuer() {
     let wish = Wish::new();
     wish.issuer.away.store(true, Ordering::SeqCst);

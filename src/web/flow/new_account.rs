@@ -2,6 +2,7 @@
 //! the client's own signed request; what is stored here is the account's details.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -11,13 +12,19 @@ use crate::acme::account::{Account, NewAccount};
 use crate::acme::directory::Resource;
 use crate::acme::jws::{Jwk, Payload};
 use crate::acme::problem::{Problem, ProblemType};
-use crate::id::Timestamp;
-use crate::ipc::{Answer, Question};
+use crate::id::{AccountId, Timestamp};
+use crate::ipc::{Answer, AskError, Question};
 use crate::store::{Change, Version};
 use crate::web::Server;
+use crate::web::listen::Origin;
+
+/// How long an answer waits for the issuer: what hangs there must not hold connections here.
+const PATIENCE: Duration = Duration::from_secs(10);
+const AWAY: Duration = Duration::from_secs(5);
 
 pub(super) async fn answer(
     server: &Arc<Server>,
+    origin: Origin,
     jwk: &Jwk,
     payload: Payload,
     jws: Bytes,
@@ -44,10 +51,7 @@ pub(super) async fn answer(
         server.metrics.problem(problem.kind);
         return Ok(Reply::problem(&problem).link(terms, "terms-of-service"));
     }
-    let answer = server.issuer.ask(Question::Register { jws: jws.to_vec() }).await?;
-    let Answer::Account { account: id, .. } = answer else {
-        return Err(Fault::Internal);
-    };
+    let id = register(server, origin, jws).await?;
     let account = Account::new(id, jwk.clone(), asked, now);
     tracing::Span::current().record("account", tracing::field::display(id));
     until_committed(async || {
@@ -60,6 +64,26 @@ pub(super) async fn answer(
         Ok(object(server, StatusCode::CREATED, &account))
     })
     .await
+}
+
+/// Has the issuer register the key, if the peer may have another account in this hour.
+async fn register(server: &Server, origin: Origin, jws: Bytes) -> Result<AccountId, Fault> {
+    // An IPv4 peer of an IPv6 socket is the same peer.
+    let peer = origin.peer.to_canonical();
+    server.registrations.take(peer, server.clock.monotonic()).map_err(|wait| {
+        let detail = "this address has registered all the accounts it may in an hour";
+        Fault::Limited(Problem::new(ProblemType::RateLimited, detail), wait)
+    })?;
+    let asked = server.issuer.ask(Question::Register { jws: jws.to_vec() });
+    let answer = tokio::time::timeout(PATIENCE, asked).await;
+    match answer.unwrap_or(Err(AskError::Retry(AWAY))) {
+        Ok(Answer::Account { account, .. }) => Ok(account),
+        Ok(_) => Err(Fault::Internal),
+        Err(error) => {
+            server.registrations.give_back(&peer);
+            Err(error.into())
+        }
+    }
 }
 
 /// A known key: the account as it is, whatever else was asked (RFC 8555 section 7.3.1).

@@ -8,7 +8,7 @@ use super::{Fault, Reply, Signed, order};
 use crate::acme::authz::Authorization;
 use crate::acme::challenge::ChallengeType;
 use crate::acme::order::{NewOrder, Placed, Terms};
-use crate::acme::problem::Problem;
+use crate::acme::problem::{Problem, ProblemType};
 use crate::env::random_16;
 use crate::store::{Change, Version};
 use crate::web::Server;
@@ -18,6 +18,10 @@ const CHALLENGES: &[ChallengeType] = &[ChallengeType::Http01];
 
 pub(super) async fn answer(server: &Server, signed: Signed) -> Result<Reply, Fault> {
     let asked = NewOrder::parse(signed.json()?)?;
+    server.orders.take(signed.account.id, server.clock.monotonic()).map_err(|wait| {
+        let detail = "this account has placed all the orders it may in an hour";
+        Fault::Limited(Problem::new(ProblemType::RateLimited, detail), wait)
+    })?;
     let reusable = server.store.valid_authorizations(signed.account.id, &asked.identifiers).await?;
     let Placed { order, made } = place(server, asked, &signed, &reusable)?;
     tracing::Span::current().record("order", tracing::field::display(order.id));

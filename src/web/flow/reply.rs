@@ -131,6 +131,8 @@ pub(crate) fn link(url: &str, relation: &str) -> Option<HeaderValue> {
 pub(crate) enum Fault {
     /// The client's doing, and for the client to read.
     Problem(Problem),
+    /// Too often: for the client to read, and to ask again after so long (RFC 8555 section 6.6).
+    Limited(Problem, Duration),
     /// The store; a conflict makes the flow decide again.
     Store(StoreError),
     /// Something is away: 503, and ask again after so long.
@@ -159,6 +161,7 @@ impl Fault {
         };
         let (problem, wait) = match self {
             Self::Problem(problem) => (problem, None),
+            Self::Limited(problem, wait) => (problem, Some(wait)),
             Self::Retry(wait) => away(wait),
             Self::Store(StoreError::Conflict | StoreError::Busy) => away(Duration::from_secs(1)),
             Self::Store(StoreError::Halt(why)) => {
@@ -201,6 +204,7 @@ impl From<AskError> for Fault {
         match error {
             AskError::Retry(wait) => Self::Retry(wait),
             AskError::Refused(problem) => Self::Problem(problem),
+            AskError::Limited(problem, wait) => Self::Limited(problem, wait),
             AskError::Broken(why) => {
                 tracing::error!(code = "CHY-IPC-BROKEN", %why, "the issuer does not fit");
                 Self::Retry(Duration::from_secs(10))
