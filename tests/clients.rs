@@ -2,10 +2,10 @@
 //! get is judged by OpenSSL, and the keys by OpenSC's pkcs11-tool.
 
 #[path = "support/client.rs"]
-#[allow(dead_code, clippy::unwrap_used)]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 mod client;
 #[path = "support/lab.rs"]
-#[allow(dead_code, clippy::unwrap_used)]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 mod lab;
 
 use std::net::TcpListener;
@@ -133,24 +133,31 @@ fn certbot_enrols_a_name_and_an_address() {
     verify(&lab, &chain, "IP Address:127.0.0.1");
 }
 
+/// Debian's lego asks for an address with `{"type": "dns", "value": "127.0.0.1"}`. RFC 8738 section 3 says
+/// `ip`, so the order is refused, and the client's user must be able to read why.
 #[test]
-fn lego_enrols_a_name_and_an_address() {
+fn lego_enrols_a_name_and_reads_why_an_address_as_a_name_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (lab, port) = start(dir.path());
-    for (name, san) in [("lego.test", "DNS:lego.test"), ("127.0.0.1", "IP Address:127.0.0.1")] {
-        succeed(
-            Command::new("lego")
-                .args([
-                    "--server",
-                    &format!("https://localhost:{}/acme/directory", lab.acme.port()),
-                ])
-                .args(["--accept-tos", "--email", "admin@lab.test", "--domains", name, "--path"])
-                .arg(lab.dir.join("lego"))
-                .args(["--http", "--http.port", &format!("127.0.0.1:{port}"), "run"])
-                .env("LEGO_CA_CERTIFICATES", lab.dir.join("root.pem")),
-        );
-        verify(&lab, &lab.dir.join(format!("lego/certificates/{name}.crt")), san);
-    }
+    let lego = |name: &str| {
+        let mut command = Command::new("lego");
+        command
+            .args(["--server", &format!("https://localhost:{}/acme/directory", lab.acme.port())])
+            .args(["--accept-tos", "--email", "admin@lab.test", "--domains", name, "--path"])
+            .arg(lab.dir.join("lego"))
+            .args(["--http", "--http.port", &format!("127.0.0.1:{port}"), "run"])
+            .env("LEGO_CA_CERTIFICATES", lab.dir.join("root.pem"));
+        command
+    };
+    succeed(&mut lego("lego.test"));
+    verify(&lab, &lab.dir.join("lego/certificates/lego.test.crt"), "DNS:lego.test");
+
+    let refused = lego("127.0.0.1").output().unwrap();
+    assert!(!refused.status.success());
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(text.contains("400 :: POST"), "{text}");
+    assert!(text.contains("urn:ietf:params:acme:error:malformed"), "{text}");
+    assert!(text.contains(r#"an address needs identifier type "ip""#), "{text}");
 }
 
 #[test]
@@ -202,6 +209,43 @@ fn instant_acme_enrols_a_name_and_an_address() {
         std::fs::write(&file, chain).unwrap();
         verify(&lab, &file, san);
     }
+}
+
+/// The box's own HTTPS, as OpenSSL sees it: by name, by address (which no client sends as SNI), in both
+/// versions, and always with a certificate that holds under the root.
+#[test]
+fn tls_verifies_with_and_without_a_server_name_in_both_versions() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::start_in(dir.path(), Options::default());
+    save_public(&lab);
+    let connect = |arguments: &[&str]| {
+        let mut command = Command::new("openssl");
+        command
+            .args(["s_client", "-connect", &lab.acme.to_string(), "-verify_return_error"])
+            .args(["-x509_strict", "-CAfile"])
+            .arg(lab.dir.join("root.pem"))
+            .args(arguments)
+            .stdin(std::process::Stdio::null());
+        command
+    };
+    let by_name = ["-servername", "localhost", "-verify_hostname", "localhost"];
+    let by_address = ["-noservername", "-verify_ip", "127.0.0.1"];
+    for (option, version) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+        for whom in [&by_name[..], &by_address[..]] {
+            let text = succeed(connect(whom).arg(option));
+            assert!(text.contains("Verify return code: 0 (ok)"), "{version} {whom:?}: {text}");
+            assert!(text.contains(&format!("New, {version}, Cipher is ")), "{whom:?}: {text}");
+            assert_eq!(text.matches(" s:").count(), 2, "leaf and issuing: {version}: {text}");
+        }
+    }
+    // A name that the certificate does not carry is no reason to hang up: the client judges, and this one says no.
+    let wrong = connect(&["-servername", "elsewhere.test", "-verify_hostname", "elsewhere.test"]);
+    let wrong = { wrong }.output().unwrap();
+    let text = String::from_utf8_lossy(&wrong.stderr);
+    assert!(!wrong.status.success() && text.contains("hostname mismatch"), "{text}");
+    let old = connect(&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]).output().unwrap();
+    let text = String::from_utf8_lossy(&old.stderr);
+    assert!(!old.status.success() && text.contains("SSL alert number"), "{text}");
 }
 
 /// Promise 1 as a stranger's tool sees it.

@@ -1,12 +1,15 @@
-//! A box under load whose processes are killed without warning, many times. Afterwards: every
-//! certificate that was downloaded is in the log, every order that was promised (201) is there, and
-//! the log verifies. `CHANCERY_KILLS` says how often each process is killed (default: a few).
+//! A box under load whose processes are killed without warning, many times. Afterwards: every order that was
+//! promised (201) is there and comes to an end, every certificate that was downloaded or could have been is in the log
+//! byte for byte, and the log verifies.
+//!
+//! `CHANCERY_KILLS` says how often issuer and web process are each killed (default: a few; the supervisor is killed
+//! every fifth time). `CHANCERY_SEED` repeats the moments of a run, as far as a scheduler lets moments repeat.
 
 #[path = "support/client.rs"]
-#[allow(dead_code, clippy::unwrap_used)]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 mod client;
 #[path = "support/lab.rs"]
-#[allow(dead_code, clippy::unwrap_used)]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 mod lab;
 
 use std::collections::BTreeSet;
@@ -27,14 +30,20 @@ struct Witness {
 #[test]
 #[allow(clippy::unwrap_used)]
 fn killed_at_any_moment_nothing_released_is_lost() {
-    let kills: usize =
-        std::env::var("CHANCERY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
+    let kills = number("CHANCERY_KILLS").unwrap_or(4);
+    let seed = number("CHANCERY_SEED").unwrap_or_else(|| {
+        let mut octets = [0; 8];
+        aws_lc_rs::rand::fill(&mut octets).unwrap();
+        u64::from_le_bytes(octets)
+    });
+    println!("CHANCERY_SEED={seed} CHANCERY_KILLS={kills}");
     let dir = tempfile::tempdir().unwrap();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let responder = runtime.block_on(Responder::start(0)).unwrap();
     let options = Options { http_port: responder.address.port(), ..Options::default() };
     let mut lab = Lab::start_in(dir.path(), options);
+    let began = lab::now();
 
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..4)
@@ -43,62 +52,160 @@ fn killed_at_any_moment_nothing_released_is_lost() {
             runtime.spawn(load(client, number, Arc::clone(&stop)))
         })
         .collect();
-
-    let mut seed = 0x5eed_u64;
-    for round in 0..kills {
-        for role in ["issuer", "web", "serve"] {
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            lab::pause(Duration::from_millis(30 + (seed >> 33) % 220));
-            if role == "serve" {
-                // The supervisor takes its children with it. Once in a while is enough: each costs a start.
-                if round % 5 == 0 {
-                    lab.kill_all();
-                    lab.serve();
-                }
-                continue;
-            }
-            if let Some(pid) = lab.process(role) {
-                lab::signal(pid, "KILL");
-                lab.wait_gone(pid);
-            }
-            lab.wait_ready(Duration::from_secs(20));
-        }
-    }
+    let killed = kill(&mut lab, kills, Moments(seed));
     lab::pause(Duration::from_millis(500));
     stop.store(true, Ordering::Relaxed);
     let mut witnesses: Vec<Witness> =
         clients.into_iter().map(|client| runtime.block_on(client).unwrap()).collect();
+    let took = began.elapsed();
 
-    let issued: usize = witnesses.iter().map(|witness| witness.issued.len()).sum();
-    let created: usize = witnesses.iter().map(|witness| witness.client.created.len()).sum();
-    println!(
-        "{kills} kills per process: {created} orders created, {issued} certificates downloaded"
-    );
-    assert!(issued >= kills.max(5), "hardly any load: {issued} certificates");
-
+    let mut released: Vec<(String, String)> = Vec::new();
+    let mut created = 0;
     for witness in &mut witnesses {
-        for url in witness.client.created.clone() {
-            let order = runtime.block_on(witness.client.fetch(&url));
-            assert!(order.is_ok(), "an order that was created is not there: {url}: {order:?}");
+        for (url, chain) in std::mem::take(&mut witness.issued) {
+            let again = runtime.block_on(end(&mut witness.client, &url));
+            assert_eq!(again.as_ref(), Some(&chain), "the certificate of {url} changed");
+            released.push((url, chain));
         }
-        for (url, chain) in &witness.issued {
-            let order = runtime.block_on(witness.client.fetch(url)).unwrap();
-            assert_eq!(order["status"], "valid", "{order}");
-            let certificate = order["certificate"].as_str().unwrap();
-            let again = runtime.block_on(witness.client.download(certificate)).unwrap();
-            assert_eq!(&again, chain, "the certificate of {url} changed");
+        // Those too whose client was cut off: what is valid could be downloaded, so it counts as released.
+        for url in witness.client.created.clone() {
+            created += 1;
+            if released.iter().any(|(other, _)| *other == url) {
+                continue;
+            }
+            let chain = runtime.block_on(end(&mut witness.client, &url));
+            released.extend(chain.map(|chain| (url, chain)));
         }
     }
     lab.stop();
     let exported = lab::succeed(lab.chancery().args(["log", "export", "--format", "pem"]));
     let logged: BTreeSet<&str> = blocks(&exported).collect();
-    for (url, chain) in witnesses.iter().flat_map(|witness| &witness.issued) {
+    for (url, chain) in &released {
         let leaf = blocks(chain).next().unwrap();
         assert!(logged.contains(leaf), "{url}: a downloaded certificate is not in the log");
     }
+    println!(
+        "{killed}; {created} orders created and found again, {} certificates downloaded and found in \
+         the log; {:.1} s under load",
+        released.len(),
+        took.as_secs_f64()
+    );
     println!("{}", lab::succeed(lab.chancery().args(["log", "verify"])));
+    assert!(released.len() as u64 >= kills.max(5), "hardly any load: {}", released.len());
+}
+/// Pseudo-random choices that a seed repeats (Knuth's MMIX generator; its high bits are the good ones).
+struct Moments(u64);
+
+impl Moments {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// What was killed, and how long the box was away after each kill.
+#[derive(Default)]
+struct Killed {
+    issuer: usize,
+    web: usize,
+    serve: usize,
+    /// Of either, before it was ready.
+    successors: usize,
+    away: Vec<Duration>,
+}
+
+impl std::fmt::Display for Killed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { issuer, web, serve, successors, away } = self;
+        let mut away = away.clone();
+        away.sort();
+        let (median, longest) = (away[away.len() / 2], away[away.len() - 1]);
+        write!(
+            f,
+            "killed: issuer {issuer}, web {web}, supervisor {serve} times, a successor while it started {successors} times; ready again after {} ms (median), {} ms \
+             (longest)",
+            median.as_millis(),
+            longest.as_millis()
+        )
+    }
+}
+
+/// Kills issuer and web process `kills` times each at moments under load, and the supervisor a fifth as often.
+fn kill(lab: &mut Lab, kills: u64, mut moments: Moments) -> Killed {
+    let mut killed = Killed::default();
+    for round in 0..kills {
+        for role in ["issuer", "web"] {
+            lab::pause(Duration::from_millis(30 + moments.below(220)));
+            let began = lab::now();
+            let Some(pid) = lab.process(role) else { panic!("no {role}:\n{}", lab.log_tail()) };
+            lab::signal(pid, "KILL");
+            lab.wait_gone(pid);
+            *(if role == "issuer" { &mut killed.issuer } else { &mut killed.web }) += 1;
+            // Now and then its successor is killed too, while it starts and recovers.
+            if moments.below(4) == 0 {
+                lab::pause(Duration::from_millis(100 + moments.below(300)));
+                if let Some(pid) = lab.process(role) {
+                    lab::signal(pid, "KILL");
+                    lab.wait_gone(pid);
+                    killed.successors += 1;
+                }
+            }
+            lab.wait_ready(READY_AGAIN);
+            killed.away.push(began.elapsed());
+        }
+        if round % 5 == 0 {
+            lab::pause(Duration::from_millis(30 + moments.below(220)));
+            let began = lab::now();
+            let orphans = lab.kill_supervisor();
+            killed.serve += 1;
+            // The next one may start while the orphans still hold ports, store, socket and log; or after.
+            let patient = moments.below(2) == 0;
+            if !patient {
+                lab.spawn();
+            }
+            for pid in orphans {
+                lab.wait_gone(pid);
+            }
+            if patient {
+                lab.spawn();
+            }
+            lab.wait_ready(READY_AGAIN);
+            killed.away.push(began.elapsed());
+        }
+    }
+    killed
+}
+
+const READY_AGAIN: Duration = Duration::from_secs(30);
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// An order's end: its chain if it is or becomes valid, `None` if its client never asked for a certificate. An
+/// order that is being made into a certificate must come to an end.
+async fn end(client: &mut Client, url: &str) -> Option<String> {
+    let mut last = String::new();
+    for _ in 0..100 {
+        match client.fetch(url).await {
+            Ok(order) if order["status"] == "valid" => {
+                match client.download(order["certificate"].as_str().unwrap()).await {
+                    Ok(chain) => return Some(chain),
+                    Err(failure) => last = format!("{failure:?}"),
+                }
+            }
+            Ok(order) if order["status"] == "pending" || order["status"] == "ready" => return None,
+            Ok(order) if order["status"] == "processing" => last = order.to_string(),
+            Ok(order) => panic!("{url}: {order}"),
+            Err(Failure::Problem { status, body, .. }) if !status.is_server_error() => {
+                panic!("an order that was created is not there: {url}: {status}: {body}")
+            }
+            Err(failure) => last = format!("{failure:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{url} comes to no end: {last}")
 }
 
 /// Orders until told to stop, whatever breaks on the way.

@@ -1,4 +1,4 @@
-//! What a service manager is told: ready, alive, stopping. Silent where there is none.
+//! What a service manager or our supervisor is told: ready, alive, stopping. Silent where there is none.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Says that start-up is finished, and `status` in one line.
+/// Says that start-up is finished, and `status` in one line; to our own supervisor too.
 pub(super) fn ready(status: &str) {
+    super::supervisor::tell_ready();
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 

@@ -1,9 +1,15 @@
 //! `chancery serve`: starts issuer and web process of this same binary, restarts them, ends with them.
 //!
 //! No runtime and no lock: one thread waits for events (a signal, a child that ended, a time that came).
+//!
+//! Each child's standard input is one end of a socket pair, over which it says once that it is ready. So the
+//! supervisor can tell a process that worked and was killed, which is wanted back at once, from one that cannot
+//! start, which must not be hammered: see [`Backoff`].
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,6 +48,16 @@ pub(super) fn die_with_supervisor() -> Result<(), Failure> {
     }
 }
 
+/// Tells the supervisor, if there is one, that this process is ready.
+pub(super) fn tell_ready() {
+    if is_supervised() {
+        // A supervisor that is gone has ended this process already.
+        let _ = rustix::io::write(std::io::stdin(), READY);
+    }
+}
+
+const READY: &[u8] = b"R";
+
 /// Holds the supervisor's process id.
 const SUPERVISED: &str = "CHANCERY_SUPERVISOR";
 
@@ -65,7 +81,6 @@ pub fn run(config: &Config, file: &Path, format: Format) -> Result<(), Failure> 
             .map(|(name, owner)| Slot::new(name, owner, file, format))
             .collect(),
         clock: &clock,
-        settled: false,
     };
     notify::ready("supervising issuer and web");
     let failure = house.keep(&events);
@@ -105,8 +120,6 @@ fn listen() -> Result<(Receiver<Event>, signal_hook::iterator::Handle), Failure>
 struct House<'a> {
     children: Vec<Slot>,
     clock: &'a dyn Clock,
-    /// Whether every child has once been well for a while.
-    settled: bool,
 }
 
 impl House<'_> {
@@ -119,9 +132,8 @@ impl House<'_> {
                     tracing::error!(process = slot.name, "CHY-OS: cannot be started: {error}");
                 }
             }
-            self.settled |= self.children.iter().all(|slot| slot.is_settled(now));
             let next = self.children.iter().filter_map(|slot| slot.due).min();
-            let wait = next.map_or(HEALTHY, |due| due.saturating_sub(now));
+            let wait = next.map_or(IDLE, |due| due.saturating_sub(now));
             match events.recv_timeout(wait) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
                 Ok(Event::ChildEnded) => {
@@ -135,7 +147,12 @@ impl House<'_> {
     }
 
     fn reap(&mut self) -> Option<Failure> {
-        let (now, settled) = (self.clock.monotonic(), self.settled);
+        let now = self.clock.monotonic();
+        for slot in &mut self.children {
+            slot.listen();
+        }
+        // Once all was well, a process that refuses to start does not take the other with it.
+        let settled = self.children.iter().all(|slot| slot.was_ever_ready);
         for slot in &mut self.children {
             let Some(status) = slot.ended() else { continue };
             let refused = status.code() == Some(super::failure::OPERATOR.into());
@@ -146,12 +163,14 @@ impl House<'_> {
                     slot.name
                 )));
             }
-            let wait = slot.backoff.after(now.saturating_sub(slot.started), refused);
+            let ran = now.saturating_sub(slot.started);
+            let wait = if refused { REFUSED } else { slot.backoff.after(slot.is_ready, ran) };
             slot.due = Some(now + wait);
             tracing::warn!(
                 process = slot.name,
                 %status,
-                wait = ?wait,
+                was_ready = slot.is_ready,
+                ?wait,
                 "ended; is started again after the wait{}",
                 if refused { ", though it said that an operator must act first" } else { "" }
             );
@@ -189,6 +208,11 @@ struct Slot {
     child: Option<Child>,
     started: Duration,
     due: Option<Duration>,
+    /// Our end of the child's standard input.
+    line: Option<UnixStream>,
+    /// Whether the child that runs, or ran last, said that it was ready.
+    is_ready: bool,
+    was_ever_ready: bool,
     backoff: Backoff,
 }
 
@@ -202,12 +226,21 @@ impl Slot {
             child: None,
             started: Duration::ZERO,
             due: Some(Duration::ZERO),
+            line: None,
+            is_ready: false,
+            was_ever_ready: false,
             backoff: Backoff::default(),
         }
     }
 
-    fn is_settled(&self, now: Duration) -> bool {
-        self.child.is_some() && now.saturating_sub(self.started) >= HEALTHY
+    /// Notices whether the child has said that it is ready; it may have ended since.
+    fn listen(&mut self) {
+        let said = self.line.as_mut().is_some_and(|line| {
+            let mut octet = [0; READY.len()];
+            line.read_exact(&mut octet).is_ok() && octet == READY
+        });
+        self.is_ready |= said;
+        self.was_ever_ready |= said;
     }
 
     fn start_if_due(&mut self, now: Duration) -> std::io::Result<()> {
@@ -215,13 +248,15 @@ impl Slot {
             return Ok(());
         }
         self.due = Some(now + LONGEST);
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
         let mut command = Command::new("/proc/self/exe");
         command
             .arg0(format!("chancery-{}", self.name))
             .arg("--config")
             .arg(&self.file)
             .args(["--log-format", self.format.as_str(), self.name])
-            .stdin(Stdio::null());
+            .stdin(OwnedFd::from(theirs));
         if self.name == "web" {
             // What the issuer is told by its environment (credentials, the token's own settings) is not for it.
             let kept =
@@ -253,6 +288,8 @@ impl Slot {
         }
         tracing::info!(process = self.name, pid = child.id(), "started");
         self.child = Some(child);
+        self.line = Some(ours);
+        self.is_ready = false;
         self.started = now;
         self.due = None;
         Ok(())
@@ -275,12 +312,12 @@ impl Slot {
 }
 
 /// Copies lines to standard error, each under the name of who wrote it.
-fn pass_on(name: &str, lines: impl std::io::Read) {
+fn pass_on(name: &str, lines: impl Read) {
     let mut lines = BufReader::new(lines);
     let mut line = Vec::new();
     loop {
         line.clear();
-        match std::io::Read::take(&mut lines, MAX_LINE).read_until(b'\n', &mut line) {
+        match Read::take(&mut lines, MAX_LINE).read_until(b'\n', &mut line) {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
@@ -292,29 +329,43 @@ fn pass_on(name: &str, lines: impl std::io::Read) {
     }
 }
 
-/// How long to wait before a start.
+/// How long to wait before a start. A child that was ready is wanted back: 100 ms, and no more than a second
+/// however often it dies young. One that dies before it is ready is tried ever less often, up to every 30 s.
 #[derive(Clone, Copy, Debug, Default)]
 struct Backoff {
-    failures: u32,
+    /// Ends before being ready, in a row.
+    stillborn: u32,
+    /// Ends soon after being ready, in a row.
+    young: u32,
 }
 
 impl Backoff {
-    /// The wait after a run of this length. A run that was long enough forgives what was before.
-    fn after(&mut self, ran: Duration, refused: bool) -> Duration {
-        if ran >= HEALTHY {
-            self.failures = 0;
-        }
-        let wait = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
-        self.failures = self.failures.saturating_add(1);
-        if refused { REFUSED } else { wait }
+    /// The wait after a run that took this long.
+    fn after(&mut self, was_ready: bool, ran: Duration) -> Duration {
+        let (ends, longest) = if was_ready {
+            self.stillborn = 0;
+            if ran >= YOUNG {
+                self.young = 0;
+            }
+            (&mut self.young, LONGEST_ONCE_READY)
+        } else {
+            (&mut self.stillborn, LONGEST)
+        };
+        let wait = FIRST.saturating_mul(1 << (*ends).min(10)).min(longest);
+        *ends = ends.saturating_add(1);
+        wait
     }
 }
 
-const FIRST: Duration = Duration::from_millis(200);
+const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST_ONCE_READY: Duration = Duration::from_secs(1);
+/// A run shorter than this may be one of a loop.
+const YOUNG: Duration = Duration::from_secs(3);
 /// After a child has said that only an operator can help.
 const REFUSED: Duration = Duration::from_secs(300);
-const HEALTHY: Duration = Duration::from_secs(60);
+/// Between events there is nothing to do; any length would do.
+const IDLE: Duration = Duration::from_secs(60);
 /// Beyond the web process's own grace.
 const MARGIN: Duration = Duration::from_secs(5);
 const MAX_LINE: u64 = 64 * 1024;
@@ -325,20 +376,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_a_limit_and_a_healthy_minute_forgives() {
+    fn one_that_cannot_start_is_tried_ever_less_often() {
         let mut backoff = Backoff::default();
-        let short = Duration::from_secs(1);
-        let waits: Vec<_> = (0..9).map(|_| backoff.after(short, false).as_millis()).collect();
-        assert_eq!(waits, [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000]);
-        assert_eq!(backoff.after(short, false), LONGEST);
-        assert_eq!(backoff.after(HEALTHY, false), FIRST);
-        assert_eq!(backoff.after(short, false), FIRST * 2);
+        let soon = Duration::from_millis(50);
+        let waits: Vec<_> = (0..10).map(|_| backoff.after(false, soon).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000]);
+        assert_eq!(backoff.after(false, Duration::from_secs(3600)), LONGEST);
+        assert_eq!(backoff.after(true, soon), FIRST);
+        assert_eq!(backoff.after(false, soon), FIRST);
+    }
+
+    #[test]
+    fn one_that_worked_is_back_soon() {
+        let mut backoff = Backoff::default();
+        let soon = Duration::from_millis(500);
+        let waits: Vec<_> = (0..6).map(|_| backoff.after(true, soon).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1_000, 1_000]);
+        assert_eq!(backoff.after(true, YOUNG), FIRST);
+        assert_eq!(backoff.after(true, soon), FIRST * 2);
     }
 
     #[test]
     fn a_refusal_is_not_hammered() {
-        let mut backoff = Backoff::default();
-        assert_eq!(backoff.after(Duration::from_secs(1), true), REFUSED);
         assert!(REFUSED > LONGEST);
+    }
+
+    #[test]
+    fn what_a_child_said_is_heard_after_its_end() {
+        let mut slot = Slot::new("web", None, Path::new("x"), Format::Human);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        slot.line = Some(ours);
+        slot.listen();
+        assert!(!slot.is_ready && !slot.was_ever_ready);
+        rustix::io::write(&theirs, READY).unwrap();
+        drop(theirs);
+        slot.listen();
+        slot.listen();
+        assert!(slot.is_ready && slot.was_ever_ready);
     }
 }

@@ -17,7 +17,7 @@ use crate::pki::policy::Policy;
 use crate::store::StoreError;
 use crate::store::embedded::Embedded;
 use crate::validate::Validator;
-use crate::web::{Listeners, Parts, StartError, Web};
+use crate::web::{BindError, Listeners, Parts, StartError, Web};
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(config: Config) -> Result<(), Failure> {
@@ -26,6 +26,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let stop = Stop::new()?;
     let authority = super::require_authority(&config)?.clone();
     directories::prepare_web(&config.paths)?;
+    let issuers = issuer_uids(&config)?;
     // From here on this process reaches nothing but what it serves. No thread exists yet.
     let confinement = confine::web(&config)?;
     tracing::info!(%confinement, "confined");
@@ -36,18 +37,39 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("CHY-OS: no threads: {error}")))?;
-    let outcome = runtime.block_on(serve(&config, &authority, stop));
+    let outcome = runtime.block_on(serve(&config, &authority, issuers, stop));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn serve(config: &Config, authority: &Authority, stop: Stop) -> Result<(), Failure> {
-    let listeners =
-        Listeners::bind(&config.web).map_err(|error| Failure::operator(error.to_string()))?;
-    let web = Web::start(parts(config, authority)?, listeners).map_err(|error| match error {
-        StartError::Settings(_) => Failure::operator(error.to_string()),
-        StartError::System(_) => Failure::failed(error.to_string()),
+async fn serve(
+    config: &Config,
+    authority: &Authority,
+    issuers: Vec<u32>,
+    stop: Stop,
+) -> Result<(), Failure> {
+    let taken = |error: &BindError| error.error.kind() == std::io::ErrorKind::AddrInUse;
+    let listeners = outwait(|| Listeners::bind(&config.web), taken)
+        .await
+        .map_err(|error| Failure::operator(error.to_string()))?;
+    let path = config.paths.web().join("store.redb");
+    let locked = |error: &StoreError| *error == StoreError::Busy;
+    let store = outwait(|| Embedded::open(&path, &SystemDisk), locked).await.map_err(|error| {
+        match error {
+            StoreError::Halt(text) => Failure::operator(text),
+            StoreError::Conflict | StoreError::Busy => Failure::retry(format!(
+                "CHY-STORE-LOCKED: {} is in use by another process; is chancery running already?",
+                path.display()
+            )),
+        }
     })?;
+    let web =
+        Web::start(parts(config, authority, issuers, store)?, listeners).map_err(|error| {
+            match error {
+                StartError::Settings(_) => Failure::operator(error.to_string()),
+                StartError::System(_) => Failure::failed(error.to_string()),
+            }
+        })?;
     let stopped = stop.into_future()?;
     notify::ready("serving");
     let mut heartbeat = notify::heartbeat();
@@ -65,23 +87,42 @@ async fn serve(config: &Config, authority: &Authority, stop: Stop) -> Result<(),
     Ok(())
 }
 
-fn parts(config: &Config, authority: &Authority) -> Result<Parts, Failure> {
+/// Tries again for a while what a process that is just ending may still hold: after the supervisor was killed, its
+/// children end by themselves, and the next supervisor does not wait for them.
+async fn outwait<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    is_held: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
+        match attempt() {
+            Err(error) if is_held(&error) => tokio::time::sleep(STEP).await,
+            result => return result,
+        }
+    }
+    attempt()
+}
+
+/// Users as whom the issuer may answer. Found while /etc/passwd can still be read.
+fn issuer_uids(config: &Config) -> Result<Vec<u32>, Failure> {
     let mut uids = vec![geteuid().as_raw()];
     if let Some(user) = &config.process.issuer_user {
         uids.push(directories::owner(user)?.uid);
     }
-    let issuer =
-        Client::start(Options { path: config.paths.socket(), digest: config.digest, uids })
-            .map_err(Failure::failed)?;
-    let store =
-        Embedded::open(&config.paths.web().join("store.redb"), &SystemDisk).map_err(|error| {
-            match error {
-                StoreError::Halt(text) => Failure::operator(text),
-                StoreError::Conflict | StoreError::Busy => Failure::retry(
-                    "CHY-STORE: the store is in use by another process; stop it first".into(),
-                ),
-            }
-        })?;
+    Ok(uids)
+}
+
+fn parts(
+    config: &Config,
+    authority: &Authority,
+    issuers: Vec<u32>,
+    store: Embedded,
+) -> Result<Parts, Failure> {
+    let issuer = Client::start(Options {
+        path: config.paths.socket(),
+        digest: config.digest,
+        uids: issuers,
+    })
+    .map_err(Failure::failed)?;
     let validation = &config.validation;
     let zones: Vec<_> =
         validation.resolvers.iter().map(|zone| (zone.zone.clone(), zone.servers.clone())).collect();
@@ -114,5 +155,8 @@ fn parts(config: &Config, authority: &Authority) -> Result<Parts, Failure> {
     })
 }
 
+/// How long a predecessor may take to end.
+const PATIENCE: Duration = Duration::from_secs(3);
+const STEP: Duration = Duration::from_millis(50);
 /// Two cores' worth; the token is the limit long before.
 const WORKERS: usize = 2;

@@ -192,7 +192,10 @@ impl fmt::Display for NameError {
             Self::Character => "the name holds a character or hyphen that may not stand there",
             Self::Idna => "a label beginning with xn-- is not a canonical IDNA label",
             Self::Wildcard => "an asterisk may only be the whole leftmost label before a name",
-            Self::Address => "not a DNS name, or not an IP address in canonical text form",
+            Self::Address => {
+                "an address where a name is due, or the reverse: an address needs identifier type \"ip\" and its \
+                 canonical text (RFC 8738)"
+            }
             Self::UnsupportedType => "the identifier type is not supported",
         })
     }

@@ -96,7 +96,8 @@ fn corrupt(what: &str) -> String {
 
 impl Embedded {
     /// Opens the file at `path`, making it and nothing above it if it is not there. After a crash, or if
-    /// the file was changed by another, every page is checked first. The text of an error is for the operator.
+    /// the file was changed by another, every page is checked first. `Busy` while another process has it open;
+    /// the text of any other error is for the operator.
     pub fn open(path: &Path, disk: &dyn Disk) -> Result<Self, StoreError> {
         let failed = |why: &dyn fmt::Display| {
             StoreError::Halt(format!(
@@ -114,10 +115,7 @@ impl Embedded {
             .open(path)
             .map_err(|why| failed(&why))?;
         let refused = |error: redb::DatabaseError| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Halt(format!(
-                "CHY-STORE-LOCKED: {} is in use by another process; is chancery running already?",
-                path.display()
-            )),
+            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Busy,
             redb::DatabaseError::Storage(redb::StorageError::Io(why))
                 if why.kind() != std::io::ErrorKind::InvalidData =>
             {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// What a test may want otherwise.
 #[derive(Default)]
 pub struct Options {
-    /// Where http-01 is looked for; 0 when no test answers challenges.
+    /// Where http-01 is looked for; 0 (then it is the ordinary port) when no test answers challenges.
     pub http_port: u16,
     /// More configuration, appended as TOML.
     pub more: String,
@@ -53,6 +53,7 @@ impl Lab {
         BufReader::new(name_server.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let dns: SocketAddr = line.trim().parse().expect("chancery lab dns prints its address");
         let (acme, http) = (free_port(), free_port());
+        let http_port = if options.http_port == 0 { 80 } else { options.http_port };
         let config = format!(
             r#"inherit = ["{REPOSITORY}/firmware-config/board/lab.toml"]
 
@@ -77,7 +78,6 @@ retry-seconds = 1
 "#,
             dir = dir.display(),
             acme_port = acme.port(),
-            http_port = options.http_port,
             more = options.more,
         );
         std::fs::write(dir.join("chancery.toml"), config).unwrap();
@@ -93,6 +93,12 @@ retry-seconds = 1
 
     /// Starts `chancery serve` and waits until it is ready.
     pub fn serve(&mut self) {
+        self.spawn();
+        self.wait_ready(Duration::from_secs(30));
+    }
+
+    /// Starts `chancery serve`.
+    pub fn spawn(&mut self) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -107,7 +113,6 @@ retry-seconds = 1
             .spawn()
             .expect("chancery serve starts");
         self.serve = Some(child);
-        self.wait_ready(Duration::from_secs(30));
     }
 
     /// Waits for `/readyz` to say 200; panics with the end of the box's log if it does not.
@@ -168,16 +173,15 @@ retry-seconds = 1
         }
     }
 
-    /// Kills the supervisor without warning and waits until its children are gone too.
-    pub fn kill_all(&mut self) {
-        let processes = self.processes();
+    /// Kills the supervisor without warning, and it alone. Returns the ids of its children, which end by themselves.
+    pub fn kill_supervisor(&mut self) -> Vec<u32> {
+        let children = self.processes().into_iter().filter(|(role, _)| role != "serve");
+        let children = children.map(|(_, pid)| pid).collect();
         if let Some(mut serve) = self.serve.take() {
             let _ = serve.kill();
             let _ = serve.wait();
         }
-        for (_, pid) in processes {
-            self.wait_gone(pid);
-        }
+        children
     }
 
     /// Waits until a process has ended.
@@ -186,7 +190,7 @@ retry-seconds = 1
         while std::fs::read_to_string(format!("/proc/{pid}/stat"))
             .is_ok_and(|stat| !stat.contains(") Z "))
         {
-            assert!(began.elapsed() < Duration::from_secs(10), "process {pid} does not end");
+            assert!(began.elapsed() < Duration::from_secs(20), "process {pid} does not end");
             pause(Duration::from_millis(2));
         }
     }
