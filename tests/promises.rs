@@ -376,4 +376,7 @@ fn refused_inside(web: u32, lab: &Lab) {
     for (path, answer) in paths.iter().zip(answers).skip(1) {
         assert_eq!(answer, -EACCES, "opened from inside: {}", path.display());
     }
+    // It was asked as it runs, and runs on.
+    assert_eq!(lab.process("web"), Some(web));
+    lab.wait_ready(std::time::Duration::from_secs(5));
 }
