@@ -20,7 +20,7 @@ test: ## Every suite, the long ones scaled down
 lint: ## Format, clippy, shell syntax
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	@for script in hsm/*.sh images/*.sh tests/clients/*.sh .ci/run; do bash -n "$$script" || exit 1; done
+	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh .ci/run; do bash -n "$$script" || exit 1; done
 
 bench: ## Orders per second against Pebble and the raw token; BENCH="--clients 1,16 --seconds 3"
 	@images/packages.sh bench

@@ -1,8 +1,6 @@
 //! Certificate requests: as they come, and properly signed around whatever the fuzzer made of
 //! subject and attributes, which a mere mutation could not get past the signature.
 
-#![no_main]
-
 use std::sync::LazyLock;
 
 use aws_lc_rs::encoding::AsDer;
@@ -10,7 +8,6 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use chancery::pki::csr::Csr;
 use chancery::pki::key::SignatureAlgorithm;
 use chancery::pki::name::Identifier;
-use libfuzzer_sys::fuzz_target;
 
 static KEY: LazyLock<(Ed25519KeyPair, Vec<u8>)> = LazyLock::new(|| {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
@@ -18,19 +15,20 @@ static KEY: LazyLock<(Ed25519KeyPair, Vec<u8>)> = LazyLock::new(|| {
     (pair, spki)
 });
 
-fuzz_target!(|data: &[u8]| {
-    judge(data);
-    let Some((length, rest)) = data.split_first() else { return };
+/// True if the octets, or the request signed around them, were let in.
+pub(crate) fn judge(data: &[u8]) -> bool {
+    let whole = request(data);
+    let Some((length, rest)) = data.split_first() else { return whole };
     let (subject, attributes) = rest.split_at(usize::from(*length).min(rest.len()));
     let (pair, spki) = &*KEY;
     let info = tlv(0x30, &[&[2, 1, 0], &tlv(0x30, &[subject]), spki, &tlv(0xa0, &[attributes])]);
     let signature = pair.sign(&info);
     let algorithm = SignatureAlgorithm::Ed25519.identifier_der();
-    judge(&tlv(0x30, &[&info, algorithm, &tlv(3, &[&[0], signature.as_ref()])]));
-});
+    request(&tlv(0x30, &[&info, algorithm, &tlv(3, &[&[0], signature.as_ref()])])) || whole
+}
 
-fn judge(der: &[u8]) {
-    let Ok(csr) = Csr::parse(der) else { return };
+fn request(der: &[u8]) -> bool {
+    let Ok(csr) = Csr::parse(der) else { return false };
     assert!(der.len() <= Csr::MAX_DER);
     csr.key().check_strength().unwrap();
     for identifier in csr.identifiers() {
@@ -38,6 +36,7 @@ fn judge(der: &[u8]) {
         let again = Identifier::parse(identifier.kind(), &identifier.value());
         assert_eq!(again.as_ref(), Ok(identifier));
     }
+    true
 }
 
 fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
