@@ -173,7 +173,7 @@ async fn dispatch(
                 .header(CACHE_CONTROL, "no-cache"))
         }
         Route::Public(file) if origin.door != Door::Metrics => {
-            public::answer(&server.public, file, request.headers()).await
+            public::answer(server, file, request.headers()).await
         }
         Route::Probe(probe) if origin.may_probe() => probe::answer(server, probe).await,
         Route::MethodNotAllowed(allow) => {

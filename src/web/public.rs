@@ -1,20 +1,29 @@
 //! Serves what the issuer publishes: read-only, by a white list of names, also while the issuer is down.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{
     CACHE_CONTROL, ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
 };
 
+use super::Server;
 use super::flow::{Fault, Reply};
 use super::route::PublicFile;
 
 /// No published file is longer.
 const LIMIT: u64 = 64 << 20;
+
+/// The published files that were asked for lately. All answers share one copy of each: however many
+/// clients take theirs slowly, a file costs its length once.
+#[derive(Default)]
+pub(crate) struct Shelf(Mutex<HashMap<PathBuf, (String, Bytes)>>);
 
 /// A file and what identifies this version of it. Files are replaced whole, so length and time do.
 struct Version {
@@ -24,13 +33,14 @@ struct Version {
 
 /// Answers a GET of a published file, conditional requests included (RFC 9110 section 13).
 pub(crate) async fn answer(
-    directory: &Path,
+    server: &Arc<Server>,
     file: PublicFile<'_>,
     headers: &HeaderMap,
 ) -> Result<Reply, Fault> {
-    let path = directory.join(file.name());
+    let path = server.public.join(file.name());
     let seen = Seen::of(headers);
-    let read = tokio::task::spawn_blocking(move || read(&path, &seen)).await;
+    let shared = server.clone();
+    let read = tokio::task::spawn_blocking(move || shared.shelf.read(&path, &seen)).await;
     let (version, bytes) = match read {
         Ok(Ok(found)) => found,
         Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Err(Fault::missing()),
@@ -81,26 +91,71 @@ impl Seen {
     }
 }
 
-/// The version there is, and its bytes unless the client has them.
-fn read(path: &Path, seen: &Seen) -> io::Result<(Version, Option<Vec<u8>>)> {
-    let mut file = File::open(path)?;
-    let about = file.metadata()?;
-    if !about.is_file() {
-        return Err(io::ErrorKind::NotFound.into());
+impl Shelf {
+    /// The version there is, and its bytes unless the client has them.
+    fn read(&self, path: &Path, seen: &Seen) -> io::Result<(Version, Option<Bytes>)> {
+        let mut file = File::open(path)?;
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let since = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let version = Version {
+            etag: format!("\"{:x}-{:x}\"", since.as_nanos(), about.len()),
+            // HTTP dates have whole seconds.
+            modified: UNIX_EPOCH + Duration::from_secs(since.as_secs()),
+        };
+        if seen.covers(&version) {
+            return Ok((version, None));
+        }
+        if about.len() > LIMIT {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        // Read under the lock: of many who ask for a new version at once, one reads it.
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((etag, bytes)) = files.get(path)
+            && *etag == version.etag
+        {
+            return Ok((version, Some(bytes.clone())));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
+        file.by_ref().take(LIMIT).read_to_end(&mut bytes)?;
+        let bytes = Bytes::from(bytes);
+        if files.len() >= MOST_FILES {
+            files.clear();
+        }
+        files.insert(path.to_owned(), (version.etag.clone(), bytes.clone()));
+        Ok((version, Some(bytes)))
     }
-    let since = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let version = Version {
-        etag: format!("\"{:x}-{:x}\"", since.as_nanos(), about.len()),
-        // HTTP dates have whole seconds.
-        modified: UNIX_EPOCH + Duration::from_secs(since.as_secs()),
-    };
-    if seen.covers(&version) {
-        return Ok((version, None));
+}
+
+/// More than the issuer publishes.
+const MOST_FILES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_in_memory_once_and_a_new_version_replaces_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("issuing.crl");
+        let put = |text: &str| {
+            std::fs::write(dir.path().join("new"), text).unwrap();
+            std::fs::rename(dir.path().join("new"), &path).unwrap();
+        };
+        let shelf = Shelf::default();
+        let read = || shelf.read(&path, &Seen { etags: None, since: None }).unwrap().1.unwrap();
+        put("one");
+        let (first, second) = (read(), read());
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        put("another");
+        assert_eq!((&read()[..], &first[..]), (&b"another"[..], &b"one"[..]));
+        for n in 0..2 * MOST_FILES {
+            let path = dir.path().join(format!("{n}.pem"));
+            std::fs::write(&path, "x").unwrap();
+            shelf.read(&path, &Seen { etags: None, since: None }).unwrap();
+            assert!(shelf.0.lock().unwrap().len() <= MOST_FILES);
+        }
     }
-    if about.len() > LIMIT {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
-    file.by_ref().take(LIMIT).read_to_end(&mut bytes)?;
-    Ok((version, Some(bytes)))
 }
