@@ -1,6 +1,8 @@
 //! Real clients against a whole box: keys in SoftHSM2, two processes, DNS, http-01 on loopback. What they
 //! get is judged by OpenSSL, and the keys by OpenSC's pkcs11-tool.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 #[path = "support/client.rs"]
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 mod client;

@@ -5,6 +5,8 @@
 //! `CHANCERY_KILLS` says how often issuer and web process are each killed (default: a few; the supervisor is killed
 //! every fifth time). `CHANCERY_SEED` repeats the moments of a run, as far as a scheduler lets moments repeat.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 #[path = "support/client.rs"]
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 mod client;

@@ -1,6 +1,8 @@
 //! Every parser of foreign bytes over the fuzzer's seeds and some thousand mutations of them, the same ones each
 //! time: what `tests/fuzz.sh` looks for with coverage and hours, looked for in seconds wherever `cargo test` runs.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;

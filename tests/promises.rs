@@ -6,6 +6,8 @@
 //!   it does before it listens, then tries); where the test is root and gdb is there, by calling `open` inside the web
 //!   process that is really serving; and under users of their own, by file permissions alone.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 #[path = "support/client.rs"]
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 mod client;

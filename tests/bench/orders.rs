@@ -4,6 +4,8 @@
 //!
 //! Figures are of this run on this machine: compare them with each other, not with other runs.
 
+#![allow(unreachable_pub, reason = "a program of its own")]
+
 #[path = "../support/client.rs"]
 #[allow(dead_code, clippy::unwrap_used)]
 mod client;

@@ -102,7 +102,7 @@ fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
                 }
             }
             put("profile", r.profile.as_str().into());
-            let validations: Vec<serde_json::Value> = r
+            let validations: Vec<Value> = r
                 .validations
                 .iter()
                 .map(|v| {
