@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use chancery::acme::challenge::ChallengeType;
 use chancery::acme::problem::ProblemType;
 use chancery::env::Disk;
 use chancery::env::simulated::{CrashMode, SimulatedDisk};
 use chancery::hsm::{Class, SignError};
 use chancery::id::{LeafIndex, OrderId, Serial, Timestamp};
 use chancery::ipc::client::{self, Client};
-use chancery::ipc::message::{Answer, Finalize, Question};
+use chancery::ipc::message::{Answer, Finalize, Question, Validation};
 use chancery::ipc::server::{self, Server};
 use chancery::ipc::{AskError, Issuer};
 use chancery::issuer::clock::Acceptance;
@@ -34,6 +35,7 @@ use chancery::log::note::VerifierKey;
 use chancery::log::record::Requester;
 use chancery::pki::certificate::Certificate;
 use chancery::pki::crl;
+use chancery::pki::name::Identifier;
 
 use house::{Account, BASE, Csr, House, LONG, NOW, Served, eventually};
 
@@ -384,6 +386,32 @@ fn promise_4_a_taken_over_web_process_stays_a_petitioner() {
     assert_eq!(refused(ask(replay)), Unauthorized, "a replay for another order");
     assert_eq!(certificate(ask(victim.finalize(order, &good))).0.der(), leaf.der());
     assert_eq!(house.issuing_key.count(Class::Certificate), before + 1);
+}
+
+/// The log keeps what is claimed of a certificate's names; it is nobody's notebook.
+#[test]
+fn claims_about_other_names_are_not_recorded() {
+    let house = House::new();
+    let running = house.start();
+    let account = running.register();
+    let claim = |name: &str| Validation {
+        identifier: Identifier::parse("dns", name).unwrap(),
+        method: ChallengeType::Http01,
+        at: Timestamp(1),
+    };
+    let Question::Finalize(mut finalize) =
+        account.finalize(OrderId([1; 16]), &Csr::names(&["dev.lan"]))
+    else {
+        panic!("no finalize");
+    };
+    finalize.validations = vec![claim("dev.lan"); 50];
+    finalize.validations.extend((0..2000).map(|n| claim(&format!("{n}.lan"))));
+    certificate(running.ask(Question::Finalize(finalize)));
+    let found = running.log.index().by_order(OrderId([1; 16])).unwrap();
+    let Some(Issuance::Issued { intent, .. }) = found else { panic!("{found:?}") };
+    let Ok(Record::IntentV1(intent)) = running.log.read(intent) else { panic!("no intent") };
+    let recorded: Vec<&str> = intent.validations.iter().map(|v| v.identifier.as_str()).collect();
+    assert_eq!(recorded, ["dev.lan"]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::acme::problem::{NamedIdentifier, Problem, ProblemType, Subproblem};
 use crate::env::random_16;
 use crate::hsm::Class;
 use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
-use crate::ipc::message::Finalize;
+use crate::ipc::message::{Finalize, Validation};
 use crate::ipc::{Answer, Refusal, Reply};
 use crate::log::Release;
 use crate::log::index::Issuance;
@@ -200,7 +200,7 @@ impl Pipeline {
             profile: profile.name.clone(),
             issuer_sha256: self.core.issuing_sha256,
             tbs: tbs.der().to_vec(),
-            validations: finalize.validations.iter().map(recorded).collect(),
+            validations: claims(finalize, &signed.csr),
         };
         let pipeline = Arc::clone(self);
         let tbs = tbs.der().to_vec();
@@ -432,8 +432,18 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
+/// What is claimed of the names in question, and no more claims than names: the log is no notebook for
+/// whoever took over the web process.
+fn claims(finalize: &Finalize, csr: &Csr) -> Vec<ValidationV1> {
+    let named = |claim: &&Validation| {
+        csr.identifiers().iter().any(|identifier| identifier.base() == claim.identifier)
+    };
+    let claims = finalize.validations.iter().filter(named);
+    claims.take(csr.identifiers().len()).map(recorded).collect()
+}
+
 /// A claimed validation as the log keeps it.
-fn recorded(claim: &crate::ipc::message::Validation) -> ValidationV1 {
+fn recorded(claim: &Validation) -> ValidationV1 {
     ValidationV1 {
         identifier: claim.identifier.value(),
         method: claim.method.name().into(),
