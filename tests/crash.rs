@@ -2,6 +2,9 @@
 //! promised (201) is there and comes to an end, every certificate that was downloaded or could have been is in the log
 //! byte for byte, and the log verifies.
 //!
+//! SoftHSM2 empties its token.object for a moment at each login, and a kill at that moment destroys the token, whoever
+//! logged in. That is no loss of the box's, so the file is then put back from a copy, and counted.
+//!
 //! `CHANCERY_KILLS` says how often issuer and web process are each killed (default: a few; the supervisor is killed
 //! every fifth time). `CHANCERY_SEED` repeats the moments of a run, as far as a scheduler lets moments repeat.
 
@@ -15,6 +18,7 @@ mod client;
 mod lab;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -114,18 +118,20 @@ struct Killed {
     serve: usize,
     /// Of either, before it was ready.
     successors: usize,
+    /// How often SoftHSM2's token had to be put back.
+    tokens: usize,
     away: Vec<Duration>,
 }
 
 impl std::fmt::Display for Killed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { issuer, web, serve, successors, away } = self;
+        let Self { issuer, web, serve, successors, tokens, away } = self;
         let mut away = away.clone();
         away.sort();
         let (median, longest) = (away[away.len() / 2], away[away.len() - 1]);
         write!(
             f,
-            "killed: issuer {issuer}, web {web}, supervisor {serve} times, a successor while it started {successors} times; ready again after {} ms (median), {} ms \
+            "killed: issuer {issuer}, web {web}, supervisor {serve} times, a successor while it started {successors} times (SoftHSM2's token put back {tokens} times); ready again after {} ms (median), {} ms \
              (longest)",
             median.as_millis(),
             longest.as_millis()
@@ -136,6 +142,7 @@ impl std::fmt::Display for Killed {
 /// Kills issuer and web process `kills` times each at moments under load, and the supervisor a fifth as often.
 fn kill(lab: &mut Lab, kills: u64, mut moments: Moments) -> Killed {
     let mut killed = Killed::default();
+    let token = Token::copy(lab);
     for round in 0..kills {
         for role in ["issuer", "web"] {
             lab::pause(Duration::from_millis(30 + moments.below(220)));
@@ -143,6 +150,7 @@ fn kill(lab: &mut Lab, kills: u64, mut moments: Moments) -> Killed {
             let Some(pid) = lab.process(role) else { panic!("no {role}:\n{}", lab.log_tail()) };
             lab::signal(pid, "KILL");
             lab.wait_gone(pid);
+            killed.tokens += usize::from(token.put_back());
             *(if role == "issuer" { &mut killed.issuer } else { &mut killed.web }) += 1;
             // Now and then its successor is killed too, while it starts and recovers.
             if moments.below(4) == 0 {
@@ -150,6 +158,7 @@ fn kill(lab: &mut Lab, kills: u64, mut moments: Moments) -> Killed {
                 if let Some(pid) = lab.process(role) {
                     lab::signal(pid, "KILL");
                     lab.wait_gone(pid);
+                    killed.tokens += usize::from(token.put_back());
                     killed.successors += 1;
                 }
             }
@@ -177,6 +186,30 @@ fn kill(lab: &mut Lab, kills: u64, mut moments: Moments) -> Killed {
         }
     }
     killed
+}
+
+/// A copy of SoftHSM2's token.object.
+struct Token {
+    file: PathBuf,
+    whole: Vec<u8>,
+}
+
+impl Token {
+    fn copy(lab: &Lab) -> Self {
+        let tokens = std::fs::read_dir(lab.dir.join("token/tokens")).unwrap();
+        let file = tokens.map(|entry| entry.unwrap().path().join("token.object")).next().unwrap();
+        Self { whole: std::fs::read(&file).unwrap(), file }
+    }
+
+    /// Puts the file back if it is cut short. Called while no issuer runs: the next one starts 100 ms later at the
+    /// earliest, and finds the token at its next look if it was faster.
+    fn put_back(&self) -> bool {
+        let cut = std::fs::metadata(&self.file).unwrap().len() < self.whole.len() as u64;
+        if cut {
+            std::fs::write(&self.file, &self.whole).unwrap();
+        }
+        cut
+    }
 }
 
 const READY_AGAIN: Duration = Duration::from_secs(30);

@@ -7,11 +7,11 @@
 #![allow(unreachable_pub, reason = "a program of its own")]
 
 #[path = "../support/client.rs"]
-#[allow(dead_code, clippy::unwrap_used)]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 mod client;
 mod crypto;
 #[path = "../support/lab.rs"]
-#[allow(dead_code, clippy::unwrap_used)]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 mod lab;
 mod machine;
 mod peer;
