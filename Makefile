@@ -4,6 +4,7 @@
 
 FUZZ_SECONDS ?= 60
 BENCH ?=
+BENCH_PROFILE ?= release
 
 help: ## Lists the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,7 +25,7 @@ lint: ## Format, clippy, shell syntax
 
 bench: ## Orders per second against Pebble and the raw token; BENCH="--clients 1,16 --seconds 3"
 	@images/packages.sh bench
-	cargo bench --bench orders -- $(BENCH)
+	cargo bench --profile $(BENCH_PROFILE) --bench orders -- $(BENCH)
 
 fuzz: ## Coverage-guided fuzzing of every parser of foreign bytes, FUZZ_SECONDS each (nightly, cargo-fuzz)
 	@tests/fuzz.sh $(FUZZ_SECONDS)

@@ -67,12 +67,16 @@ fn ticks(pid: u32) -> Option<u64> {
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
 }
 
-/// Resident memory of the processes now.
-pub fn resident_kib(processes: &[(String, u32)]) -> u64 {
-    let of = |pid: u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+/// Memory of the processes now, in KiB: resident sizes added up, in which the one program file that all
+/// of them map counts once for each; and proportional sizes added up, in which it counts once.
+pub fn memory_kib(processes: &[(String, u32)]) -> (u64, u64) {
+    let field = |pid: u32, file: &str, name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
+        let line = text.lines().find(|line| line.starts_with(name))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     };
-    processes.iter().map(|(_, pid)| of(*pid).unwrap_or(0)).sum()
+    let sum = |file: &str, name: &str| {
+        processes.iter().map(|(_, pid)| field(*pid, file, name).unwrap_or(0)).sum()
+    };
+    (sum("status", "VmRSS:"), sum("smaps_rollup", "Pss:"))
 }

@@ -42,7 +42,8 @@ struct Row {
     p99: Duration,
     cpu_per_order: Duration,
     requests_per_order: f64,
-    resident_kib: u64,
+    /// Resident and proportional.
+    memory_kib: (u64, u64),
 }
 
 struct Options {
@@ -117,7 +118,7 @@ async fn run(target: &Target, responder: &Responder, options: &Options) {
             .join(", ")
     );
     println!(
-        "{:>8} {:>8} {:>9} {:>9} {:>9} {:>12} {:>9} {:>10} {:>8}",
+        "{:>8} {:>8} {:>9} {:>9} {:>9} {:>12} {:>9} {:>8} {:>8} {:>7}",
         "clients",
         "orders",
         "orders/s",
@@ -126,12 +127,13 @@ async fn run(target: &Target, responder: &Responder, options: &Options) {
         "CPU ms/cert",
         "requests",
         "RSS MiB",
+        "PSS MiB",
         "failed"
     );
     for clients in &options.clients {
         let row = measure(target, responder, *clients, Duration::from_secs(options.seconds)).await;
         println!(
-            "{:>8} {:>8} {:>9.1} {:>9.2} {:>9.2} {:>12.2} {:>9.1} {:>10.1} {:>8}",
+            "{:>8} {:>8} {:>9.1} {:>9.2} {:>9.2} {:>12.2} {:>9.1} {:>8.1} {:>8.1} {:>7}",
             row.clients,
             row.orders,
             row.rate,
@@ -139,7 +141,8 @@ async fn run(target: &Target, responder: &Responder, options: &Options) {
             milliseconds(row.p99),
             milliseconds(row.cpu_per_order),
             row.requests_per_order,
-            row.resident_kib as f64 / 1024.0,
+            row.memory_kib.0 as f64 / 1024.0,
+            row.memory_kib.1 as f64 / 1024.0,
             row.failures
         );
     }
@@ -222,7 +225,7 @@ async fn measure(
         p99: at(0.99),
         cpu_per_order: cpu / orders as u32,
         requests_per_order: f64::from(requests) / orders as f64,
-        resident_kib: machine::resident_kib(&target.processes),
+        memory_kib: machine::memory_kib(&target.processes),
     }
 }
 
