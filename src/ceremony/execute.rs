@@ -608,6 +608,10 @@ fn publish(
     root_crl: Option<&[u8]>,
 ) -> Result<(), CeremonyError> {
     let urls = &plan.document.urls;
+    if let Some(bytes) = root_crl {
+        // The issuer publishes it again from here: the root key is not at hand every day.
+        place.write(&place.ca.join(ROOT_CRL), bytes)?;
+    }
     place.write(&place.public.join("root.pem"), root.pem().as_bytes())?;
     let named = [(&urls.aia, issuing.map(Certificate::der)), (&urls.root_crl, root_crl)];
     for (url, bytes) in named {
@@ -642,6 +646,9 @@ fn authority(
         transcript_sha256: hex(sha256),
     })
 }
+
+/// The root's CRL, kept in `ca/`.
+const ROOT_CRL: &str = "root.crl";
 
 /// Signs the log's first checkpoint.
 struct LogSigner {

@@ -140,6 +140,11 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         counters: Counters::default(),
         problems: Problems::default(),
     });
+    if let Some(der) = &parts.root_crl {
+        crate::pki::crl::parse_verified(der, &core.root).map_err(|why| {
+            format!("CHY-CA-BROKEN: ca/root.crl is not the root's: {why}; restore it from the ceremony's backup")
+        })?;
+    }
     publish::publish_chain(&core, &places, parts.root_crl.as_deref())?;
 
     let registry = Arc::new(Registry::new(Arc::clone(&core)));
