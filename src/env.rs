@@ -6,6 +6,7 @@
 
 pub mod disk;
 pub mod net;
+pub mod room;
 pub mod simulated;
 pub mod system;
 
@@ -15,6 +16,7 @@ use crate::id::Timestamp;
 
 pub use disk::{Disk, DiskFile, DiskLock};
 pub use net::{Dialer, Resolver};
+pub use room::KeepsRoom;
 
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

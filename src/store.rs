@@ -39,7 +39,7 @@ pub enum Change {
 pub enum StoreError {
     /// A fact has another version, or its key or thumbprint exists already: load and decide again.
     Conflict,
-    /// Nothing was changed; trying later may help (queue full, shutting down).
+    /// Nothing was changed; trying later may help (queue full, disk full, shutting down).
     Busy,
     /// What is stored is unknown: stop serving. The text is for the operator.
     Halt(String),
@@ -88,6 +88,10 @@ pub trait Store: Send + Sync {
     /// that no order names any more; at most `limit` orders and lone authorizations, and returns how many.
     /// An order that is processing is never removed, nor an authorization that may still be reused.
     fn sweep(&self, before: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
+    /// Whether changes are answered `Busy` because the disk is full.
+    fn is_full(&self) -> bool {
+        false
+    }
 }
 
 /// An order and what its status is computed from.

@@ -9,7 +9,7 @@ use super::signals::Stop;
 use super::{Failure, confine, directories, notify, pin};
 use crate::config::Config;
 use crate::env::system::{SystemClock, SystemDisk, SystemRng};
-use crate::env::{Clock, Disk, Rng};
+use crate::env::{Clock, Disk, KeepsRoom, Rng};
 use crate::hsm::health::TokenHealth;
 use crate::hsm::pool::{Key, Pool};
 use crate::ipc::server::{Options, Server};
@@ -28,7 +28,8 @@ pub fn run(config: Config) -> Result<(), Failure> {
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let rng: Arc<dyn Rng> = Arc::new(SystemRng);
-    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+    let disk: Arc<dyn Disk> =
+        Arc::new(KeepsRoom::new(Arc::new(SystemDisk), config.paths.issuer().join("room"), ROOM));
     let pool = crate::issuer::start_pool(
         config.token.clone(),
         &authority,
@@ -70,8 +71,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         policy: config.policy.clone(),
         profiles: config.profiles.clone(),
         base_url: config.web.base_url.clone(),
-        // The ceremony published it, and only another ceremony renews it.
-        root_crl: None,
+        root_crl: root_crl(&config)?,
         issuing_key: key(signing::ISSUING_KEY)?,
         tls_key: key(signing::TLS_KEY)?,
         token: Arc::new(move || token.health()),
@@ -87,17 +87,18 @@ pub fn run(config: Config) -> Result<(), Failure> {
     })
     .map_err(Failure::operator)?;
 
-    let mut uids = vec![geteuid().as_raw()];
-    if let Some(user) = &config.process.web_user {
-        uids.push(directories::owner(user)?.uid);
-    }
+    let ours = geteuid().as_raw();
+    let web = match &config.process.web_user {
+        Some(user) => directories::owner(user)?.uid,
+        None => ours,
+    };
     let server = Server::start(
         Options {
             path: config.paths.socket(),
             // With two users the directory decides who gets this far, and the peer's user is checked besides.
-            mode: if uids.len() > 1 { 0o666 } else { 0o600 },
+            mode: if web != ours { 0o666 } else { 0o600 },
             digest: config.digest,
-            uids,
+            uids: vec![web],
         },
         running.service(),
     )
@@ -114,6 +115,20 @@ pub fn run(config: Config) -> Result<(), Failure> {
     tracing::info!("stopping");
     drop((watchdog, server, running, log));
     Ok(())
+}
+
+/// What the ceremony kept of the root's CRL; only another ceremony renews it.
+fn root_crl(config: &Config) -> Result<Option<Vec<u8>>, Failure> {
+    let path = config.paths.ca().join("root.crl");
+    match SystemDisk.read(&path, crate::pki::crl::MAX_DER as u64) {
+        Ok(der) => Ok(Some(der)),
+        // A CA of before it was kept: what the ceremony published stays where it is.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::operator(format!(
+            "CHY-CA-BROKEN: {}: {error}; restore it from the ceremony's backup",
+            path.display()
+        ))),
+    }
 }
 
 /// Waits a little for the token. A token that is merely away is a state; one that waits for an operator is
@@ -166,4 +181,6 @@ fn halt(why: &str) {
     std::process::abort();
 }
 
+/// For checkpoint and CRL on a full disk: each is there twice while it is replaced.
+const ROOM: u64 = 1 << 20;
 const TOKEN_PATIENCE: Duration = Duration::from_secs(10);

@@ -8,8 +8,8 @@ use rustix::process::geteuid;
 use super::signals::Stop;
 use super::{Failure, confine, directories, notify};
 use crate::config::Config;
-use crate::env::Clock;
 use crate::env::system::{SystemClock, SystemDialer, SystemDisk, SystemResolver, SystemRng};
+use crate::env::{Clock, Disk};
 use crate::ipc::client::{Client, Options};
 use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
@@ -54,8 +54,13 @@ async fn serve(
         .map_err(|error| Failure::operator(error.to_string()))?;
     let path = config.paths.web().join("store.redb");
     let locked = |error: &StoreError| *error == StoreError::Busy;
-    let store = outwait(|| Embedded::open(&path, &SystemDisk), locked).await.map_err(|error| {
+    let store = outwait(|| Embedded::open(&path, Arc::new(SystemDisk)), locked).await.map_err(|error| {
         match error {
+            // Room may come by itself.
+            StoreError::Halt(text) if is_full(config) => Failure::retry(format!(
+                "CHY-DISK-FULL: the disk of {} is full, and the store cannot be opened: {text}",
+                path.display()
+            )),
             StoreError::Halt(text) => Failure::operator(text),
             StoreError::Conflict | StoreError::Busy => Failure::retry(format!(
                 "CHY-STORE-LOCKED: {} is in use by another process; is chancery running already?",
@@ -104,11 +109,10 @@ async fn outwait<T, E>(
 
 /// Users as whom the issuer may answer. Found while /etc/passwd can still be read.
 fn issuer_uids(config: &Config) -> Result<Vec<u32>, Failure> {
-    let mut uids = vec![geteuid().as_raw()];
-    if let Some(user) = &config.process.issuer_user {
-        uids.push(directories::owner(user)?.uid);
+    match &config.process.issuer_user {
+        Some(user) => Ok(vec![directories::owner(user)?.uid]),
+        None => Ok(vec![geteuid().as_raw()]),
     }
-    Ok(uids)
 }
 
 fn parts(
@@ -158,5 +162,12 @@ fn parts(
 /// How long a predecessor may take to end.
 const PATIENCE: Duration = Duration::from_secs(3);
 const STEP: Duration = Duration::from_millis(50);
+fn is_full(config: &Config) -> bool {
+    SystemDisk.free(&config.paths.web()).is_ok_and(|free| free < FULL)
+}
+
+/// Less is as good as nothing.
+const FULL: u64 = 1 << 20;
+
 /// Two cores' worth; the token is the limit long before.
 const WORKERS: usize = 2;

@@ -100,8 +100,11 @@ impl Core {
                 Ok(appended)
             }
             Err(AppendError::Retry) => {
-                let what = "the log takes no records: its disk is full but for the reserve, or it is overloaded; free some space if `df` says so";
-                self.problems.set(Part::Log, "CHY-LOG-WAITS", what.into());
+                // A full disk is the log's own to say, for as long as it lasts.
+                if !self.log.is_full() {
+                    let what = "the log takes no more records for the moment: it is overloaded, or its index cannot be written";
+                    self.problems.set(Part::Log, "CHY-LOG-WAITS", what.into());
+                }
                 Err(NotNow::Wait(Duration::from_secs(2)))
             }
             Err(AppendError::TooLarge(octets)) => {
@@ -144,7 +147,7 @@ impl Core {
     /// An index that cannot be read says nothing about an order, and silence would sign twice.
     pub(super) fn lost_index(&self, why: &str) -> NotNow {
         self.problems.set(Part::Index, "CHY-LOG-INDEX", format!(
-            "the log's index cannot be read: {why}; stop the issuer and rebuild it with `chancery log reindex`"
+            "the log's index cannot be read: {why}; stop the issuer, remove index.redb in the log's directory and start it: the index is built anew from the log"
         ));
         NotNow::Wait(Duration::from_secs(5))
     }

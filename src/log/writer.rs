@@ -105,7 +105,7 @@ impl Log {
 
     /// Whether only revocations and CRLs are taken, because the disk is full.
     pub fn is_full(&self) -> bool {
-        self.handle.shared.full.load(Ordering::Relaxed)
+        self.handle.shared.is_full()
     }
 
     /// Why the log halted, if it did: the operator's text.
@@ -142,7 +142,10 @@ struct Shared {
     index_due: Condvar,
     /// (base, file name) of every segment, ascending.
     segments: RwLock<Vec<(u64, String)>>,
+    /// The reserve is in use or missing.
     full: AtomicBool,
+    /// There was no room for the next segment.
+    crowded: AtomicBool,
     halted: OnceLock<String>,
     /// Whether `on_halt` was called.
     told: AtomicBool,
@@ -208,6 +211,10 @@ impl Drop for Waiter {
 }
 
 impl Shared {
+    fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed) || self.crowded.load(Ordering::Relaxed)
+    }
+
     fn queue(&self, item: Item) {
         let refusal = {
             let mut queue = lock(&self.queue);

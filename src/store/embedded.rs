@@ -38,6 +38,25 @@ pub struct Embedded {
     /// `None` only while dropping.
     queue: Option<SyncSender<Request>>,
     writer: Option<JoinHandle<()>>,
+    room: Room,
+}
+
+/// Whether the disk has room for what one commit may add. redb refuses everything after an error of its
+/// file, so a full disk must be noticed before a write, not by it.
+#[derive(Clone)]
+struct Room {
+    disk: Arc<dyn Disk>,
+    dir: std::path::PathBuf,
+}
+
+impl Room {
+    /// A batch of the largest orders, and the pages copied on the way.
+    const LEAST: u64 = 4 << 20;
+
+    fn is_there(&self) -> bool {
+        // A disk that cannot be asked is for the write to judge.
+        self.disk.free(&self.dir).map_or(true, |free| free >= Self::LEAST)
+    }
 }
 
 /// A fact by its id: its version and its stored form.
@@ -98,7 +117,9 @@ impl Embedded {
     /// Opens the file at `path`, making it and nothing above it if it is not there. After a crash, or if
     /// the file was changed by another, every page is checked first. `Busy` while another process has it open;
     /// the text of any other error is for the operator.
-    pub fn open(path: &Path, disk: &dyn Disk) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        let dir = path.parent().unwrap_or_else(|| Path::new(".")).to_owned();
+        let room = Room { disk, dir };
         let failed = |why: &dyn fmt::Display| {
             StoreError::Halt(format!(
                 "CHY-STORE: {} cannot be opened: {why}; check its owner and the disk",
@@ -131,18 +152,18 @@ impl Embedded {
                     .create_with_backend(backend)
             })
             .map_err(refused)?;
-        if fresh && let Some(dir) = path.parent() {
-            disk.sync_dir(dir).map_err(|why| failed(&why))?;
+        if fresh {
+            room.disk.sync_dir(&room.dir).map_err(|why| failed(&why))?;
         }
         let database = Arc::new(database);
         let halted = Halted::default();
         let (queue, requests) = sync_channel(QUEUE);
-        let writer = Writer::new(database.clone(), halted.clone(), requests)?;
+        let writer = Writer::new(database.clone(), halted.clone(), requests, room.clone())?;
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())
             .map_err(|why| failed(&why))?;
-        Ok(Self { database, halted, queue: Some(queue), writer: Some(writer) })
+        Ok(Self { database, halted, queue: Some(queue), writer: Some(writer), room })
     }
 
     fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
@@ -364,6 +385,10 @@ impl Store for Embedded {
 
     fn sweep(&self, before: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
         Box::pin(self.ask(move |answer| Request::Sweep { before, limit, answer }))
+    }
+
+    fn is_full(&self) -> bool {
+        !self.room.is_there()
     }
 }
 

@@ -68,7 +68,8 @@ impl Writer {
     /// Until the queue is closed and empty, or the log halts.
     pub(super) fn run(mut self) {
         while let Some(batch) = self.next_batch() {
-            if self.cycle(batch).is_err() {
+            let done = if batch.is_empty() { self.look_for_room() } else { self.cycle(batch) };
+            if done.is_err() {
                 return;
             }
         }
@@ -76,11 +77,21 @@ impl Writer {
         self.shared.posted.notify_all();
     }
 
+    /// What waits, at least one record; none only on a full disk, when it is time to look for room.
     fn next_batch(&self) -> Option<Vec<Item>> {
         let mut queue = lock(&self.shared.queue);
         while queue.items.is_empty() {
             if queue.closed || self.shared.halted.get().is_some() {
                 return None;
+            }
+            if self.shared.is_full() {
+                let waited = self.shared.queued.wait_timeout(queue, RETRY_ROOM);
+                let (woken, time) = waited.unwrap_or_else(PoisonError::into_inner);
+                queue = woken;
+                if time.timed_out() && queue.items.is_empty() {
+                    return Some(Vec::new());
+                }
+                continue;
             }
             queue = self.shared.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
@@ -217,6 +228,20 @@ impl Writer {
         Ok(true)
     }
 
+    /// Notices that there is room again when no record asks for it.
+    fn look_for_room(&mut self) -> Result<(), Halted> {
+        let shared = Arc::clone(&self.shared);
+        if shared.full.load(Ordering::Relaxed) && !(self.ask_again() && self.make_reserve()?) {
+            return Ok(());
+        }
+        let enough = shared.disk.free(&shared.dir).is_ok_and(|free| free >= shared.sizes.segment);
+        if enough && shared.crowded.swap(false, Ordering::Relaxed) {
+            self.refused = None;
+            tracing::info!("CHY-LOG-FULL is over: there is room for a new segment of the log");
+        }
+        Ok(())
+    }
+
     /// Whether it is time to look for room again after none was found.
     fn ask_again(&self) -> bool {
         let now = self.shared.clock.monotonic();
@@ -229,13 +254,16 @@ impl Writer {
         match self.shared.disk.create(&path, octets) {
             Ok(file) => {
                 self.refused = None;
+                self.shared.crowded.store(false, Ordering::Relaxed);
                 Ok(Some(file))
             }
             Err(error) => {
                 // Nothing was written that anybody waits for; whatever the reason, it can be tried again.
                 self.refused = Some(self.shared.clock.monotonic());
                 if is_full(&error) {
-                    tracing::warn!("CHY-LOG-FULL: no room for a new segment of the log");
+                    if !self.shared.crowded.swap(true, Ordering::Relaxed) {
+                        tracing::warn!("CHY-LOG-FULL: no room for a new segment of the log");
+                    }
                 } else {
                     tracing::error!(%error, "CHY-LOG-IO: no new segment of the log can be made");
                     let _ = self.shared.disk.remove(&path);

@@ -146,6 +146,7 @@ pub(super) fn start(
         index_due: Condvar::new(),
         segments: RwLock::new(segments.iter().map(|s| (s.header.base, s.name.clone())).collect()),
         full: AtomicBool::new(false),
+        crowded: AtomicBool::new(false),
         halted: OnceLock::new(),
         told: AtomicBool::new(false),
         _lock: guard,

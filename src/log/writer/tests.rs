@@ -323,6 +323,17 @@ fn a_full_disk_takes_revocations_until_there_is_room_again() {
     clock.advance(Duration::from_secs(2));
     log.append_wait(intent(99), Release::Covered).unwrap();
     assert!(!log.is_full());
+    // Full for ordinary records alone, and it notices by itself that there is room again.
+    disk.limit(Some(0));
+    while log.append_wait(intent(ordinary), Release::Durable).is_ok() {}
+    assert!(log.is_full());
+    disk.limit(None);
+    clock.advance(Duration::from_secs(2));
+    let waited = (0..200).any(|_| {
+        std::thread::park_timeout(Duration::from_millis(50));
+        !log.is_full()
+    });
+    assert!(waited, "nobody looks for room");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::env::system::SystemDisk;
 use crate::store::contract::{Fixture, account, authorization, order};
 
 fn open(dir: &Path) -> Result<Embedded, StoreError> {
-    Embedded::open(&dir.join("orders.redb"), &SystemDisk)
+    Embedded::open(&dir.join("orders.redb"), Arc::new(SystemDisk))
 }
 
 fn fixture() -> Fixture {

@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use redb::{Database, ReadableTable, Table, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use tokio::sync::oneshot;
 
 use super::fact::Fact;
 use super::index::{self, Entries, Indexed};
-use super::{ACCOUNTS, AUTHORIZATIONS, Facts, Halted, INDEX, ORDERS};
+use super::{ACCOUNTS, AUTHORIZATIONS, Facts, Halted, INDEX, ORDERS, Room};
 use crate::acme::account::Account;
 use crate::acme::authz::Authorization;
 use crate::acme::order::Order;
@@ -64,6 +64,7 @@ pub(super) struct Writer {
     database: Arc<Database>,
     halted: Halted,
     requests: Receiver<Request>,
+    room: Room,
 }
 
 /// At most so many requests share a commit: a bound on what one fdatasync may delay.
@@ -78,11 +79,16 @@ impl Writer {
         database: Arc<Database>,
         halted: Halted,
         requests: Receiver<Request>,
+        room: Room,
     ) -> Result<Self, StoreError> {
-        let transaction = database.begin_write().map_err(|e| halted.io(e))?;
-        drop(Tables::open(&transaction, &halted)?);
-        transaction.commit().map_err(|e| halted.io(e))?;
-        Ok(Self { database, halted, requests })
+        let there = database.begin_read().map_err(|e| halted.io(e))?;
+        // Made last, so with it all are there; and then a full disk is no hindrance.
+        if there.open_table(INDEX).is_err() {
+            let transaction = database.begin_write().map_err(|e| halted.io(e))?;
+            drop(Tables::open(&transaction, &halted)?);
+            transaction.commit().map_err(|e| halted.io(e))?;
+        }
+        Ok(Self { database, halted, requests, room })
     }
 
     /// Until every sender is gone.
@@ -95,6 +101,15 @@ impl Writer {
     }
 
     fn write(&self, batch: Vec<Request>) {
+        if !self.room.is_there() {
+            for request in batch {
+                match request {
+                    Request::Commit { answer, .. } => drop(answer.send(Err(StoreError::Busy))),
+                    Request::Sweep { answer, .. } => drop(answer.send(Err(StoreError::Busy))),
+                }
+            }
+            return;
+        }
         let mut held: Vec<Held> = Vec::with_capacity(batch.len());
         let outcome = self.halted.check().and_then(|()| self.transact(batch, &mut held));
         // Requests that never got as far see their answer dropped, which the asker takes for a halt.
