@@ -102,6 +102,7 @@ impl Shared {
     }
 
     fn tend(&self) -> Result<(), NotNow> {
+        self.own.take_up();
         self.clock()?;
         if !self.recovered.load(Ordering::SeqCst) {
             self.recover()?;
