@@ -27,6 +27,8 @@ use crate::pki::key::SignatureAlgorithm;
 const SIGN_DEADLINE: Duration = Duration::from_secs(10);
 /// Threads of the handshake runtime; a signing one hands its place over while it waits.
 const THREADS: usize = 2;
+/// At start the issuer may take as long to come up: nothing worth a word.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The server's half of TLS 1.3 and 1.2.
 pub(crate) struct Tls {
@@ -110,19 +112,26 @@ impl Tls {
     /// Fetches the chain, and again before it expires; never ends.
     pub(crate) async fn keep_chain(&self, clock: &dyn crate::env::Clock) {
         let mut retry = Duration::from_millis(100);
+        // Said when it begins, when it becomes another, and when it ends; not at every attempt.
+        let mut said: Option<&'static str> = None;
         loop {
             let wait = match self.fetch_chain().await {
                 Ok(not_after) => {
                     retry = Duration::from_millis(100);
+                    if let Some(code) = said.take() {
+                        tracing::info!(%not_after, "{code} is over: there is a TLS certificate");
+                    }
                     let left = not_after.since(clock.now());
                     (left / 20).clamp(Duration::from_secs(60), Duration::from_secs(3600))
                 }
                 Err(why) => {
-                    tracing::warn!(
-                        code = "CHY-ISSUER-AWAY",
-                        %why,
-                        "no TLS certificate from the issuer; asking again"
-                    );
+                    let code = why.code();
+                    if said != Some(code) && (said.is_some() || retry >= PATIENCE) {
+                        let keeps =
+                            if self.is_ready() { "; the present one is served on" } else { "" };
+                        tracing::warn!("{code}: no TLS certificate: {why}{keeps}; asking again");
+                        said = Some(code);
+                    }
                     retry = (retry * 2).min(Duration::from_secs(5));
                     retry
                 }
@@ -131,22 +140,58 @@ impl Tls {
         }
     }
 
-    async fn fetch_chain(&self) -> Result<Timestamp, String> {
+    async fn fetch_chain(&self) -> Result<Timestamp, NoChain> {
         match self.issuer.ask(Question::TlsChain).await {
             Ok(Answer::TlsChain { chain, not_after }) => {
                 let chain: Vec<Vec<u8>> =
                     chain.into_iter().map(serde_bytes::ByteBuf::into_vec).collect();
-                let key = certified(&self.issuer, chain)?;
+                let key = certified(&self.issuer, chain).map_err(NoChain::Unfit)?;
                 if self.chain.0.swap(Some(Arc::new(key))).is_none() {
                     tracing::info!(%not_after, "TLS certificate in place");
                 }
                 self.known.send_replace(true);
                 Ok(not_after)
             }
-            Ok(_) => Err("another answer than the TLS chain".into()),
-            Err(AskError::Retry(_)) => Err("the issuer is away".into()),
-            Err(AskError::Refused(problem) | AskError::Limited(problem, _)) => Err(problem.detail),
-            Err(AskError::Broken(why)) => Err(why),
+            Ok(_) => Err(NoChain::Unfit("another answer than the TLS chain".into())),
+            // Away altogether, or there but without a certificate: only another question tells.
+            Err(AskError::Retry(_)) => match self.issuer.ask(Question::Health).await {
+                Ok(_) => Err(NoChain::Pending),
+                Err(_) => Err(NoChain::Away),
+            },
+            Err(AskError::Refused(problem) | AskError::Limited(problem, _)) => {
+                Err(NoChain::Unfit(problem.detail))
+            }
+            Err(AskError::Broken(why)) => Err(NoChain::Unfit(why)),
+        }
+    }
+}
+
+/// Why there is no chain to fetch.
+enum NoChain {
+    Away,
+    /// The issuer answers, but has no certificate for this box.
+    Pending,
+    Unfit(String),
+}
+
+impl NoChain {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Away => "CHY-ISSUER-AWAY",
+            Self::Pending => "CHY-TLS-PENDING",
+            Self::Unfit(_) => "CHY-IPC-BROKEN",
+        }
+    }
+}
+
+impl fmt::Display for NoChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Away => f.write_str("the issuer does not answer"),
+            Self::Pending => {
+                f.write_str("the issuer answers but has made none yet; its own problems say why")
+            }
+            Self::Unfit(why) => f.write_str(why),
         }
     }
 }

@@ -297,7 +297,7 @@ pub const CODES: &[Entry] = &[
     Entry {
         code: "CHY-LOG-INDEX",
         means: "The log's index cannot be read or contradicts the log; nothing is issued meanwhile.",
-        do_this: "Stop the issuer and rebuild it: `chancery log reindex`. The index is derived; nothing is lost.",
+        do_this: "Stop the issuer, remove `issuer/log/index.redb` in the state directory and start it again. The index is built anew from the log; nothing is lost.",
     },
     Entry {
         code: "CHY-LOG-IO",
@@ -488,6 +488,11 @@ pub const CODES: &[Entry] = &[
         code: "CHY-TLS-NAMES",
         means: "The names of this box for its own certificate are missing, do not parse, or are outside what the issuing certificate permits.",
         do_this: "Correct [issuer] tls-names.",
+    },
+    Entry {
+        code: "CHY-TLS-PENDING",
+        means: "The issuer answers but has not made the certificate of this box itself yet, so no TLS connection can be served.",
+        do_this: "It passes within seconds of a start; if not, see the other problems in `chancery status`: mostly the token, the clock or the disk.",
     },
     Entry {
         code: "CHY-TOKEN-ABSENT",

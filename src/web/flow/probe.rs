@@ -41,8 +41,16 @@ fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
     if let Some(why) = &*server.halt.borrow() {
         wrong.push(format!("CHY-STORE: {why}"));
     }
-    if !server.tls.is_ready() {
-        wrong.push("CHY-ISSUER-AWAY: there is no TLS certificate yet".to_owned());
+    if server.store.is_full() {
+        wrong.push(
+            "CHY-DISK-FULL: the disk of the web directory is full, so no order is taken; free some space".to_owned(),
+        );
+    }
+    if health.is_some() && !server.tls.is_ready() {
+        wrong.push(
+            "CHY-TLS-PENDING: the issuer answers but has not made this box's TLS certificate yet"
+                .to_owned(),
+        );
     }
     match health {
         None => wrong.push("CHY-ISSUER-AWAY: the issuer does not answer".to_owned()),
