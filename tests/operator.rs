@@ -191,3 +191,25 @@ fn a_wrong_token_label() {
     assert!(text.contains("CHY-TOKEN-ABSENT: "), "{text}");
     assert!(text.contains("elsewhere") && text.contains("\"chancery\""), "{text}");
 }
+
+/// What `doctor` tried in vain it remembers for the issuer, and tries no second time.
+#[test]
+fn doctor_does_not_try_a_refused_pin_again() {
+    let (_directory, lab) = prepared();
+    std::fs::write(lab.dir.join("token/pin"), "0000-wrong").unwrap();
+    let pin = |command: &mut Command| {
+        let output = command.args(["doctor", "--json"]).output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["ok"], false, "{report}");
+        let findings = report["findings"].as_array().unwrap();
+        let found = findings.iter().find(|f| f["code"] == "CHY-PIN-REFUSED").cloned();
+        found.unwrap_or_else(|| panic!("{report}"))["text"].as_str().unwrap().to_owned()
+    };
+    assert!(!pin(&mut lab.chancery()).contains("not tried again"));
+    assert!(lab.dir.join("state/issuer/pin-refused").exists());
+    assert!(pin(&mut lab.chancery()).contains("not tried again"));
+    // And the issuer obeys in turn.
+    let (exit, text) = run(lab.chancery().arg("issuer"));
+    assert_eq!(exit, 78, "{text}");
+    assert!(text.contains("CHY-PIN-REFUSED"), "{text}");
+}

@@ -1,5 +1,6 @@
 //! The token's part of `doctor`: module, token, PIN, keys, trial signatures.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
@@ -7,8 +8,9 @@ use base64ct::{Base64, Encoding};
 use super::{DoctorArguments, Report};
 use crate::config::{Config, PinSource};
 use crate::env::Clock;
-use crate::env::system::SystemClock;
+use crate::env::system::{SystemClock, SystemDisk, SystemRng};
 use crate::hsm::token::{Module, Session, TokenName};
+use crate::issuer::refused_pin::RefusedPin;
 use crate::pki::authority::KeyRecord;
 use crate::pki::key::PublicKey;
 use crate::pki::uri::Pkcs11Uri;
@@ -92,14 +94,39 @@ fn tokens(module: &Module, config: &Config, arguments: &DoctorArguments, report:
         Ok(pin) => pin,
         Err(failure) => return report.fail("PIN", failure.text),
     };
+    // A PIN that the token refused is tried by nobody again: another try costs one of few.
+    let refused =
+        RefusedPin::new(Arc::new(SystemDisk), Arc::new(SystemRng), &config.paths.issuer());
+    if refused.is_refused(&pin) {
+        return report.fail(
+            "PIN",
+            format!(
+                "CHY-PIN-REFUSED: the token refused this PIN before, as {} remembers; it was not tried again",
+                refused.path().display()
+            ),
+        );
+    }
     let session = match module.open(slot) {
         Ok(session) => session,
         Err(error) => return report.fail("token", error.to_string()),
     };
     if let Err(error) = session.login(if info.pin_pad { None } else { Some(&pin.0) }) {
+        if error.code == "CHY-PIN-REFUSED"
+            && let Err(why) = refused.remember(&pin)
+        {
+            report.fail(
+                "PIN",
+                format!("CHY-PIN-MEMORY: {} cannot be written: {why}", refused.path().display()),
+            );
+        }
         report.fail("PIN", error.to_string());
     } else {
-        report.ok("PIN", "accepted");
+        let before = if info.pin_count_low {
+            "now, but not at the last try"
+        } else {
+            "no wrong try before it"
+        };
+        report.ok("PIN", format!("accepted ({before})"));
         for (name, record) in keys {
             match key(&session, name, record, config, arguments.signatures) {
                 Ok(text) => report.ok("key", text),
