@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Settings {
-    /// User that `serve`, started by root, runs the web process as. Unset: the user it was started by.
+    /// User of the web process: the only other one that may ask the issuer. `serve`, started by root, changes to it.
+    /// Unset: the user it was started by.
     pub web_user: Option<String>,
-    /// User that `serve`, started by root, runs the issuer as.
+    /// User of the issuer, in the same way.
     pub issuer_user: Option<String>,
     /// Lets the web process run on a kernel that cannot confine it. For labs only; refused in a production board.
     pub unconfined: bool,
