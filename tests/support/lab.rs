@@ -99,20 +99,33 @@ retry-seconds = 1
 
     /// Starts `chancery serve`.
     pub fn spawn(&mut self) {
+        let mut command = self.chancery();
+        self.run(command.arg("serve"));
+    }
+
+    /// Starts the box by any command that becomes `chancery serve`; does not wait.
+    pub fn run(&mut self, command: &mut Command) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.dir.join("serve.log"))
             .unwrap();
-        let child = self
-            .chancery()
-            .arg("serve")
+        let child = command
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .stdin(Stdio::null())
             .spawn()
             .expect("chancery serve starts");
         self.serve = Some(child);
+    }
+
+    /// `program ARGUMENTS chancery` with this box's configuration and token.
+    pub fn chancery_under(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(CHANCERY).current_dir(&self.dir);
+        let own = self.chancery();
+        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
     }
 
     /// Waits for `/readyz` to say 200; panics with the end of the box's log if it does not.
