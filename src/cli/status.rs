@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Context, Failure, print, print_json};
+use super::{Context, Failure, print, print_json, why};
 use crate::config::Config;
 use crate::env::Clock;
 use crate::env::system::SystemClock;
@@ -30,8 +30,10 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
     let now = SystemClock::new().now();
     let (state, detail, ok) = match &asked {
         Ok(Answer { status: 200, body }) => ("ready", body.trim().to_owned(), true),
-        Ok(Answer { status, body }) => ("not ready", format!("{status}: {}", body.trim()), false),
-        Err(why) => ("away", why.clone(), false),
+        Ok(Answer { status, body }) => {
+            (if *status == 503 { "not ready" } else { "strange" }, body.trim().to_owned(), false)
+        }
+        Err(error) => ("away", error.clone(), false),
     };
     if context.json {
         let detail: serde_json::Value = serde_json::from_str(&detail)
@@ -47,8 +49,13 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
         }))?;
     } else {
         print(&format!("state       {state}"))?;
-        for line in detail.lines() {
+        // Of a box that is well there is nothing more to say.
+        for line in detail.lines().filter(|_| !ok) {
             print(&format!("            {line}"))?;
+            let entry = line.split_once(": ").and_then(|(code, _)| why::find(code));
+            if let Some(entry) = entry {
+                print(&format!("            do: {}", entry.do_this))?;
+            }
         }
         match &checkpoint {
             Some((origin, size)) => print(&format!("checkpoint  {size} records of {origin}"))?,
@@ -63,8 +70,8 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
             "CHY-NOT-READY: the box answers but issues nothing now; `chancery doctor` says more"
                 .into(),
         )),
-        (false, Err(why)) => Err(Failure::retry(format!(
-            "CHY-WEB-AWAY: {why}; start it with `chancery serve`, or see why it stopped: journalctl -u chancery-web"
+        (false, Err(error)) => Err(Failure::retry(format!(
+            "CHY-WEB-AWAY: {error}; start it with `chancery serve`, or see why it stopped: journalctl -u chancery-web"
         ))),
     }
 }
