@@ -16,7 +16,7 @@ run: ## A CA in .lab/ with its keys in SoftHSM2, a first device enrolled, served
 test: ## Every suite, the long ones scaled down
 	@images/packages.sh test
 	@tests/clients/tools.sh
-	cargo test --all-targets
+	cargo test
 
 lint: ## Format, clippy, shell syntax
 	cargo fmt --check
