@@ -5,8 +5,7 @@
 //! SoftHSM2 empties its token.object for a moment at each login, and a kill at that moment destroys the token, whoever
 //! logged in. That is no loss of the box's, so the file is then put back from a copy, and counted.
 //!
-//! `CHANCERY_KILLS` says how often issuer and web process are each killed (default: a few; the supervisor is killed
-//! every fifth time). `CHANCERY_SEED` repeats the moments of a run, as far as a scheduler lets moments repeat.
+//! `CHANCERY_KILLS` says how often issuer, web process and supervisor are each killed (default: a few). `CHANCERY_SEED` repeats the moments of a run, as far as a scheduler lets moments repeat.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -139,11 +138,11 @@ impl std::fmt::Display for Killed {
     }
 }
 
-/// Kills issuer and web process `kills` times each at moments under load, and the supervisor a fifth as often.
+/// Kills issuer, web process and supervisor `kills` times each at moments under load.
 fn kill(lab: &mut Lab, kills: u64, mut moments: Moments) -> Killed {
     let mut killed = Killed::default();
     let token = Token::copy(lab);
-    for round in 0..kills {
+    for _ in 0..kills {
         for role in ["issuer", "web"] {
             lab::pause(Duration::from_millis(30 + moments.below(220)));
             let began = lab::now();
@@ -165,25 +164,23 @@ fn kill(lab: &mut Lab, kills: u64, mut moments: Moments) -> Killed {
             lab.wait_ready(READY_AGAIN);
             killed.away.push(began.elapsed());
         }
-        if round % 5 == 0 {
-            lab::pause(Duration::from_millis(30 + moments.below(220)));
-            let began = lab::now();
-            let orphans = lab.kill_supervisor();
-            killed.serve += 1;
-            // The next one may start while the orphans still hold ports, store, socket and log; or after.
-            let patient = moments.below(2) == 0;
-            if !patient {
-                lab.spawn();
-            }
-            for pid in orphans {
-                lab.wait_gone(pid);
-            }
-            if patient {
-                lab.spawn();
-            }
-            lab.wait_ready(READY_AGAIN);
-            killed.away.push(began.elapsed());
+        lab::pause(Duration::from_millis(30 + moments.below(220)));
+        let began = lab::now();
+        let orphans = lab.kill_supervisor();
+        killed.serve += 1;
+        // The next one may start while the orphans still hold ports, store, socket and log; or after.
+        let patient = moments.below(2) == 0;
+        if !patient {
+            lab.spawn();
         }
+        for pid in orphans {
+            lab.wait_gone(pid);
+        }
+        if patient {
+            lab.spawn();
+        }
+        lab.wait_ready(READY_AGAIN);
+        killed.away.push(began.elapsed());
     }
     killed
 }

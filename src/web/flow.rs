@@ -26,7 +26,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE, ALLOW,
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, EXPECT,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use tracing::Instrument;
@@ -312,21 +312,46 @@ async fn read_body(server: &Server, request: Request<Incoming>) -> Result<Bytes,
         Problem::new(ProblemType::Malformed, format!("a request has at most {} octets", Jws::MAX))
             .with_status(StatusCode::PAYLOAD_TOO_LARGE.as_u16())
     };
+    let patience = Duration::from_secs(server.settings.body_timeout_seconds.max(1));
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced.and_then(|n| n.parse::<u64>().ok()).is_some_and(|n| n > Jws::MAX as u64) {
+    let announced = announced.and_then(|n| n.parse::<u64>().ok());
+    let asks_first = request.headers().contains_key(EXPECT);
+    let mut body = request.into_body();
+    if announced.is_some_and(|n| n > Jws::MAX as u64) {
+        if !asks_first {
+            let _ = tokio::time::timeout(patience, drain(&mut body)).await;
+        }
         return Err(too_large().into());
     }
-    let patience = Duration::from_secs(server.settings.body_timeout_seconds.max(1));
-    let body = Limited::new(request.into_body(), Jws::MAX).collect();
-    match tokio::time::timeout(patience, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large().into()),
+    match tokio::time::timeout(patience, Limited::new(&mut body, Jws::MAX).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let _ = tokio::time::timeout(patience, drain(&mut body)).await;
+            Err(too_large().into())
+        }
         Ok(Err(_)) => Err(Problem::malformed("the request body ended early").into()),
         Err(_) => Err(Problem::malformed("the request body did not arrive in time")
             .with_status(StatusCode::REQUEST_TIMEOUT.as_u16())
             .into()),
     }
 }
+
+/// Reads on past a body that is too large, a bounded while. A connection closed while its client still sends is
+/// reset, and the client may lose the answer that says why (RFC 9112 section 9.6).
+async fn drain(body: &mut Incoming) {
+    let mut left = 4 * Jws::MAX;
+    // What is on its way arrives at once; a client that pauses waits for the answer.
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(PAUSE, body.frame()).await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+/// How long a client must be silent to be taken for one that waits.
+const PAUSE: Duration = Duration::from_millis(300);
 
 async fn load_account(server: &Server, kid: &str) -> Result<Account, Fault> {
     let unknown = || Problem::new(ProblemType::AccountDoesNotExist, "\"kid\" names no account");

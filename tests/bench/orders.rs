@@ -41,6 +41,8 @@ struct Row {
     p50: Duration,
     p99: Duration,
     cpu_per_order: Duration,
+    /// The same, process by process.
+    cpu_by_process: Vec<(String, Duration)>,
     requests_per_order: f64,
     /// Resident and proportional.
     memory_kib: (u64, u64),
@@ -130,6 +132,7 @@ async fn run(target: &Target, responder: &Responder, options: &Options) {
         "PSS MiB",
         "failed"
     );
+    let mut shares = Vec::new();
     for clients in &options.clients {
         let row = measure(target, responder, *clients, Duration::from_secs(options.seconds)).await;
         println!(
@@ -145,6 +148,16 @@ async fn run(target: &Target, responder: &Responder, options: &Options) {
             row.memory_kib.1 as f64 / 1024.0,
             row.failures
         );
+        shares.push(row.cpu_by_process);
+    }
+    if target.processes.len() > 1 {
+        for (clients, share) in options.clients.iter().zip(shares) {
+            let share: Vec<String> = share
+                .iter()
+                .map(|(role, time)| format!("{role} {:.2}", milliseconds(*time)))
+                .collect();
+            println!("CPU ms/cert at {clients} clients: {}", share.join(", "));
+        }
     }
 }
 
@@ -202,6 +215,8 @@ async fn measure(
     }
     ready.wait().await;
     let (began, cpu) = (now(), machine::cpu(&target.processes));
+    let each = |(role, pid): &(String, u32)| (role.clone(), machine::cpu(&[(role.clone(), *pid)]));
+    let before: Vec<_> = target.processes.iter().map(each).collect();
     let (mut times, mut requests) = (Vec::new(), 0);
     for task in tasks {
         if let Ok((mut of_one, sent)) = task.await {
@@ -216,6 +231,13 @@ async fn measure(
         times.get(place).copied().unwrap_or_default()
     };
     let orders = times.len().max(1);
+    let cpu_by_process = target
+        .processes
+        .iter()
+        .map(each)
+        .zip(before)
+        .map(|((role, after), (_, before))| (role, after.saturating_sub(before) / orders as u32))
+        .collect();
     Row {
         clients,
         orders: times.len(),
@@ -224,6 +246,7 @@ async fn measure(
         p50: at(0.50),
         p99: at(0.99),
         cpu_per_order: cpu / orders as u32,
+        cpu_by_process,
         requests_per_order: f64::from(requests) / orders as f64,
         memory_kib: machine::memory_kib(&target.processes),
     }
