@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{
@@ -25,7 +27,8 @@ const LIMIT: u64 = 64 << 20;
 #[derive(Default)]
 pub(crate) struct Shelf(Mutex<HashMap<PathBuf, (String, Bytes)>>);
 
-/// A file and what identifies this version of it. Files are replaced whole, so length and time do.
+/// A file and what identifies this version of it: its content, or for a long one inode, length and time. A
+/// checkpoint is replaced many times within one tick of the file system's clock, and keeps its length.
 struct Version {
     etag: String,
     modified: SystemTime,
@@ -100,11 +103,19 @@ impl Shelf {
             return Err(io::ErrorKind::NotFound.into());
         }
         let since = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let version = Version {
-            etag: format!("\"{:x}-{:x}\"", since.as_nanos(), about.len()),
-            // HTTP dates have whole seconds.
-            modified: UNIX_EPOCH + Duration::from_secs(since.as_secs()),
-        };
+        // HTTP dates have whole seconds.
+        let modified = UNIX_EPOCH + Duration::from_secs(since.as_secs());
+        if about.len() <= SHORT {
+            let mut bytes = Vec::new();
+            file.take(SHORT + 1).read_to_end(&mut bytes)?;
+            let hash = digest::digest(&digest::SHA256, &bytes);
+            let etag: String = hash.as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect();
+            let version = Version { etag: format!("\"{etag}\""), modified };
+            let fresh = !seen.covers(&version);
+            return Ok((version, fresh.then(|| bytes.into())));
+        }
+        let etag = format!("\"{:x}-{:x}-{:x}\"", about.ino(), since.as_nanos(), about.len());
+        let version = Version { etag, modified };
         if seen.covers(&version) {
             return Ok((version, None));
         }
@@ -129,6 +140,9 @@ impl Shelf {
     }
 }
 
+/// A file up to this long is read for each who asks, and known by its content.
+const SHORT: u64 = 16 << 10;
+
 /// More than the issuer publishes.
 const MOST_FILES: usize = 32;
 
@@ -137,11 +151,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_in_memory_once_and_a_new_version_replaces_it() {
+    fn a_short_file_is_never_stale_however_fast_it_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        let shelf = Shelf::default();
+        let mut seen = Seen { etags: None, since: None };
+        for n in 100..600 {
+            std::fs::write(dir.path().join("new"), n.to_string()).unwrap();
+            std::fs::rename(dir.path().join("new"), &path).unwrap();
+            let (version, bytes) = shelf.read(&path, &seen).unwrap();
+            assert_eq!(bytes.unwrap(), n.to_string());
+            seen.etags = Some(version.etag);
+            assert!(shelf.read(&path, &seen).unwrap().1.is_none());
+        }
+    }
+
+    #[test]
+    fn a_long_file_is_in_memory_once_and_a_new_version_replaces_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("issuing.crl");
         let put = |text: &str| {
-            std::fs::write(dir.path().join("new"), text).unwrap();
+            let long = text.repeat(usize::try_from(SHORT).unwrap());
+            std::fs::write(dir.path().join("new"), long).unwrap();
             std::fs::rename(dir.path().join("new"), &path).unwrap();
         };
         let shelf = Shelf::default();
@@ -150,10 +181,10 @@ mod tests {
         let (first, second) = (read(), read());
         assert_eq!(first.as_ptr(), second.as_ptr());
         put("another");
-        assert_eq!((&read()[..], &first[..]), (&b"another"[..], &b"one"[..]));
+        assert_eq!((&read()[..7], &first[..3]), (&b"another"[..], &b"one"[..]));
         for n in 0..2 * MOST_FILES {
             let path = dir.path().join(format!("{n}.pem"));
-            std::fs::write(&path, "x").unwrap();
+            std::fs::write(&path, "xy".repeat(usize::try_from(SHORT).unwrap())).unwrap();
             shelf.read(&path, &Seen { etags: None, since: None }).unwrap();
             assert!(shelf.0.lock().unwrap().len() <= MOST_FILES);
         }
