@@ -94,6 +94,11 @@ pub trait Store: Send + Sync {
     }
 }
 
+/// A future that was ready from the start: facts are read where they are asked for.
+fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
+    Box::pin(std::future::ready(value))
+}
+
 /// An order and what its status is computed from.
 #[derive(Clone, Debug)]
 pub struct OrderFacts {

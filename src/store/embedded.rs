@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use self::fact::Fact;
 use self::writer::{Request, Writer};
-use super::{Change, OrderFacts, Store, StoreError, Version};
+use super::{Change, OrderFacts, Store, StoreError, Version, ready};
 use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::Authorization;
@@ -317,11 +317,6 @@ impl Snapshot<'_> {
         }
         Ok(found)
     }
-}
-
-/// A future that was ready from the start: snapshots are read where they are asked for.
-fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
-    Box::pin(std::future::ready(value))
 }
 
 impl Store for Embedded {

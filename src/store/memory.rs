@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Change, OrderFacts, Store, StoreError, Version};
+use super::{Change, OrderFacts, Store, StoreError, Version, ready};
 use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::{Authorization, AuthzStatus};
@@ -34,11 +34,6 @@ impl Memory {
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A future that was ready from the start.
-fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
-    Box::pin(std::future::ready(value))
 }
 
 impl Store for Memory {
