@@ -2,7 +2,7 @@
 //! only it refuses.
 //!
 //! A lint is a small pure function over the parse and what the certificate was to be. The tables
-//! `LEAF` and `CA` are all there is: what no lint forbids is allowed.
+//! `SHARED`, `LEAF` and `CA` are all there is: what no lint forbids is allowed.
 
 mod authority;
 mod leaf;
@@ -61,8 +61,8 @@ pub struct Draft<'a> {
     expected: Expected<'a>,
 }
 
-/// The rules for leaves, in the order they are applied.
-pub static LEAF: &[Lint] = &[
+/// The rules for every certificate, applied first.
+pub static SHARED: &[Lint] = &[
     shared::VERSION,
     shared::SERIAL,
     shared::SIGNATURE_ALGORITHM,
@@ -84,6 +84,10 @@ pub static LEAF: &[Lint] = &[
     shared::AUTHORITY_INFO_ACCESS,
     shared::CRL_DISTRIBUTION_POINTS,
     shared::PLAIN_HTTP,
+];
+
+/// The rules for leaves alone.
+pub static LEAF: &[Lint] = &[
     leaf::KEY_KIND,
     leaf::SAN_CRITICALITY,
     leaf::SAN_CANONICAL,
@@ -99,29 +103,8 @@ pub static LEAF: &[Lint] = &[
     leaf::BASIC_CONSTRAINTS,
 ];
 
-/// The rules for root and issuing certificates.
+/// The rules for root and issuing certificates alone.
 pub static CA: &[Lint] = &[
-    shared::VERSION,
-    shared::SERIAL,
-    shared::SIGNATURE_ALGORITHM,
-    shared::ISSUER_NAME,
-    shared::ISSUER_IS_CA,
-    shared::TIME_ENCODING,
-    shared::VALIDITY_ORDER,
-    shared::VALIDITY_START,
-    shared::VALIDITY_LIFETIME,
-    shared::VALIDITY_WITHIN_ISSUER,
-    shared::SUBJECT_KEY,
-    shared::UNIQUE_IDS,
-    shared::CANONICAL_DER,
-    shared::SIZE,
-    shared::EXTENSIONS_KNOWN,
-    shared::EXTENSIONS_ONCE,
-    shared::AUTHORITY_KEY_ID,
-    shared::SUBJECT_KEY_ID,
-    shared::AUTHORITY_INFO_ACCESS,
-    shared::CRL_DISTRIBUTION_POINTS,
-    shared::PLAIN_HTTP,
     authority::SUBJECT,
     authority::BASIC_CONSTRAINTS,
     authority::PATH_LENGTH,
@@ -138,12 +121,13 @@ impl<'a> Draft<'a> {
 
     /// What the lints have against it; empty is good.
     pub fn findings(&self) -> Vec<Finding> {
-        let table = match self.expected {
+        let own = match self.expected {
             Expected::Leaf(_) => LEAF,
             Expected::Ca(_) => CA,
         };
-        table
+        SHARED
             .iter()
+            .chain(own)
             .filter_map(|lint| (lint.check)(self).err().map(|saw| Finding { lint: lint.name, saw }))
             .collect()
     }
