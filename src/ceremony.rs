@@ -5,9 +5,12 @@
 //! names the ids of the keys that will be: what a crash leaves behind is then known, refused by the next run,
 //! and removed only when asked for.
 
+mod certificates;
 pub mod execute;
+mod keys;
 pub mod plan;
 pub mod request;
+mod settle;
 pub mod state;
 pub mod transcript;
 

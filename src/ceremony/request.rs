@@ -28,7 +28,7 @@ pub fn make(signer: &dyn Signer) -> Result<String, CeremonyError> {
     let message = info.to_der().map_err(bad)?;
     let signature = signer
         .sign(&message)
-        .map_err(|why| CeremonyError::Unfinished(super::execute::sign_error(why)))?;
+        .map_err(|why| CeremonyError::Unfinished(super::keys::sign_error(why)))?;
     let algorithm = signer.public_key().preferred_algorithm().identifier_der();
     let request = CertReq {
         info,

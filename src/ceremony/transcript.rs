@@ -2,10 +2,18 @@
 
 use std::fmt::Write as _;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 
-use super::plan::Urls;
+use super::CeremonyError;
+use super::keys::Keys;
+use super::plan::{Plan, Urls};
+use super::state::{Place, Tokens};
+use crate::hsm::Signer;
 use crate::hsm::token::{KeyAttributes, ModuleInfo, TokenInfo};
+use crate::id::Timestamp;
+use crate::log::note::VerifierKey;
 use crate::pki::certificate::Certificate;
 
 /// The record, written as `ca/transcript-NAME-TIME.json`; its SHA-256 stands in the log's first record and in
@@ -96,6 +104,69 @@ impl CertificateLine {
 }
 
 impl Transcript {
+    /// The act `act` of this plan, with the tokens and keys that took part; certificates and CRL are added by it.
+    pub(super) fn begin(
+        plan: &Plan,
+        tokens: &Tokens,
+        keys: &Keys,
+        act: &str,
+        now: Timestamp,
+    ) -> Self {
+        let understood = serde_json::to_vec(&(&plan.document, &plan.keys)).unwrap_or_default();
+        let origin = plan.origin().to_owned();
+        let log_key = keys
+            .get("log")
+            .ok()
+            .and_then(|key| VerifierKey::from_spki(&origin, key.public_key().spki()).ok())
+            .map_or_else(String::new, |key| key.to_string());
+        Self {
+            version: 1,
+            act: act.to_owned(),
+            ceremony: plan.document.name.clone(),
+            description: plan.document.description.clone(),
+            plan_sha256: hex(digest(&SHA256, &understood).as_ref()),
+            program: concat!("chancery ", env!("CARGO_PKG_VERSION")).to_owned(),
+            at: now.to_string(),
+            tokens: tokens
+                .iter()
+                .map(|(role, direct)| TokenLine {
+                    role: role.clone(),
+                    module: direct.module.clone(),
+                    token: direct.token.clone(),
+                })
+                .collect(),
+            keys: keys
+                .0
+                .iter()
+                .map(|(name, at_hand)| KeyLine {
+                    name: name.clone(),
+                    label: at_hand.label.clone(),
+                    uri: at_hand.uri.to_string(),
+                    spki: Base64::encode_string(at_hand.key.public_key().spki()),
+                    spki_sha256: hex(&at_hand.key.public_key().spki_sha256()),
+                    attributes: at_hand.key.attributes.clone(),
+                })
+                .collect(),
+            certificates: Vec::new(),
+            root_crl: None,
+            log_origin: origin,
+            log_key,
+            urls: plan.document.urls.clone(),
+        }
+    }
+
+    /// Writes both forms below `ca/`; answers with the SHA-256 that names it for good.
+    pub(super) fn store(&self, place: &Place) -> Result<[u8; 32], CeremonyError> {
+        let bytes = self.to_json();
+        let mut sha256 = [0u8; 32];
+        sha256.copy_from_slice(digest(&SHA256, &bytes).as_ref());
+        let stem: String = self.at.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+        let path = place.ca.join(format!("transcript-{}-{stem}.json", self.act));
+        place.write(&path, &bytes)?;
+        place.write(&path.with_extension("txt"), self.to_text(&sha256).as_bytes())?;
+        Ok(sha256)
+    }
+
     /// The bytes that are stored and hashed.
     pub fn to_json(&self) -> Vec<u8> {
         // Strings, numbers and options only: this cannot fail.
@@ -108,11 +179,11 @@ impl Transcript {
     pub fn to_text(&self, sha256: &[u8; 32]) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _ = self.write(&mut text, sha256);
+        let _ = self.print(&mut text, sha256);
         text
     }
 
-    fn write(&self, out: &mut String, sha256: &[u8; 32]) -> std::fmt::Result {
+    fn print(&self, out: &mut String, sha256: &[u8; 32]) -> std::fmt::Result {
         writeln!(out, "CEREMONY {} ({}): {}", self.ceremony, self.act, self.description)?;
         writeln!(out, "at        {} by this machine's clock", self.at)?;
         writeln!(out, "program   {}", self.program)?;

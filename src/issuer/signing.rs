@@ -8,9 +8,7 @@ use base64ct::{Base64, Encoding};
 
 use crate::hsm::pool::{Key, KeyPin};
 use crate::hsm::{Class, OnSigned, SignError};
-use crate::id::Timestamp;
 use crate::log::note::{NoteSignError, NoteSigner, VerifierKey};
-use crate::log::tree::TreeHead;
 use crate::pki::authority::{Authority, KeyRecord};
 use crate::pki::key::PublicKey;
 use crate::pki::uri::Pkcs11Uri;
@@ -99,15 +97,9 @@ impl NoteSigner for CheckpointKey {
         &self.verifier
     }
 
-    fn sign_checkpoint(
-        &self,
-        note_text: &[u8],
-        head: &TreeHead,
-        now: Timestamp,
-    ) -> Result<Vec<u8>, NoteSignError> {
-        let message = self.verifier.message(note_text, head, now);
+    fn sign(&self, message: Vec<u8>) -> Result<Vec<u8>, NoteSignError> {
         match sign_and_wait(&*self.key, Class::Checkpoint, message, CHECKPOINT_DEADLINE) {
-            Ok(signature) => Ok(self.verifier.signature_octets(&signature, now)),
+            Ok(signature) => Ok(signature),
             Err(SignError::Retry(after)) => Err(NoteSignError::Retry(after)),
             // Until an operator acts nothing is released; the records themselves are safe.
             Err(SignError::Refuse(why)) => {

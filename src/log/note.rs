@@ -42,17 +42,24 @@ pub enum NoteKeyKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotANoteKey(pub &'static str);
 
-/// Signs note texts with a key this room never sees. Implemented by the issuer over the HSM.
+/// Signs checkpoints with a key this room never sees: the issuer's and the ceremony's, on the token.
 pub trait NoteSigner: Send + Sync {
     fn verifier_key(&self) -> &VerifierKey;
-    /// The signature octets for the note line (without the 4-octet key id) over a checkpoint.
-    /// `VerifierKey::message` says what the key signs, `VerifierKey::signature_octets` what to return.
+
+    /// What the private key makes of `message`: 64 octets of Ed25519, or a DER Ecdsa-Sig-Value.
+    fn sign(&self, message: Vec<u8>) -> Result<Vec<u8>, NoteSignError>;
+
+    /// The octets of a signature line (without the 4-octet key id) over a checkpoint's text, which states `head`.
     fn sign_checkpoint(
         &self,
         note_text: &[u8],
         head: &TreeHead,
         now: Timestamp,
-    ) -> Result<Vec<u8>, NoteSignError>;
+    ) -> Result<Vec<u8>, NoteSignError> {
+        let key = self.verifier_key();
+        let signature = self.sign(key.message(note_text, head, now))?;
+        Ok(key.signature_octets(&signature, now))
+    }
 }
 
 /// Why there is no signature.

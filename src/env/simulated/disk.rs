@@ -5,11 +5,15 @@
 //! state and, as the mode says, some of the changes. Every call that changes something is an
 //! *effect* and is counted; a [`Fault`] strikes at a chosen one.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::state::{Chance, Change, NameChange, Node, State, pick};
 use crate::env::disk::{Disk, DiskFile, DiskLock};
 
 /// A disk in memory. Clones are handles on the same disk.
@@ -41,51 +45,6 @@ pub enum Fault {
     SyncFailsKept,
     /// If the effect is a sync, it fails, and what it should have made durable never will be.
     SyncFailsLost,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    nodes: BTreeMap<u64, Node>,
-    next_node: u64,
-    names: BTreeMap<PathBuf, u64>,
-    durable_names: BTreeMap<PathBuf, u64>,
-    name_changes: Vec<(PathBuf, NameChange)>,
-    dirs: BTreeSet<PathBuf>,
-    locks: BTreeSet<PathBuf>,
-    effects: u64,
-    fault: Option<(u64, Fault)>,
-    struck: bool,
-    stopped: bool,
-    capacity: Option<u64>,
-}
-
-/// A file: what is read now, what is durable, and the changes between.
-#[derive(Clone, Debug, Default)]
-struct Node {
-    now: Content,
-    durable: Content,
-    changes: Vec<Change>,
-}
-
-/// Octets and a length; past the octets, zeros up to the length. Preallocated files stay small.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Content {
-    octets: Vec<u8>,
-    len: u64,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Write(u64, Vec<u8>),
-    Length(u64),
-}
-
-#[derive(Clone, Debug)]
-enum NameChange {
-    Link(u64),
-    Unlink,
-    /// Atomic: the old name goes as the new one comes.
-    Rename(PathBuf, u64),
 }
 
 impl SimulatedDisk {
@@ -158,188 +117,6 @@ impl SimulatedDisk {
 
     fn file(&self, node: u64, writable: bool) -> Box<dyn DiskFile> {
         Box::new(SimulatedFile { disk: self.clone(), node, writable })
-    }
-}
-
-impl State {
-    /// Before every read.
-    fn running(&self) -> io::Result<()> {
-        if self.stopped { Err(io::Error::other("the simulated machine stopped")) } else { Ok(()) }
-    }
-
-    /// Before every change: `Ok` with the fault that strikes here.
-    fn effect(&mut self) -> io::Result<Option<Fault>> {
-        self.running()?;
-        let number = self.effects;
-        self.effects += 1;
-        match self.fault {
-            Some((at, Fault::Stop)) if at == number => {
-                self.struck = true;
-                Ok(Some(Fault::Stop))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Before every sync.
-    fn sync_effect(&mut self) -> io::Result<Option<Fault>> {
-        let number = self.effects;
-        match (self.effect()?, self.fault) {
-            (None, Some((at, fault))) if at == number => {
-                self.struck = true;
-                Ok(Some(fault))
-            }
-            (fault, _) => Ok(fault),
-        }
-    }
-
-    /// For effects that are whole or not at all: a stop comes before them.
-    fn whole_effect(&mut self) -> io::Result<()> {
-        if self.effect()? == Some(Fault::Stop) {
-            self.stopped = true;
-        }
-        self.running()
-    }
-
-    fn room(&self, more: u64) -> io::Result<()> {
-        let used: u64 = self.names.values().map(|node| self.nodes[node].now.len).sum();
-        match self.capacity {
-            Some(capacity) if used.saturating_add(more) > capacity => {
-                Err(io::ErrorKind::StorageFull.into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn node(&self, path: &Path) -> io::Result<u64> {
-        self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn parent_exists(&self, path: &Path) -> io::Result<()> {
-        match path.parent() {
-            Some(dir) if self.dirs.contains(dir) => Ok(()),
-            _ => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn change_name(&mut self, path: &Path, change: NameChange) {
-        change.apply(path, &mut self.names);
-        self.name_changes.push((path.to_owned(), change));
-    }
-
-    fn change(&mut self, node: u64, change: Change) {
-        if let Some(node) = self.nodes.get_mut(&node) {
-            change.apply(&mut node.now);
-            node.changes.push(change);
-        }
-    }
-}
-
-impl NameChange {
-    fn apply(&self, path: &Path, names: &mut BTreeMap<PathBuf, u64>) {
-        match self {
-            Self::Link(node) => {
-                names.insert(path.to_owned(), *node);
-            }
-            Self::Unlink => {
-                names.remove(path);
-            }
-            Self::Rename(from, node) => {
-                names.remove(from);
-                names.insert(path.to_owned(), *node);
-            }
-        }
-    }
-}
-
-impl Change {
-    fn apply(&self, content: &mut Content) {
-        match self {
-            Self::Write(offset, octets) => content.write(*offset, octets),
-            Self::Length(len) => {
-                content.octets.truncate(usize::try_from(*len).unwrap_or(usize::MAX));
-                content.len = *len;
-            }
-        }
-    }
-}
-
-impl Content {
-    fn write(&mut self, offset: u64, octets: &[u8]) {
-        let start = offset as usize;
-        let end = start + octets.len();
-        if self.octets.len() < end {
-            self.octets.resize(end, 0);
-        }
-        self.octets[start..end].copy_from_slice(octets);
-        self.len = self.len.max(end as u64);
-    }
-
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> usize {
-        let count = (buffer.len() as u64).min(self.len.saturating_sub(offset)) as usize;
-        buffer[..count].fill(0);
-        if let Some(octets) = self.octets.get(offset as usize..) {
-            let known = count.min(octets.len());
-            buffer[..known].copy_from_slice(&octets[..known]);
-        }
-        count
-    }
-}
-
-impl Node {
-    fn survivor(&self, mode: CrashMode, chance: &mut Chance) -> Content {
-        let mut content = self.durable.clone();
-        let survivors = pick(&self.changes, mode, chance);
-        let last = survivors.len().saturating_sub(1);
-        for (n, change) in survivors.into_iter().enumerate() {
-            match change {
-                Change::Write(offset, octets) if mode == CrashMode::Torn && n == last => {
-                    let kept = chance.below(octets.len() as u64 + 1) as usize;
-                    content.write(*offset, &octets[..kept]);
-                }
-                Change::Write(offset, octets) if mode == CrashMode::Reordered => {
-                    let mut at = 0;
-                    while at < octets.len() {
-                        let piece = (1 + chance.below(64) as usize).min(octets.len() - at);
-                        if chance.below(4) > 0 {
-                            content.write(offset + at as u64, &octets[at..at + piece]);
-                        }
-                        at += piece;
-                    }
-                }
-                change => change.apply(&mut content),
-            }
-        }
-        content
-    }
-}
-
-/// The changes that survive, in the order in which they apply.
-fn pick<'a, T>(changes: &'a [T], mode: CrashMode, chance: &mut Chance) -> Vec<&'a T> {
-    match mode {
-        CrashMode::Lost => Vec::new(),
-        CrashMode::Kept => changes.iter().collect(),
-        CrashMode::Torn => {
-            let kept = chance.below(changes.len() as u64 + 1) as usize;
-            changes[..kept].iter().collect()
-        }
-        // Applied oldest first: a newer change of the same octets is never undone by an older one,
-        // which no disk does; that a newer one arrives without an older one is what is simulated.
-        CrashMode::Reordered => changes.iter().filter(|_| chance.below(2) == 0).collect(),
-    }
-}
-
-/// SplitMix64: small, seeded, good enough to choose what is lost.
-#[derive(Debug)]
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
     }
 }
 
@@ -555,94 +332,5 @@ impl DiskLock for SimulatedLock {}
 impl Drop for SimulatedLock {
     fn drop(&mut self) {
         self.disk.state().locks.remove(&self.path);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn disk() -> (SimulatedDisk, &'static Path) {
-        let disk = SimulatedDisk::new();
-        disk.create_dir(Path::new("/d")).unwrap();
-        (disk, Path::new("/d/f"))
-    }
-
-    #[test]
-    fn the_contract_holds() {
-        let disk = SimulatedDisk::new();
-        disk.create_dir(Path::new("/root")).unwrap();
-        let lock_files = Path::new("/root");
-        crate::env::disk::contract::run(&disk, lock_files);
-    }
-
-    #[test]
-    fn what_was_not_synced_is_lost_and_a_name_needs_its_directory() {
-        let (disk, path) = disk();
-        let file = disk.create(path, 4).unwrap();
-        file.write_at(0, b"abcd").unwrap();
-        file.sync_data().unwrap();
-        assert!(disk.crash(CrashMode::Lost, 0).read(path, 9).is_err());
-
-        let (disk, path) = self::disk();
-        let file = disk.create(path, 4).unwrap();
-        file.write_at(0, b"abcd").unwrap();
-        file.sync_data().unwrap();
-        disk.sync_dir(Path::new("/d")).unwrap();
-        file.write_at(1, b"XX").unwrap();
-        assert_eq!(disk.read(path, 9).unwrap(), b"aXXd");
-        assert_eq!(disk.crash(CrashMode::Lost, 0).read(path, 9).unwrap(), b"abcd");
-        assert_eq!(disk.crash(CrashMode::Kept, 0).read(path, 9).unwrap(), b"aXXd");
-        assert!(disk.read(path, 9).is_err(), "a crashed disk answers no more");
-        let torn: BTreeSet<Vec<u8>> =
-            (0..64).map(|seed| disk.crash(CrashMode::Torn, seed).read(path, 9).unwrap()).collect();
-        assert_eq!(torn.len(), 3, "lost, half and whole: {torn:?}");
-    }
-
-    #[test]
-    fn later_writes_can_arrive_without_earlier_ones() {
-        let (disk, path) = disk();
-        let file = disk.create(path, 2).unwrap();
-        file.sync_data().unwrap();
-        disk.sync_dir(Path::new("/d")).unwrap();
-        file.write_at(0, b"a").unwrap();
-        file.write_at(1, b"b").unwrap();
-        let seen: BTreeSet<Vec<u8>> = (0..64)
-            .map(|seed| disk.crash(CrashMode::Reordered, seed).read(path, 9).unwrap())
-            .collect();
-        assert!(seen.contains(b"\0b".as_slice()));
-        assert_eq!(seen.len(), 4);
-    }
-
-    #[test]
-    fn faults_strike_where_they_are_told() {
-        for (fault, expected) in [(Fault::SyncFailsKept, b"ab"), (Fault::SyncFailsLost, b"\0\0")] {
-            let (disk, path) = disk();
-            let file = disk.create(path, 2).unwrap();
-            file.sync_data().unwrap();
-            disk.sync_dir(Path::new("/d")).unwrap();
-            file.write_at(0, b"ab").unwrap();
-            disk.strike(disk.effects(), fault);
-            assert!(file.sync_data().is_err());
-            assert_eq!(disk.read(path, 9).unwrap(), b"ab");
-            file.sync_data().unwrap();
-            assert_eq!(disk.crash(CrashMode::Lost, 0).read(path, 9).unwrap(), expected);
-        }
-        let (disk, path) = disk();
-        disk.strike(disk.effects(), Fault::Stop);
-        assert!(disk.create(path, 2).is_err());
-        assert!(disk.list(Path::new("/d")).is_err());
-    }
-
-    #[test]
-    fn a_full_disk_says_so() {
-        let (disk, path) = disk();
-        disk.limit(Some(10));
-        let file = disk.create(path, 8).unwrap();
-        let other = disk.create(Path::new("/d/g"), 3).err().unwrap();
-        assert!(crate::env::disk::is_full(&other));
-        file.write_at(0, &[1; 10]).unwrap();
-        assert!(file.write_at(0, &[1; 11]).is_err());
-        assert_eq!(disk.free(path).unwrap(), 0);
     }
 }

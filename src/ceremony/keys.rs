@@ -1,0 +1,110 @@
+//! The keys a ceremony makes on its tokens, or finds there again.
+
+use std::collections::BTreeMap;
+
+use base64ct::{Base64, Encoding};
+
+use super::CeremonyError;
+use super::plan::Plan;
+use super::state::{Place, Tokens, token, unhex};
+use crate::hsm::direct::DirectKey;
+use crate::hsm::{SignError, Signer};
+use crate::pki::authority::KeyRecord;
+use crate::pki::key::PublicKey;
+use crate::pki::uri::Pkcs11Uri;
+
+/// The keys at hand, by name.
+pub(super) struct Keys(pub(super) BTreeMap<String, AtHand>);
+
+pub(super) struct AtHand {
+    pub(super) key: DirectKey,
+    pub(super) label: String,
+    pub(super) uri: Pkcs11Uri,
+}
+
+impl Keys {
+    pub(super) fn get(&self, name: &str) -> Result<&DirectKey, CeremonyError> {
+        self.at_hand(name).map(|at_hand| &at_hand.key)
+    }
+
+    fn at_hand(&self, name: &str) -> Result<&AtHand, CeremonyError> {
+        self.0.get(name).ok_or_else(|| {
+            CeremonyError::Unfinished(format!("CHY-INTERNAL: the plan has no key {name:?}"))
+        })
+    }
+
+    pub(super) fn record(&self, name: &str) -> Result<KeyRecord, CeremonyError> {
+        let AtHand { key, uri, .. } = self.at_hand(name)?;
+        let spki = Base64::encode_string(key.public_key().spki());
+        Ok(KeyRecord { uri: uri.to_string(), spki })
+    }
+}
+
+/// Makes every key of the plan, under the ids that `ca/unfinished.json` names, and reads its attributes back.
+pub(super) fn make_keys(
+    plan: &Plan,
+    tokens: &Tokens,
+    place: &Place,
+) -> Result<Keys, CeremonyError> {
+    let planned = place.begin(plan)?;
+    let unfinished = |why: String| CeremonyError::Unfinished(why);
+    let mut keys = BTreeMap::new();
+    for (file, planned) in plan.keys.iter().zip(&planned.keys) {
+        let direct = token(tokens, &file.token)?;
+        let id = unhex(&planned.id)
+            .ok_or_else(|| unfinished("CHY-INTERNAL: an id is not hexadecimal".to_owned()))?;
+        tracing::info!(key = file.name, label = file.label, "generating");
+        let key = direct
+            .generate(file.kind.into(), &file.label, &id)
+            .map_err(|why| unfinished(why.to_string()))?;
+        key.attributes.check(&file.name, false).map_err(|why| {
+            unfinished(format!(
+                "CHY-CEREMONY-ATTRIBUTES: the token made a key that reads back otherwise than asked for: {}",
+                why.message
+            ))
+        })?;
+        let uri = Pkcs11Uri {
+            token: Some(direct.token.label.clone()),
+            serial: Some(direct.token.serial.clone()),
+            object: Some(file.label.clone()),
+            object_type: Some("private".to_owned()),
+            id: Some(id),
+            ..Pkcs11Uri::default()
+        };
+        keys.insert(file.name.clone(), AtHand { key, label: file.label.clone(), uri });
+    }
+    Ok(Keys(keys))
+}
+
+/// The key `name` that an earlier act made, with its attributes judged again.
+pub(super) fn find_key(
+    plan: &Plan,
+    tokens: &Tokens,
+    name: &str,
+    record: &KeyRecord,
+) -> Result<AtHand, CeremonyError> {
+    let refused = |why: String| CeremonyError::Refused(why);
+    let broken =
+        |why: &str| refused(format!("CHY-CA-BROKEN: ca/authority.json: key {name:?}: {why}"));
+    let file = plan
+        .keys
+        .iter()
+        .find(|key| key.name == name)
+        .ok_or_else(|| refused(format!("CHY-CEREMONY-FILE: no key {name:?}")))?;
+    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why))?;
+    let id = uri.id.clone().ok_or_else(|| broken("its URI has no id"))?;
+    let spki = Base64::decode_vec(&record.spki).map_err(|_| broken("its spki is not base64"))?;
+    let public = PublicKey::from_spki(&spki).map_err(|why| broken(why.0))?;
+    let direct = token(tokens, &file.token)?;
+    let key = direct.key(&id, public).map_err(|why| refused(why.to_string()))?;
+    key.attributes.check(name, direct.allows_clones()).map_err(|why| refused(why.to_string()))?;
+    Ok(AtHand { key, label: file.label.clone(), uri })
+}
+
+/// The words of a signer that did not sign.
+pub(super) fn sign_error(error: SignError) -> String {
+    match error {
+        SignError::Refuse(why) | SignError::Halt(why) => why,
+        SignError::Retry(_) => "CHY-TOKEN-ERROR: the token is away".to_owned(),
+    }
+}
