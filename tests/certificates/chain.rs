@@ -1,0 +1,215 @@
+//! A root, an issuing CA, and the verifiers that judge them.
+
+use std::fs;
+use std::net::IpAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use base64ct::{Base64, Encoding};
+use chancery::id::{Serial, Timestamp};
+use chancery::pki::certificate::Certificate;
+use chancery::pki::crl::{self, RevokedEntry};
+use chancery::pki::key::PublicKey;
+use chancery::pki::name::Identifier;
+use chancery::pki::profile::Profile;
+use chancery::pki::rehearse::{self, Ca, CaTemplate, Leaf};
+use rcgen::{KeyPair, PublicKeyData, SigningKey};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use webpki::{
+    BorrowedCertRevocationList, CertRevocationList, EndEntityCert, KeyUsage,
+    RevocationOptionsBuilder, anchor_from_trusted_cert,
+};
+
+pub(crate) const NOW: u64 = 1_800_000_000;
+pub(crate) const DAY: u64 = 86_400;
+
+pub(crate) fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_unix_seconds(seconds)
+}
+
+/// A throw-away key in software.
+pub(crate) struct Key {
+    pub(crate) pair: KeyPair,
+    pub(crate) public: PublicKey,
+}
+
+impl Key {
+    pub(crate) fn new(algorithm: &'static rcgen::SignatureAlgorithm) -> Self {
+        let pair = KeyPair::generate_for(algorithm).unwrap();
+        let public = PublicKey::from_spki(&pair.subject_public_key_info()).unwrap();
+        Self { pair, public }
+    }
+
+    pub(crate) fn certificate(&self, tbs: &[u8]) -> Certificate {
+        let signature = self.pair.sign(tbs).unwrap();
+        Certificate::assemble(tbs, self.public.preferred_algorithm(), &signature).unwrap()
+    }
+
+    pub(crate) fn crl(&self, tbs: &[u8]) -> Vec<u8> {
+        let signature = self.pair.sign(tbs).unwrap();
+        crl::assemble(tbs, self.public.preferred_algorithm(), &signature)
+    }
+}
+
+/// Root and issuing CA with their CRLs.
+pub(crate) struct Chain {
+    pub(crate) root_key: Key,
+    pub(crate) root: Certificate,
+    pub(crate) root_crl: Vec<u8>,
+    pub(crate) issuing_key: Key,
+    pub(crate) issuing: Certificate,
+}
+
+pub(crate) fn root_template() -> CaTemplate {
+    CaTemplate {
+        common_name: "Sample Root".to_owned(),
+        organization: Some("Chancery".to_owned()),
+        lifetime_days: 7300,
+        path_length: None,
+        permitted_names: Vec::new(),
+        permitted_networks: Vec::new(),
+    }
+}
+
+pub(crate) fn issuing_template() -> CaTemplate {
+    CaTemplate {
+        common_name: "Sample Issuing CA 1".to_owned(),
+        organization: Some("Chancery".to_owned()),
+        lifetime_days: 3650,
+        path_length: Some(0),
+        permitted_names: ["lan", "home.arpa", "local"].map(str::to_owned).to_vec(),
+        permitted_networks: ["10.0.0.0/8", "192.168.0.0/16", "fc00::/7"]
+            .map(str::to_owned)
+            .to_vec(),
+    }
+}
+
+impl Chain {
+    pub(crate) fn new(
+        algorithm: &'static rcgen::SignatureAlgorithm,
+        template: &CaTemplate,
+    ) -> Self {
+        let (root_key, issuing_key) = (Key::new(algorithm), Key::new(algorithm));
+        let mut ca = Ca {
+            template: &root_template(),
+            key: &root_key.public,
+            serial: Serial::from_random([1; 16]),
+            now: at(NOW - 30 * DAY),
+            issuer: None,
+            aia_url: None,
+            crl_url: None,
+        };
+        let root = root_key.certificate(rehearse::ca(&ca).unwrap().der());
+        ca.template = template;
+        ca.key = &issuing_key.public;
+        ca.serial = Serial::from_random([2; 16]);
+        ca.issuer = Some(&root);
+        ca.aia_url = Some("http://ca.lan/root.crt");
+        ca.crl_url = Some("http://ca.lan/root.crl");
+        let issuing = root_key.certificate(rehearse::ca(&ca).unwrap().der());
+        let root_crl = root_key.crl(&crl::tbs(&root, 1, at(NOW - DAY), at(NOW + 90 * DAY), &[]));
+        Self { root_key, root, root_crl, issuing_key, issuing }
+    }
+
+    pub(crate) fn issue(&self, profile: &Profile, names: &[&str], key: &PublicKey) -> Certificate {
+        let identifiers: Vec<Identifier> = names.iter().map(|name| identifier(name)).collect();
+        let tbs = rehearse::leaf(&self.leaf(profile, &identifiers, key)).unwrap();
+        self.issuing_key.certificate(tbs.der())
+    }
+
+    pub(crate) fn leaf<'a>(
+        &'a self,
+        profile: &'a Profile,
+        identifiers: &'a [Identifier],
+        key: &'a PublicKey,
+    ) -> Leaf<'a> {
+        Leaf {
+            profile,
+            identifiers,
+            key,
+            serial: Serial::from_random([3; 16]),
+            now: at(NOW),
+            not_before: None,
+            not_after: None,
+            issuer: &self.issuing,
+            aia_url: "http://ca.lan/issuing.crt",
+            crl_url: "http://ca.lan/issuing.crl",
+        }
+    }
+
+    pub(crate) fn issuing_crl(&self, revoked: &[RevokedEntry]) -> Vec<u8> {
+        let tbs = crl::tbs(&self.issuing, 7, at(NOW - DAY), at(NOW + 6 * DAY), revoked);
+        self.issuing_key.crl(&tbs)
+    }
+
+    /// What `openssl verify -x509_strict -crl_check_all` says: nothing, or its complaint.
+    pub(crate) fn openssl(&self, leaf_pem: &str, issuing_crl: &[u8]) -> Result<(), String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: String| {
+            let path = dir.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let crls = pem("X509 CRL", &self.root_crl) + &pem("X509 CRL", issuing_crl);
+        let output = Command::new("openssl")
+            .args(["verify", "-x509_strict", "-crl_check_all", "-attime"])
+            .arg(NOW.to_string())
+            .arg("-CAfile")
+            .arg(file("root.pem", self.root.pem()))
+            .arg("-untrusted")
+            .arg(file("issuing.pem", self.issuing.pem()))
+            .arg("-CRLfile")
+            .arg(file("crls.pem", crls))
+            .arg(file("leaf.pem", leaf_pem.to_owned()))
+            .output()
+            .expect("the openssl command is installed");
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr))
+    }
+
+    /// What rustls-webpki says, revocation of every certificate included.
+    pub(crate) fn webpki(
+        &self,
+        leaf: &[u8],
+        usage: KeyUsage,
+        issuing_crl: &[u8],
+    ) -> Result<(), webpki::Error> {
+        let crls = [&self.root_crl[..], issuing_crl].map(|der| {
+            CertRevocationList::from(BorrowedCertRevocationList::from_der(der).unwrap())
+        });
+        let crls: Vec<&CertRevocationList<'_>> = crls.iter().collect();
+        let root = CertificateDer::from(self.root.der());
+        let issuing = CertificateDer::from(self.issuing.der());
+        let leaf = CertificateDer::from(leaf);
+        EndEntityCert::try_from(&leaf)?
+            .verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &[anchor_from_trusted_cert(&root)?],
+                &[issuing],
+                UnixTime::since_unix_epoch(Duration::from_secs(NOW)),
+                usage,
+                Some(RevocationOptionsBuilder::new(&crls).unwrap().build()),
+                None,
+            )
+            .map(|_| ())
+    }
+}
+
+pub(crate) fn identifier(text: &str) -> Identifier {
+    let kind = if text.parse::<IpAddr>().is_ok() { "ip" } else { "dns" };
+    Identifier::parse(kind, text).unwrap()
+}
+
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    let digits = Base64::encode_string(der);
+    let lines: Vec<&str> =
+        digits.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
+pub(crate) fn named() -> Profile {
+    Profile { common_name: true, ..Profile::server() }
+}

@@ -1,0 +1,42 @@
+//! The issuer as the web process meets it. Contents:
+//!
+//! - issuance: one order, one certificate, whatever happens between; promises 1 to 3
+//! - petitioner: promise 4, what a taken-over web process can try at the socket
+//! - accounts: registration and caps
+//! - upkeep: clock, CRL, the box's own certificate
+//! - start: a foreign log, foreign keys, a refused PIN
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod accounts;
+mod house;
+mod issuance;
+mod petitioner;
+mod start;
+mod upkeep;
+
+use std::time::Duration;
+
+use chancery::acme::problem::ProblemType;
+use chancery::id::{LeafIndex, Serial};
+use chancery::ipc::AskError;
+use chancery::ipc::message::Answer;
+use chancery::pki::certificate::Certificate;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn refused(answer: Result<Answer, AskError>) -> ProblemType {
+    match answer {
+        Err(AskError::Refused(problem)) => problem.kind,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn certificate(answer: Result<Answer, AskError>) -> (Certificate, Serial, LeafIndex) {
+    match answer {
+        Ok(Answer::Certificate { der, serial, leaf, .. }) => {
+            (Certificate::parse(&der).unwrap(), serial, leaf)
+        }
+        other => panic!("no certificate: {other:?}"),
+    }
+}
