@@ -59,7 +59,8 @@ finish() {
 trap finish EXIT
 trap 'exit 0' INT TERM
 
-"$chancery" lab dns --listen "127.0.0.1:$dns" >"$lab/dns.log" 2>&1 &
+mkdir -p "$lab/dns"
+"$chancery" lab dns --listen "127.0.0.1:$dns" --records "$lab/dns" >"$lab/dns.log" 2>&1 &
 pids+=($!)
 say "serving https://localhost:$acme (log in .lab/serve.log)"
 "$chancery" serve >"$lab/serve.log" 2>&1 &

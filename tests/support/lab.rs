@@ -22,7 +22,7 @@ pub struct Lab {
     pub acme: SocketAddr,
     /// The plain HTTP listener.
     pub http: SocketAddr,
-    /// The DNS server that validation asks.
+    /// The DNS server that validation asks. What `dir/dns/NAME` says of a name, it answers.
     pub dns: SocketAddr,
     pub dir: PathBuf,
     serve: Option<Child>,
@@ -44,8 +44,10 @@ impl Lab {
     pub fn prepare(dir: &Path, options: &Options) -> Self {
         let dir = dir.canonicalize().unwrap();
         succeed(Command::new(format!("{REPOSITORY}/hsm/sandbox.sh")).arg(dir.join("token")));
+        std::fs::create_dir_all(dir.join("dns")).unwrap();
         let mut name_server = Command::new(CHANCERY)
-            .args(["lab", "dns"])
+            .args(["lab", "dns", "--records"])
+            .arg(dir.join("dns"))
             .stdout(Stdio::piped())
             .spawn()
             .expect("chancery lab dns starts");
