@@ -3,6 +3,7 @@
 //! Exit codes: 0 done · 1 failed, or a check found something wrong · 2 the command line makes no sense ·
 //! 75 try again later · 78 an operator must act first (a supervisor waits long before it tries again).
 
+mod admin;
 pub mod ceremony;
 pub mod clock;
 pub mod config;

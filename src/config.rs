@@ -68,6 +68,18 @@ impl Paths {
     pub fn web(&self) -> PathBuf {
         self.state.join("web")
     }
+    /// The issuer's directory for its operator: socket and key, mode 0700.
+    pub fn admin(&self) -> PathBuf {
+        self.issuer().join("admin")
+    }
+    /// Where the operator's tools ask.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.admin().join("socket")
+    }
+    /// What opens that socket; new at every start of the issuer.
+    pub fn admin_key(&self) -> PathBuf {
+        self.admin().join("key")
+    }
     /// Written by the issuer, read by the web process and by anyone.
     pub fn public(&self) -> PathBuf {
         self.state.join("public")

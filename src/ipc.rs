@@ -1,9 +1,12 @@
 //! What the web process may ask of the issuer, and how the bytes travel: postcard frames over a
 //! unix socket, length-bounded, multiplexed by request id. The first frame carries protocol version and
-//! configuration digest; peer credentials are checked.
+//! configuration digest; peer credentials are checked. What the operator's tools ask goes over a socket
+//! of its own, which the web process has no way to: `admin`.
 
+pub mod admin;
 pub mod client;
 pub mod frame;
+mod listener;
 pub mod local;
 pub mod message;
 pub mod server;

@@ -1,6 +1,7 @@
 //! The privileged process: registry, policy, pipeline, publication. The only room that brings log
 //! and HSM together. Believes nothing but what an account signed.
 
+mod admin;
 pub mod clock;
 mod core;
 mod handshake;

@@ -185,6 +185,7 @@ fn treasures(lab: &Lab) -> Vec<PathBuf> {
     let found = vec![
         segment,
         lab.dir.join("state/issuer/log/index.redb"),
+        lab.dir.join("state/issuer/admin/key"),
         lab.dir.join("token/pin"),
         lab.dir.join("token/softhsm2.conf"),
         key_object(&lab.dir.join("token/tokens")),
@@ -206,8 +207,8 @@ fn key_object(tokens: &Path) -> PathBuf {
 #[test]
 fn promise_4_the_confined_web_process_reaches_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut lab = Lab::start_in(dir.path(), Options::default());
-    lab.stop();
+    // It runs while this is tried: an issuer that answers is the one to be asked.
+    let lab = Lab::start_in(dir.path(), Options::default());
     let targets = treasures(&lab);
     let mut command = lab.chancery();
     command.args(["--json", "web", "--try-escape"]);
@@ -221,6 +222,10 @@ fn promise_4_the_confined_web_process_reaches_nothing() {
     for attempt in attempts {
         assert!(attempt["refused"].is_string(), "let through: {attempt}");
     }
+    assert!(
+        attempts.iter().any(|it| it["attempt"].as_str().unwrap().contains("admin socket")),
+        "{text}"
+    );
 }
 
 /// Whether this test can look into other processes.
@@ -286,6 +291,9 @@ fn promise_4_under_separate_users_permissions_alone_refuse_too() {
         ("state/ca", issuer_uid, None, 0o755),
         ("state/issuer", issuer_uid, None, 0o700),
         ("state/issuer/log", issuer_uid, None, 0o700),
+        ("state/issuer/admin", issuer_uid, None, 0o700),
+        ("state/issuer/admin/key", issuer_uid, None, 0o600),
+        ("state/issuer/admin/socket", issuer_uid, None, 0o600),
         ("state/public", issuer_uid, None, 0o755),
         ("state/run", issuer_uid, Some(gid), 0o750),
         ("state/web", uid, Some(gid), 0o700),

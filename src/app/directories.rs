@@ -36,13 +36,14 @@ pub fn prepare(paths: &Paths, issuer: Option<Owner>, web: Option<Owner>) -> Resu
 
 /// What the issuer alone makes for itself.
 pub fn prepare_issuer(paths: &Paths) -> Result<(), Failure> {
-    for (path, mode) in [(paths.issuer(), 0o700), (paths.public(), 0o755)] {
+    for (path, mode) in [(paths.issuer(), 0o700), (paths.admin(), 0o700), (paths.public(), 0o755)] {
         make(&path, mode, None)?;
     }
     if let Some(run) = paths.socket().parent() {
         make(run, 0o750, None)?;
     }
-    close(&paths.issuer())
+    close(&paths.issuer())?;
+    close(&paths.admin())
 }
 
 /// What the web process alone makes for itself.
@@ -103,6 +104,19 @@ pub fn owner(name: &str) -> Result<Owner, Failure> {
     })
 }
 
+/// The name of a user in /etc/passwd; the number where it has none.
+pub fn user_name(uid: u32) -> String {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    find_name(&text, uid).unwrap_or_else(|| uid.to_string())
+}
+
+fn find_name(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let (name, rest) = line.split_once(':')?;
+        (rest.split(':').nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
 fn find_owner(passwd: &str, name: &str) -> Option<Owner> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -138,5 +152,7 @@ mod tests {
         assert_eq!(find_owner(passwd, "web"), Some(Owner { uid: 101, gid: 202 }));
         assert_eq!(find_owner(passwd, "we"), None);
         assert_eq!(find_owner(passwd, "broken"), None);
+        assert_eq!(find_name(passwd, 101).as_deref(), Some("web"));
+        assert_eq!(find_name(passwd, 102), None);
     }
 }

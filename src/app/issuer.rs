@@ -12,6 +12,7 @@ use crate::env::system::{SystemClock, SystemDisk, SystemRng};
 use crate::env::{Clock, Disk, KeepsRoom, Rng};
 use crate::hsm::health::TokenHealth;
 use crate::hsm::pool::{Key, Pool};
+use crate::ipc::admin::{self, AdminKey};
 use crate::ipc::server::{Options, Server};
 use crate::issuer::{CheckpointKey, Parts, SignQueue, signing};
 use crate::log::writer::Opening;
@@ -77,7 +78,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         token: Arc::new(move || token.health()),
         log: log.clone(),
         clock,
-        rng,
+        rng: Arc::clone(&rng),
         disk,
         dir: config.paths.issuer(),
         public: config.paths.public(),
@@ -88,6 +89,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     .map_err(Failure::operator)?;
 
     let ours = geteuid().as_raw();
+    let admin = admin_socket(&config, ours, &*rng, &running)?;
     let web = match &config.process.web_user {
         Some(user) => directories::owner(user)?.uid,
         None => ours,
@@ -113,8 +115,27 @@ pub fn run(config: Config) -> Result<(), Failure> {
     stop.wait();
     notify::stopping();
     tracing::info!("stopping");
-    drop((watchdog, server, running, log));
+    drop((watchdog, server, admin, running, log));
     Ok(())
+}
+
+/// The socket for the operator: the issuer's user and root, and none but who can read the key.
+fn admin_socket(
+    config: &Config,
+    ours: u32,
+    rng: &dyn Rng,
+    running: &crate::issuer::Running,
+) -> Result<admin::server::Server, Failure> {
+    let mut key = [0; 32];
+    rng.fill(&mut key);
+    let options = admin::server::Options {
+        path: config.paths.admin_socket(),
+        key_file: config.paths.admin_key(),
+        key: AdminKey(key),
+        uids: vec![ours, 0],
+        name: directories::user_name,
+    };
+    admin::server::Server::start(options, running.admin()).map_err(Failure::operator)
 }
 
 /// What the ceremony kept of the root's CRL; only another ceremony renews it.

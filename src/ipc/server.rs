@@ -4,21 +4,17 @@
 //! can wait for its own answers; it cannot make this process allocate without bound, panic or stop
 //! serving others.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::Shutdown;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
-
-use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Service;
 use super::frame::{self, Hello, Request, Response};
+use super::listener::{Door, Listener};
 use super::message::{MAX_FRAME, Refusal};
 
 /// Where to listen and whom to serve.
@@ -35,145 +31,31 @@ pub struct Options {
 
 /// A listening socket and the threads behind it. Dropping it closes both.
 pub struct Server {
-    wake: UnixStream,
-    listener: Option<JoinHandle<()>>,
-    shared: Arc<Shared>,
-    path: PathBuf,
+    _listener: Listener,
 }
 
 impl Server {
     /// Binds and starts to serve. The text of an error is for the operator.
     pub fn start(options: Options, service: Arc<dyn Service>) -> Result<Self, String> {
-        let failed = |what: &str, e: io::Error| {
-            format!(
-                "CHY-SOCKET: cannot {what} the socket {}: {e}; see that its directory exists and belongs to the issuer's user",
-                options.path.display()
-            )
-        };
-        clear_stale(&options)?;
-        let listener = UnixListener::bind(&options.path).map_err(|e| failed("bind", e))?;
-        // Until here the mode was what the umask left, which is never more.
-        std::fs::set_permissions(&options.path, std::fs::Permissions::from_mode(options.mode))
-            .map_err(|e| failed("set the mode of", e))?;
-        listener.set_nonblocking(true).map_err(|e| failed("prepare", e))?;
-        let (wake, woken) = UnixStream::pair().map_err(|e| failed("prepare", e))?;
-        let path = options.path.clone();
-        let shared = Arc::new(Shared {
-            options,
-            service,
-            open: Mutex::new(HashMap::new()),
-            stopping: AtomicBool::new(false),
-        });
-        let thread = {
-            let shared = Arc::clone(&shared);
-            thread::Builder::new()
-                .name("ipc-listen".into())
-                .spawn(move || shared.listen(&listener, &woken))
-                .map_err(|e| {
-                    format!(
-                        "CHY-SOCKET-THREADS: cannot start a thread: {e}; raise the limit on tasks"
-                    )
-                })?
-        };
-        Ok(Self { wake, listener: Some(thread), shared, path })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        let _ = self.wake.shutdown(Shutdown::Both);
-        if let Some(thread) = self.listener.take() {
-            let _ = thread.join();
-        }
-        for stream in lock(&self.shared.open).values() {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        let _ = std::fs::remove_file(&self.path);
+        let Options { path, mode, digest, uids } = options;
+        let door = Door { path, mode, uids, connections: MAX_CONNECTIONS };
+        let shared = Shared { digest, service };
+        let converse = move |stream: &Arc<UnixStream>, _: u32| shared.converse(stream);
+        Ok(Self { _listener: Listener::start(door, Box::new(converse))? })
     }
 }
 
 struct Shared {
-    options: Options,
+    digest: [u8; 32],
     service: Arc<dyn Service>,
-    /// Connections by number, to close them at the end and to bound them.
-    open: Mutex<HashMap<u64, Arc<UnixStream>>>,
-    stopping: AtomicBool,
 }
 
 impl Shared {
-    fn listen(self: &Arc<Self>, listener: &UnixListener, woken: &UnixStream) {
-        let mut number = 0u64;
-        while !self.stopping.load(Ordering::SeqCst) {
-            let mut waiting =
-                [PollFd::new(listener, PollFlags::IN), PollFd::new(woken, PollFlags::IN)];
-            match poll(&mut waiting, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(e) => {
-                    tracing::error!(error = %e, "the listener ended: poll failed");
-                    return;
-                }
-            }
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    number += 1;
-                    self.accepted(stream, number);
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                // Out of descriptors, or the peer went away: neither ends the listener. The wake
-                // channel doubles as a timer here, so that a lack of descriptors is no busy loop.
-                Err(e) => {
-                    tracing::warn!(error = %e, "accept failed");
-                    let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-                    let _ = poll(&mut [PollFd::new(woken, PollFlags::IN)], Some(&pause));
-                }
-            }
-        }
-    }
-
-    fn accepted(self: &Arc<Self>, stream: UnixStream, number: u64) {
-        match rustix::net::sockopt::socket_peercred(&stream) {
-            Ok(peer) if self.options.uids.contains(&peer.uid.as_raw()) => {}
-            Ok(peer) => {
-                tracing::warn!(
-                    uid = peer.uid.as_raw(),
-                    "CHY-IPC-PEER: a user who may not ask the issuer tried to"
-                );
-                return;
-            }
-            Err(e) => {
-                tracing::warn!(error = %e, "CHY-IPC-PEER: the peer's user is unknown");
-                return;
-            }
-        }
-        let stream = Arc::new(stream);
-        {
-            let mut open = lock(&self.open);
-            if open.len() >= MAX_CONNECTIONS {
-                tracing::warn!("too many connections to the issuer; one was closed");
-                return;
-            }
-            open.insert(number, Arc::clone(&stream));
-        }
-        let shared = Arc::clone(self);
-        let spawned = thread::Builder::new().name("ipc-read".into()).spawn(move || {
-            let _open = Open { shared: &shared, number };
-            if let Err(e) = shared.converse(&stream) {
-                tracing::info!(error = %e, "connection to the issuer ended");
-            }
-        });
-        if let Err(e) = spawned {
-            tracing::warn!(error = %e, "no thread for a connection");
-            lock(&self.open).remove(&number);
-        }
-    }
-
     /// Hello, then requests until the peer leaves or breaks the rules.
-    fn converse(self: &Arc<Self>, stream: &Arc<UnixStream>) -> io::Result<()> {
-        stream.set_nonblocking(false)?;
+    fn converse(&self, stream: &Arc<UnixStream>) -> io::Result<()> {
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
         stream.set_read_timeout(Some(HELLO_TIMEOUT))?;
-        let ours = Hello::new(self.options.digest);
+        let ours = Hello::new(self.digest);
         let theirs = frame::read_hello(&mut &**stream)?;
         (&**stream).write_all(&ours.frame())?;
         if theirs != ours {
@@ -223,21 +105,6 @@ impl Shared {
             self.service.call(request.question, Box::new(move |result| pending.send(result)));
         }
         Ok(())
-    }
-}
-
-/// Ends a connection and takes it off the list, also when its thread panics: the peer must not wait
-/// for answers that cannot come.
-struct Open<'a> {
-    shared: &'a Shared,
-    number: u64,
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        if let Some(stream) = lock(&self.shared.open).remove(&self.number) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
     }
 }
 
@@ -347,28 +214,6 @@ fn write_answers(mut stream: &UnixStream, queued: &mpsc::Receiver<Queued>) -> io
         slots.clear();
     }
     Ok(())
-}
-
-/// Removes a socket nobody answers at. One that answers means another issuer runs.
-fn clear_stale(options: &Options) -> Result<(), String> {
-    let path = &options.path;
-    let Ok(metadata) = std::fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(format!(
-            "CHY-SOCKET: {} exists and is not a socket; remove it or configure another state directory",
-            path.display()
-        ));
-    }
-    if UnixStream::connect(path).is_ok() {
-        return Err(format!(
-            "CHY-SOCKET-IN-USE: another issuer answers at {}; stop it first",
-            path.display()
-        ));
-    }
-    std::fs::remove_file(path)
-        .map_err(|e| format!("CHY-SOCKET: cannot remove the stale socket {}: {e}", path.display()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

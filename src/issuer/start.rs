@@ -25,6 +25,7 @@ use crate::hsm::health::TokenHealth;
 use crate::hsm::pool::{Access, Pin, Pool};
 use crate::id::{LeafIndex, Timestamp};
 use crate::ipc::Service;
+use crate::ipc::admin::AdminService;
 use crate::ipc::message::Health;
 use crate::log::Log;
 use crate::log::record::{CeremonyV1, Record};
@@ -69,6 +70,11 @@ impl Running {
     /// What `ipc::server` or `ipc::local` serves.
     pub fn service(&self) -> Arc<dyn Service> {
         Arc::clone(&self.desk) as Arc<dyn Service>
+    }
+
+    /// What `ipc::admin::server` serves.
+    pub fn admin(&self) -> Arc<dyn AdminService> {
+        Arc::clone(&self.desk) as Arc<dyn AdminService>
     }
 
     /// As `Question::Health` answers.

@@ -10,6 +10,26 @@ pub const CODES: &[Entry] = &[
         do_this: "Look at what the account does (`chancery log list`); raise [issuer] issuance-per-account-per-hour if it is right to.",
     },
     Entry {
+        code: "CHY-ADMIN-AWAY",
+        means: "No issuer answers at its admin socket, or it ended in the middle of a question.",
+        do_this: "Start the box (`chancery serve`, or systemctl start chancery-issuer) and ask again; after a lost answer look first whether it was done (`chancery log tail`).",
+    },
+    Entry {
+        code: "CHY-ADMIN-DENIED",
+        means: "Only the issuer's user and root, who can read state/issuer/admin, may ask the issuer what this command asks. Logged by the issuer: someone without the key tried.",
+        do_this: "Run the command as the issuer's user or as root. Found in the issuer's log: find out who runs as that user.",
+    },
+    Entry {
+        code: "CHY-ADMIN-MISMATCH",
+        means: "The running issuer is another version of this program.",
+        do_this: "Restart the box, so that it runs what is installed.",
+    },
+    Entry {
+        code: "CHY-ADMIN-SIZE",
+        means: "More was asked of the issuer at once than a question may hold (256 KiB).",
+        do_this: "Ask in parts.",
+    },
+    Entry {
         code: "CHY-CA-ABSENT",
         means: "No ceremony has been held in this state directory: there is no ca/authority.json.",
         do_this: "Hold one: `chancery ceremony run FILE`, or point [state] dir at the directory that holds the CA.",

@@ -1,0 +1,16 @@
+//! Answers what the operator's tools ask. Every record that comes of it names the operator.
+
+use super::service::Desk;
+use crate::ipc::admin::{AdminAnswer, AdminQuestion, AdminRefusal, AdminService, Operator};
+
+impl AdminService for Desk {
+    fn answer(
+        &self,
+        operator: &Operator,
+        question: AdminQuestion,
+    ) -> Result<AdminAnswer, AdminRefusal> {
+        match question {
+            AdminQuestion::Who => Ok(AdminAnswer::Operator(operator.clone())),
+        }
+    }
+}
