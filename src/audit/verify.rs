@@ -8,11 +8,14 @@
 //! It cannot see that a log and all its checkpoints were put back to an older state: that takes a
 //! checkpoint kept elsewhere, given as evidence.
 
+mod accounts;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::accounts::Accounts;
 use crate::env::Disk;
 use crate::id::{LeafIndex, Serial, Timestamp};
 use crate::log::checkpoint::Checkpoint;
@@ -111,6 +114,7 @@ pub fn verify(disk: Arc<dyn Disk>, dir: &Path, evidence: &Evidence) -> Result<Ve
         serials: HashMap::new(),
         open: HashMap::new(),
         crls: HashMap::new(),
+        accounts: Accounts::default(),
     };
     for checkpoint in stated.iter().filter(|c| c.head.size == 0) {
         if checkpoint.head.root != crate::log::tree::RightEdge::new().head().root {
@@ -263,6 +267,7 @@ struct Judge<'a> {
     open: HashMap<LeafIndex, IntentV1>,
     /// Greatest CRL number by issuer.
     crls: HashMap<Hash, u64>,
+    accounts: Accounts,
 }
 
 impl Judge<'_> {
@@ -273,7 +278,32 @@ impl Judge<'_> {
                 self.verdict.find(leaf, "a second ceremony");
             }
             Record::CeremonyV1(_) | Record::ClockAcceptedV1(_) => {}
-            Record::AccountRegisteredV1(_) => self.verdict.accounts += 1,
+            Record::AccountRegisteredV1(r) => {
+                self.verdict.accounts += 1;
+                let judged = self.accounts.registered(r.account, &r.jwk, None);
+                self.wrong(leaf, judged);
+            }
+            Record::AccountRegisteredV2(r) => {
+                self.verdict.accounts += 1;
+                let judged = self.accounts.registered(r.account, &r.jwk, r.ticket.as_deref());
+                self.wrong(leaf, judged);
+            }
+            Record::KeyChangedV1(r) => {
+                let judged = self.accounts.key_changed(r);
+                self.wrong(leaf, judged);
+            }
+            Record::AccountDeactivatedV1(r) => {
+                let judged = self.accounts.known(r.account);
+                self.wrong(leaf, judged);
+            }
+            Record::TicketMintedV1(r) => {
+                let judged = self.accounts.minted(r);
+                self.wrong(leaf, judged);
+            }
+            Record::TicketRevokedV1(r) => {
+                let judged = self.accounts.revoked(&r.ticket);
+                self.wrong(leaf, judged);
+            }
             Record::IntentV1(intent) => self.intent(leaf, intent),
             Record::IssuedV1(issued) => self.issued(leaf, issued),
             Record::AbandonedV1(abandoned) => {
@@ -290,8 +320,18 @@ impl Judge<'_> {
         }
     }
 
+    fn wrong(&mut self, leaf: LeafIndex, judged: Result<(), String>) {
+        if let Err(text) = judged {
+            self.verdict.find(leaf, text);
+        }
+    }
+
     fn intent(&mut self, leaf: LeafIndex, intent: &IntentV1) {
         self.verdict.intents += 1;
+        if let Requester::Order { account, .. } = intent.requester {
+            let judged = self.accounts.known(account);
+            self.wrong(leaf, judged);
+        }
         if !self.evidence.issuers.is_empty() && self.issuer(&intent.issuer_sha256).is_none() {
             self.verdict.find(leaf, "the intent names an issuer that is not this CA's");
         }

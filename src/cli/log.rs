@@ -62,6 +62,10 @@ pub enum Kind {
     Abandoned,
     Crl,
     Clock,
+    Keychange,
+    Deactivated,
+    Ticket,
+    TicketEnd,
 }
 
 /// What to show.

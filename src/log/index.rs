@@ -7,13 +7,13 @@
 
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{Record, Requester};
+use super::record::{Actor, Record, Requester};
 use super::tree::{Hash, RightEdge, sha256};
 use crate::env::Disk;
 use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
@@ -41,6 +41,20 @@ pub enum Issuance {
     Abandoned { intent: LeafIndex, abandoned: LeafIndex, serial: Serial },
 }
 
+/// Whose a key is, or was before a key change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holder {
+    pub account: AccountId,
+    pub current: bool,
+}
+
+/// When an account ended, and whether an operator ended it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deactivation {
+    pub at: Timestamp,
+    pub by_operator: bool,
+}
+
 /// A place in the log from which replay can begin.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Point {
@@ -57,7 +71,13 @@ struct Layer {
     orders: BTreeMap<OrderId, Serial>,
     serials: BTreeMap<Serial, Issuance>,
     accounts: BTreeMap<AccountId, LeafIndex>,
-    keys: BTreeMap<Hash, AccountId>,
+    keys: BTreeMap<Hash, Holder>,
+    key_changes: BTreeMap<AccountId, LeafIndex>,
+    deactivated: BTreeMap<AccountId, Deactivation>,
+    changes: BTreeMap<u64, AccountId>,
+    tickets: BTreeMap<String, LeafIndex>,
+    ticket_ends: BTreeMap<String, Timestamp>,
+    ticket_uses: BTreeSet<(String, AccountId)>,
     revoked: BTreeMap<Serial, Timestamp>,
     point: Option<Point>,
 }
@@ -212,12 +232,92 @@ impl Index {
         }
     }
 
+    /// The leaf of the account's newest key change, if it ever changed its key.
+    pub fn key_change(&self, account: AccountId) -> Result<Option<LeafIndex>, String> {
+        match self.look(|layer| layer.key_changes.get(&account).copied()) {
+            Some(leaf) => Ok(Some(leaf)),
+            None => self.with_db(|db| table::key_change(db, account)),
+        }
+    }
+
+    /// Whether and when the account was deactivated.
+    pub fn deactivated(&self, account: AccountId) -> Result<Option<Deactivation>, String> {
+        match self.look(|layer| layer.deactivated.get(&account).copied()) {
+            Some(end) => Ok(Some(end)),
+            None => self.with_db(|db| table::deactivated(db, account)),
+        }
+    }
+
     /// The account holding the key with this RFC 7638 thumbprint.
     pub fn account_by_key(&self, thumbprint: [u8; 32]) -> Result<Option<AccountId>, String> {
+        let holder = self.key_holder(thumbprint)?;
+        Ok(holder.filter(|holder| holder.current).map(|holder| holder.account))
+    }
+
+    /// The account that has the key with this thumbprint, or that had it last.
+    pub fn key_holder(&self, thumbprint: [u8; 32]) -> Result<Option<Holder>, String> {
         match self.look(|layer| layer.keys.get(&thumbprint).copied()) {
-            Some(account) => Ok(Some(account)),
+            Some(holder) => Ok(Some(holder)),
             None => self.with_db(|db| table::key(db, thumbprint)),
         }
+    }
+
+    /// Accounts after this one in the order of their ids, with their registrations' leaves; at most `limit`.
+    pub fn accounts(
+        &self,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<(AccountId, LeafIndex)>, String> {
+        let newer: BTreeMap<_, _> = self.gather(|layer| {
+            let later = layer.accounts.iter().filter(|(id, _)| after.is_none_or(|a| **id > a));
+            later.take(limit).map(|(id, leaf)| (*id, *leaf)).collect::<Vec<_>>()
+        });
+        let mut all = self.with_db(|db| table::accounts(db, after, limit))?;
+        all.extend(newer);
+        Ok(all.into_iter().take(limit).collect())
+    }
+
+    /// Key changes and deactivations from this leaf on: which leaf, whose; at most `limit`.
+    pub fn account_changes(
+        &self,
+        from: LeafIndex,
+        limit: usize,
+    ) -> Result<Vec<(LeafIndex, AccountId)>, String> {
+        let newer: BTreeMap<_, _> = self.gather(|layer| {
+            let later = layer.changes.range(from.0..).take(limit);
+            later.map(|(leaf, id)| (LeafIndex(*leaf), *id)).collect::<Vec<_>>()
+        });
+        let mut all = self.with_db(|db| table::changes(db, from, limit))?;
+        all.extend(newer);
+        Ok(all.into_iter().take(limit).collect())
+    }
+
+    /// The leaf that minted a ticket.
+    pub fn ticket(&self, ticket: &str) -> Result<Option<LeafIndex>, String> {
+        match self.look(|layer| layer.tickets.get(ticket).copied()) {
+            Some(leaf) => Ok(Some(leaf)),
+            None => self.with_db(|db| table::ticket(db, ticket)),
+        }
+    }
+
+    /// When a ticket was revoked.
+    pub fn ticket_end(&self, ticket: &str) -> Result<Option<Timestamp>, String> {
+        match self.look(|layer| layer.ticket_ends.get(ticket).copied()) {
+            Some(at) => Ok(Some(at)),
+            None => self.with_db(|db| table::ticket_end(db, ticket)),
+        }
+    }
+
+    /// The accounts that a ticket registered: each spent one use of it.
+    pub fn ticket_accounts(&self, ticket: &str) -> Result<BTreeSet<AccountId>, String> {
+        let newer: BTreeSet<_> = self.gather(|layer| {
+            let first = (ticket.to_owned(), AccountId([0; 16]));
+            let own = layer.ticket_uses.range(first..).take_while(|(id, _)| id == ticket);
+            own.map(|(_, account)| *account).collect::<Vec<_>>()
+        });
+        let mut all = self.with_db(|db| table::ticket_accounts(db, ticket))?;
+        all.extend(newer);
+        Ok(all)
     }
 
     /// Every intent with neither Issued nor Abandoned.
@@ -227,14 +327,8 @@ impl Index {
 
     /// Serials to be listed in the CRL (abandoned so far) with the instant of revocation, by serial.
     pub fn revoked(&self) -> Result<Vec<(Serial, Timestamp)>, String> {
-        // The layers first: what moves into the file meanwhile is then seen twice, never not at all.
-        let mut newer = BTreeMap::new();
-        {
-            let state = self.state();
-            for layer in state.leaving.as_deref().into_iter().chain([&state.recent]) {
-                newer.extend(layer.revoked.iter().map(|(s, at)| (*s, *at)));
-            }
-        }
+        let newer: BTreeMap<_, _> =
+            self.gather(|layer| layer.revoked.iter().map(|(s, at)| (*s, *at)).collect::<Vec<_>>());
         let mut all = self.with_db(table::revoked)?;
         all.extend(newer);
         Ok(all.into_iter().collect())
@@ -256,6 +350,17 @@ impl Index {
             Some(offset) => Ok(Some(offset)),
             None => self.with_db(|db| table::leaf(db, leaf)),
         }
+    }
+
+    /// What the layers in memory have, the newest last. To be called before the file is read: what moves into
+    /// it meanwhile is then seen twice, never not at all.
+    fn gather<T, C: Default + Extend<T>>(&self, find: impl Fn(&Layer) -> Vec<T>) -> C {
+        let state = self.state();
+        let mut all = C::default();
+        for layer in state.leaving.as_deref().into_iter().chain([&state.recent]) {
+            all.extend(find(layer));
+        }
+        all
     }
 
     /// The newest answer of the layers in memory.
@@ -293,9 +398,30 @@ impl State {
         *newest = record.at().max(*newest);
         match record {
             Record::CeremonyV1(_) | Record::ClockAcceptedV1(_) => {}
-            Record::AccountRegisteredV1(r) => {
-                recent.accounts.insert(r.account, leaf);
-                recent.keys.insert(sha256(r.jwk.as_bytes()), r.account);
+            Record::AccountRegisteredV1(r) => recent.registered(leaf, r.account, &r.jwk),
+            Record::AccountRegisteredV2(r) => {
+                recent.registered(leaf, r.account, &r.jwk);
+                if let Some(ticket) = &r.ticket {
+                    recent.ticket_uses.insert((ticket.clone(), r.account));
+                }
+            }
+            Record::KeyChangedV1(r) => {
+                let account = r.account;
+                recent.keys.insert(r.former, Holder { account, current: false });
+                recent.keys.insert(sha256(r.jwk.as_bytes()), Holder { account, current: true });
+                recent.key_changes.insert(account, leaf);
+                recent.changes.insert(leaf.0, account);
+            }
+            Record::AccountDeactivatedV1(r) => {
+                let by_operator = matches!(r.by, Actor::Operator { .. });
+                recent.deactivated.insert(r.account, Deactivation { at: r.at, by_operator });
+                recent.changes.insert(leaf.0, r.account);
+            }
+            Record::TicketMintedV1(r) => {
+                recent.tickets.insert(r.ticket.clone(), leaf);
+            }
+            Record::TicketRevokedV1(r) => {
+                recent.ticket_ends.insert(r.ticket.clone(), r.at);
             }
             Record::IntentV1(r) => {
                 if let Requester::Order { order, .. } = r.requester {
@@ -323,5 +449,15 @@ impl State {
     }
 }
 
+impl Layer {
+    fn registered(&mut self, leaf: LeafIndex, account: AccountId, jwk: &str) {
+        self.accounts.insert(account, leaf);
+        self.keys.insert(sha256(jwk.as_bytes()), Holder { account, current: true });
+    }
+}
+
 /// The file's name in the log's directory.
 pub(super) const FILE: &str = "index.redb";
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,16 @@ pub enum Record {
     CrlV1(CrlV1),
     /// The operator accepted a clock the rules refused.
     ClockAcceptedV1(ClockAcceptedV1),
+    /// An account key the issuer accepted, and the ticket use that it spent. No contact data.
+    AccountRegisteredV2(AccountRegisteredV2),
+    /// An account has another key from here on (RFC 8555 section 7.3.5).
+    KeyChangedV1(KeyChangedV1),
+    /// An account may ask for nothing more, ever.
+    AccountDeactivatedV1(AccountDeactivatedV1),
+    /// An enrolment ticket, by digest of what it is good for; its secret is nowhere in the log.
+    TicketMintedV1(TicketMintedV1),
+    /// A ticket registers nobody any more; who registered with it stays.
+    TicketRevokedV1(TicketRevokedV1),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -117,6 +127,63 @@ pub struct ClockAcceptedV1 {
     pub floor: Timestamp,
 }
 
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AccountRegisteredV2 {
+    pub at: Timestamp,
+    pub account: AccountId,
+    /// Canonical JWK (RFC 7638 member order).
+    pub jwk: String,
+    /// The ticket this registration spent a use of: the count of these records is the count of uses.
+    pub ticket: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KeyChangedV1 {
+    pub at: Timestamp,
+    pub account: AccountId,
+    /// The new key, as in a registration.
+    pub jwk: String,
+    /// RFC 7638 thumbprint of the key it replaces.
+    pub former: [u8; 32],
+    /// SHA-256 over the outer request, which the former key signed.
+    pub jws_sha256: [u8; 32],
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AccountDeactivatedV1 {
+    pub at: Timestamp,
+    pub account: AccountId,
+    pub by: Actor,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TicketMintedV1 {
+    pub at: Timestamp,
+    /// The `kid` of its external account bindings.
+    pub ticket: String,
+    pub uses: u32,
+    pub expires: Timestamp,
+    /// SHA-256 over the constraints as the issuer's ticket file writes them.
+    pub constraints_sha256: [u8; 32],
+    pub by: Actor,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TicketRevokedV1 {
+    pub at: Timestamp,
+    pub ticket: String,
+    pub by: Actor,
+}
+
+/// Who had something done. Order is stored: append only.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Actor {
+    /// An account, with its own request; SHA-256 over that as it arrived.
+    Account { account: AccountId, jws_sha256: [u8; 32] },
+    /// An operator at the issuer's admin socket, as the kernel names the peer.
+    Operator { uid: u32, user: String },
+}
+
 impl Record {
     /// The instant it says it was made.
     pub fn at(&self) -> Timestamp {
@@ -128,6 +195,11 @@ impl Record {
             Self::AbandonedV1(r) => r.at,
             Self::CrlV1(r) => r.at,
             Self::ClockAcceptedV1(r) => r.at,
+            Self::AccountRegisteredV2(r) => r.at,
+            Self::KeyChangedV1(r) => r.at,
+            Self::AccountDeactivatedV1(r) => r.at,
+            Self::TicketMintedV1(r) => r.at,
+            Self::TicketRevokedV1(r) => r.at,
         }
     }
     /// The stored bytes. Fails if they would exceed a leaf.
@@ -153,22 +225,32 @@ impl Record {
     }
 
     /// The variant's name as it is printed: `ceremony`, `account`, `intent`, `issued`, `abandoned`,
-    /// `crl`, `clock`.
+    /// `crl`, `clock`, `keychange`, `deactivated`, `ticket`, `ticket-end`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::CeremonyV1(_) => "ceremony",
-            Self::AccountRegisteredV1(_) => "account",
+            Self::AccountRegisteredV1(_) | Self::AccountRegisteredV2(_) => "account",
             Self::IntentV1(_) => "intent",
             Self::IssuedV1(_) => "issued",
             Self::AbandonedV1(_) => "abandoned",
             Self::CrlV1(_) => "crl",
             Self::ClockAcceptedV1(_) => "clock",
+            Self::KeyChangedV1(_) => "keychange",
+            Self::AccountDeactivatedV1(_) => "deactivated",
+            Self::TicketMintedV1(_) => "ticket",
+            Self::TicketRevokedV1(_) => "ticket-end",
         }
     }
 
     /// Whether it may take the reserve when the disk is full: what withdraws trust, and what says so.
     pub fn is_urgent(&self) -> bool {
-        matches!(self, Self::AbandonedV1(_) | Self::CrlV1(_))
+        matches!(
+            self,
+            Self::AbandonedV1(_)
+                | Self::CrlV1(_)
+                | Self::AccountDeactivatedV1(_)
+                | Self::TicketRevokedV1(_)
+        )
     }
 }
 
@@ -295,6 +377,52 @@ pub(crate) mod tests {
                 Record::ClockAcceptedV1(ClockAcceptedV1 {
                     at: Timestamp(1_795_305_606_000),
                     floor: Timestamp(1_700_000_000_000),
+                }),
+            ),
+            (
+                "account-registered-v2",
+                Record::AccountRegisteredV2(AccountRegisteredV2 {
+                    at: Timestamp(1_795_305_607_000),
+                    account: AccountId([4; 16]),
+                    jwk: r#"{"crv":"Ed25519","kty":"OKP","x":"AA"}"#.into(),
+                    ticket: Some("t0123456789abcdef01234567".into()),
+                }),
+            ),
+            (
+                "key-changed-v1",
+                Record::KeyChangedV1(KeyChangedV1 {
+                    at: Timestamp(1_795_305_608_000),
+                    account: AccountId([4; 16]),
+                    jwk: r#"{"crv":"Ed25519","kty":"OKP","x":"AQ"}"#.into(),
+                    former: [8; 32],
+                    jws_sha256: [9; 32],
+                }),
+            ),
+            (
+                "account-deactivated-v1",
+                Record::AccountDeactivatedV1(AccountDeactivatedV1 {
+                    at: Timestamp(1_795_305_609_000),
+                    account: AccountId([4; 16]),
+                    by: Actor::Account { account: AccountId([4; 16]), jws_sha256: [10; 32] },
+                }),
+            ),
+            (
+                "ticket-minted-v1",
+                Record::TicketMintedV1(TicketMintedV1 {
+                    at: Timestamp(1_795_305_610_000),
+                    ticket: "t0123456789abcdef01234567".into(),
+                    uses: 300,
+                    expires: Timestamp(1_797_897_610_000),
+                    constraints_sha256: [11; 32],
+                    by: Actor::Operator { uid: 1000, user: "ada".into() },
+                }),
+            ),
+            (
+                "ticket-revoked-v1",
+                Record::TicketRevokedV1(TicketRevokedV1 {
+                    at: Timestamp(1_795_305_611_000),
+                    ticket: "t0123456789abcdef01234567".into(),
+                    by: Actor::Operator { uid: 0, user: "root".into() },
                 }),
             ),
         ]

@@ -6,9 +6,12 @@ use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use super::*;
 use crate::env::simulated::SimulatedDisk;
 use crate::id::{AccountId, OrderId};
-use crate::log::record::{AbandonedV1, AccountRegisteredV1, CrlV1};
+use crate::log::record::{
+    AbandonedV1, AccountRegisteredV1, AccountRegisteredV2, Actor, CrlV1, KeyChangedV1,
+    TicketMintedV1,
+};
 use crate::log::segment::{Header, file_name, push_frame};
-use crate::log::tree::{RightEdge, leaf_hash};
+use crate::log::tree::{RightEdge, leaf_hash, sha256};
 use crate::pki::key::PublicKey;
 use crate::pki::rehearse::{self, Ca, CaTemplate};
 
@@ -200,7 +203,44 @@ fn every_contradiction_is_found() {
         }
     };
     type Change<'a> = &'a dyn Fn(&mut Vec<Record>);
-    let cases: [(&str, Change<'_>); 10] = [
+    let account = |id: u8, jwk: &str, ticket: Option<&str>| {
+        Record::AccountRegisteredV2(AccountRegisteredV2 {
+            at: Timestamp(1_800_000_002_000),
+            account: AccountId([id; 16]),
+            jwk: jwk.into(),
+            ticket: ticket.map(str::to_owned),
+        })
+    };
+    let change = |id: u8, jwk: &str, former: &str| {
+        Record::KeyChangedV1(KeyChangedV1 {
+            at: Timestamp(1_800_000_002_000),
+            account: AccountId([id; 16]),
+            jwk: jwk.into(),
+            former: sha256(former.as_bytes()),
+            jws_sha256: [0; 32],
+        })
+    };
+    let ticket = || {
+        Record::TicketMintedV1(TicketMintedV1 {
+            at: Timestamp(1_800_000_002_000),
+            ticket: "t".into(),
+            uses: 1,
+            expires: Timestamp(1_900_000_000_000),
+            constraints_sha256: [0; 32],
+            by: Actor::Operator { uid: 0, user: "root".into() },
+        })
+    };
+    let cases: [(&str, Change<'_>); 18] = [
+        ("was registered before", &|r| r.push(account(1, "[]", None))),
+        ("the key is account", &|r| r.push(account(2, "{}", None))),
+        ("never minted", &|r| r.push(account(2, "[]", Some("t")))),
+        ("minted before", &|r| r.extend([ticket(), ticket()])),
+        ("used up", &|r| {
+            r.extend([ticket(), account(2, "2", Some("t")), account(3, "3", Some("t"))]);
+        }),
+        ("is not account", &|r| r.push(change(1, "[]", "other"))),
+        ("the new key is account", &|r| r.extend([account(2, "2", None), change(1, "2", "{}")])),
+        ("never registered", &|r| drop(r.remove(1))),
         ("does not verify", &|r| issued(r, &|i| i.signature = bench.key.sign(b"other").unwrap())),
         ("no intent with serial", &|r| issued(r, &|i| i.intent = LeafIndex(3))),
         ("no intent with serial", &|r| issued(r, &|i| i.serial = serial(9))),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::id::{OrderId, Serial};
 use crate::log::reader::Entry;
-use crate::log::record::{Record, Requester};
+use crate::log::record::{Actor, Record, Requester};
 use crate::pki::certificate::Certificate;
 use crate::pki::key::SignatureAlgorithm;
 
@@ -17,7 +17,7 @@ pub(super) struct Described {
 
 impl Described {
     pub(super) const HEADING: &str =
-        "    LEAF  TIME                  KIND       SERIAL                            WHAT";
+        "    LEAF  TIME                  KIND         SERIAL                            WHAT";
 
     pub(super) fn of(entry: &Entry) -> Self {
         let mut fields = Map::new();
@@ -49,7 +49,7 @@ impl Described {
         let text = |key: &str| self.fields.get(key).and_then(Value::as_str).unwrap_or("-");
         let leaf = self.fields.get("leaf").and_then(Value::as_u64).unwrap_or_default();
         format!(
-            "{leaf:>8}  {:<20}  {:<9}  {:<32}  {}",
+            "{leaf:>8}  {:<20}  {:<11}  {:<32}  {}",
             text("at"),
             text("kind"),
             text("serial"),
@@ -141,6 +141,58 @@ fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
         Record::ClockAcceptedV1(r) => {
             put("floor", r.floor.to_string().into());
             format!("floor {}", r.floor)
+        }
+        Record::AccountRegisteredV2(r) => {
+            put("account", r.account.to_string().into());
+            put("jwk", r.jwk.as_str().into());
+            put("ticket", r.ticket.as_deref().into());
+            match &r.ticket {
+                Some(ticket) => format!("{} by ticket {}", r.account, printable(ticket)),
+                None => r.account.to_string(),
+            }
+        }
+        Record::KeyChangedV1(r) => {
+            put("account", r.account.to_string().into());
+            put("jwk", r.jwk.as_str().into());
+            put("former_sha256", hex(&r.former).into());
+            put("jws_sha256", hex(&r.jws_sha256).into());
+            r.account.to_string()
+        }
+        Record::AccountDeactivatedV1(r) => {
+            put("account", r.account.to_string().into());
+            let by = actor(&r.by, put);
+            format!("{} by {by}", r.account)
+        }
+        Record::TicketMintedV1(r) => {
+            put("ticket", r.ticket.as_str().into());
+            put("uses", r.uses.into());
+            put("expires", r.expires.to_string().into());
+            put("constraints_sha256", hex(&r.constraints_sha256).into());
+            let by = actor(&r.by, put);
+            format!("{} for {} uses until {} by {by}", printable(&r.ticket), r.uses, r.expires)
+        }
+        Record::TicketRevokedV1(r) => {
+            put("ticket", r.ticket.as_str().into());
+            let by = actor(&r.by, put);
+            format!("{} by {by}", printable(&r.ticket))
+        }
+    }
+}
+
+/// Who had it done.
+fn actor(by: &Actor, put: &mut dyn FnMut(&str, Value)) -> String {
+    match by {
+        Actor::Account { account, jws_sha256 } => {
+            put("by", "account".into());
+            put("by_account", account.to_string().into());
+            put("jws_sha256", hex(jws_sha256).into());
+            "the account".into()
+        }
+        Actor::Operator { uid, user } => {
+            put("by", "operator".into());
+            put("uid", (*uid).into());
+            put("user", user.as_str().into());
+            format!("{} (uid {uid})", printable(user))
         }
     }
 }

@@ -3,9 +3,10 @@
 //! Integers are keys as redb orders them; everything else is fixed octets or a postcard value. A change
 //! of any of it takes a new `FORMAT`: a file of another format is thrown away and built again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
 
 use redb::{
@@ -13,12 +14,12 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Issuance, Layer, Point};
+use super::{Deactivation, Holder, Issuance, Layer, Point};
 use crate::env::{Disk, DiskFile};
 use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
 use crate::log::tree::Hash;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Octets redb may keep in memory.
 const CACHE: usize = 4 << 20;
 /// Points kept: the newest ones, a few seconds apart under load.
@@ -30,7 +31,15 @@ const LEAVES: TableDefinition<'_, u64, u64> = TableDefinition::new("leaves");
 const ORDERS: TableDefinition<'_, [u8; 16], [u8; 16]> = TableDefinition::new("orders");
 const SERIALS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("serials");
 const ACCOUNTS: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("accounts");
-const KEYS: TableDefinition<'_, [u8; 32], [u8; 16]> = TableDefinition::new("keys");
+/// Whose, and whether it is so still.
+const KEYS: TableDefinition<'_, [u8; 32], ([u8; 16], bool)> = TableDefinition::new("keys");
+const KEY_CHANGES: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("key-changes");
+/// When, and whether an operator did it.
+const DEACTIVATED: TableDefinition<'_, [u8; 16], (u64, bool)> = TableDefinition::new("deactivated");
+const CHANGES: TableDefinition<'_, u64, [u8; 16]> = TableDefinition::new("changes");
+const TICKETS: TableDefinition<'_, &str, u64> = TableDefinition::new("tickets");
+const TICKET_ENDS: TableDefinition<'_, &str, u64> = TableDefinition::new("ticket-ends");
+const TICKET_USES: TableDefinition<'_, (&str, [u8; 16]), ()> = TableDefinition::new("ticket-uses");
 const REVOKED: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("revoked");
 
 /// The small facts that are kept whole.
@@ -89,6 +98,12 @@ fn create_in(backend: impl StorageBackend, origin: &Hash) -> Result<Database, St
     tx.open_table(SERIALS).map_err(text)?;
     tx.open_table(ACCOUNTS).map_err(text)?;
     tx.open_table(KEYS).map_err(text)?;
+    tx.open_table(KEY_CHANGES).map_err(text)?;
+    tx.open_table(DEACTIVATED).map_err(text)?;
+    tx.open_table(CHANGES).map_err(text)?;
+    tx.open_table(TICKETS).map_err(text)?;
+    tx.open_table(TICKET_ENDS).map_err(text)?;
+    tx.open_table(TICKET_USES).map_err(text)?;
     tx.open_table(REVOKED).map_err(text)?;
     tx.commit().map_err(text)?;
     Ok(db)
@@ -119,9 +134,10 @@ pub(super) fn write(db: &Database, layer: &Layer, facts: &Facts) -> Result<(), S
             table.insert(account.0, leaf.0).map_err(text)?;
         }
         let mut table = tx.open_table(KEYS).map_err(text)?;
-        for (thumbprint, account) in &layer.keys {
-            table.insert(*thumbprint, account.0).map_err(text)?;
+        for (thumbprint, holder) in &layer.keys {
+            table.insert(*thumbprint, (holder.account.0, holder.current)).map_err(text)?;
         }
+        write_accounts(&tx, layer)?;
         let mut table = tx.open_table(REVOKED).map_err(text)?;
         for (serial, at) in &layer.revoked {
             table.insert(*serial.octets(), at.0).map_err(text)?;
@@ -145,6 +161,35 @@ pub(super) fn write(db: &Database, layer: &Layer, facts: &Facts) -> Result<(), S
         }
     }
     tx.commit().map_err(text)
+}
+
+/// The part of `write` that is about what became of accounts, and about tickets.
+fn write_accounts(tx: &redb::WriteTransaction, layer: &Layer) -> Result<(), String> {
+    let mut table = tx.open_table(KEY_CHANGES).map_err(text)?;
+    for (account, leaf) in &layer.key_changes {
+        table.insert(account.0, leaf.0).map_err(text)?;
+    }
+    let mut table = tx.open_table(DEACTIVATED).map_err(text)?;
+    for (account, end) in &layer.deactivated {
+        table.insert(account.0, (end.at.0, end.by_operator)).map_err(text)?;
+    }
+    let mut table = tx.open_table(CHANGES).map_err(text)?;
+    for (leaf, account) in &layer.changes {
+        table.insert(leaf, account.0).map_err(text)?;
+    }
+    let mut table = tx.open_table(TICKETS).map_err(text)?;
+    for (ticket, leaf) in &layer.tickets {
+        table.insert(ticket.as_str(), leaf.0).map_err(text)?;
+    }
+    let mut table = tx.open_table(TICKET_ENDS).map_err(text)?;
+    for (ticket, at) in &layer.ticket_ends {
+        table.insert(ticket.as_str(), at.0).map_err(text)?;
+    }
+    let mut table = tx.open_table(TICKET_USES).map_err(text)?;
+    for (ticket, account) in &layer.ticket_uses {
+        table.insert((ticket.as_str(), account.0), ()).map_err(text)?;
+    }
+    Ok(())
 }
 
 pub(super) fn facts(db: &Database) -> Result<Facts, String> {
@@ -194,9 +239,77 @@ pub(super) fn account(db: &Database, account: AccountId) -> Result<Option<LeafIn
     Ok(table.get(account.0).map_err(text)?.map(|value| LeafIndex(value.value())))
 }
 
-pub(super) fn key(db: &Database, thumbprint: Hash) -> Result<Option<AccountId>, String> {
+pub(super) fn key(db: &Database, thumbprint: Hash) -> Result<Option<Holder>, String> {
     let table = db.begin_read().map_err(text)?.open_table(KEYS).map_err(text)?;
-    Ok(table.get(thumbprint).map_err(text)?.map(|value| AccountId(value.value())))
+    Ok(table.get(thumbprint).map_err(text)?.map(|value| {
+        let (account, current) = value.value();
+        Holder { account: AccountId(account), current }
+    }))
+}
+
+pub(super) fn key_change(db: &Database, account: AccountId) -> Result<Option<LeafIndex>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(KEY_CHANGES).map_err(text)?;
+    Ok(table.get(account.0).map_err(text)?.map(|value| LeafIndex(value.value())))
+}
+
+pub(super) fn deactivated(
+    db: &Database,
+    account: AccountId,
+) -> Result<Option<Deactivation>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(DEACTIVATED).map_err(text)?;
+    Ok(table.get(account.0).map_err(text)?.map(|value| {
+        let (at, by_operator) = value.value();
+        Deactivation { at: Timestamp(at), by_operator }
+    }))
+}
+
+pub(super) fn accounts(
+    db: &Database,
+    after: Option<AccountId>,
+    limit: usize,
+) -> Result<BTreeMap<AccountId, LeafIndex>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(ACCOUNTS).map_err(text)?;
+    let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.0));
+    let range = table.range::<[u8; 16]>((start, Bound::Unbounded)).map_err(text)?;
+    range
+        .take(limit)
+        .map(|entry| {
+            let (id, leaf) = entry.map_err(text)?;
+            Ok((AccountId(id.value()), LeafIndex(leaf.value())))
+        })
+        .collect()
+}
+
+pub(super) fn changes(
+    db: &Database,
+    from: LeafIndex,
+    limit: usize,
+) -> Result<BTreeMap<LeafIndex, AccountId>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(CHANGES).map_err(text)?;
+    let range = table.range(from.0..).map_err(text)?;
+    range
+        .take(limit)
+        .map(|entry| {
+            let (leaf, id) = entry.map_err(text)?;
+            Ok((LeafIndex(leaf.value()), AccountId(id.value())))
+        })
+        .collect()
+}
+
+pub(super) fn ticket(db: &Database, ticket: &str) -> Result<Option<LeafIndex>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(TICKETS).map_err(text)?;
+    Ok(table.get(ticket).map_err(text)?.map(|value| LeafIndex(value.value())))
+}
+
+pub(super) fn ticket_end(db: &Database, ticket: &str) -> Result<Option<Timestamp>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(TICKET_ENDS).map_err(text)?;
+    Ok(table.get(ticket).map_err(text)?.map(|value| Timestamp(value.value())))
+}
+
+pub(super) fn ticket_accounts(db: &Database, ticket: &str) -> Result<BTreeSet<AccountId>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(TICKET_USES).map_err(text)?;
+    let range = table.range((ticket, [0; 16])..=(ticket, [0xff; 16])).map_err(text)?;
+    range.map(|entry| Ok(AccountId(entry.map_err(text)?.0.value().1))).collect()
 }
 
 pub(super) fn revoked(db: &Database) -> Result<BTreeMap<Serial, Timestamp>, String> {
