@@ -79,6 +79,16 @@ pub struct RetryRule {
 }
 
 impl ChallengeType {
+    /// Every type, in the order they are stored.
+    pub const ALL: [Self; 6] = [
+        Self::Http01,
+        Self::Dns01,
+        Self::TlsAlpn01,
+        Self::DnsAccount01,
+        Self::DnsPersist01,
+        Self::DeviceAttest01,
+    ];
+
     /// The registered name (RFC 8555 section 9.7.8).
     pub fn name(self) -> &'static str {
         match self {

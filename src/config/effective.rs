@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::decode::decode;
 use super::tree::{self, Node, Place, Value};
 use super::{Config, ConfigError, Paths, PinSource};
+use crate::acme::challenge::ChallengeType;
 use crate::pki::authority::Authority;
 use crate::pki::policy::Network;
 use crate::pki::profile::Profile;
@@ -325,6 +326,12 @@ fn check_profile(profile: &Profile) -> Result<(), String> {
         );
         return Err(format!("`keys`: `{key}` is no kind of key; {hint}"));
     }
+    let known = ChallengeType::ALL.map(ChallengeType::name);
+    if let Some(unknown) = profile.challenges.iter().find(|name| !known.contains(&name.as_str())) {
+        let hint = super::nearest(unknown, known.into_iter())
+            .map_or_else(|| known.join(", "), |near| format!("did you mean `{near}`?"));
+        return Err(format!("`challenges`: `{unknown}` is no challenge type; {hint}"));
+    }
     profile.check()
 }
 
@@ -428,12 +435,18 @@ impl Judge<'_> {
         if document.board.production {
             self.production(document)?;
         }
-        crate::pki::policy::Policy::new(&document.policy).map(drop).map_err(|bad| {
+        let policy = crate::pki::policy::Policy::new(&document.policy).map_err(|bad| {
             self.refuse(
                 "CHY-CONFIG-POLICY",
                 &["policy", bad.list],
                 &format!("`{}`: {}", bad.entry, bad.why),
             )
+        })?;
+        profiles.iter().try_for_each(|profile| {
+            policy.check_profile(profile).map_err(|why| {
+                let why = format!("profile `{}`: {why}", profile.name);
+                self.refuse("CHY-CONFIG-PROFILE", &["profiles"], &why)
+            })
         })
     }
 

@@ -216,6 +216,23 @@ fn profiles_are_read_checked_and_unique() {
         let error = place.load(&least).unwrap_err();
         assert!(error.starts_with("CHY-CONFIG-PROFILE: ") && error.contains("p.toml"), "{error}");
     }
+    for (line, key, hint) in [
+        ("allow-names = [\"example.com\"]", "allow-names", "[policy] allow-names"),
+        ("allow-networks = [\"10.0.0.0/7\"]", "allow-networks", "[policy] allow-networks"),
+        ("challenges = [\"http-1\"]", "challenges", "did you mean `http-01`?"),
+        ("allow-names = [\"*.lan\"]", "allow-names", "write lan"),
+        ("allow-names = [\"LAN\"]", "allow-names", "p.toml:9"),
+        ("allow-networks = [\"10.0.0.1/8\"]", "allow-networks", "p.toml:9"),
+    ] {
+        place.write("p.toml", &format!("{good}{line}\n"));
+        let error = place.load(&least).unwrap_err();
+        assert!(error.contains(key) && error.contains(hint), "{error}");
+    }
+    let own = "allow-names = [\"print.lan\"]\nchallenges = [\"dns-01\"]\nno-rev-avail = true\n";
+    place.write("p.toml", &format!("{good}{own}"));
+    let profile = place.load(&least).unwrap().profiles.remove(0);
+    assert!(profile.no_rev_avail && profile.accepts_challenge("dns-01"));
+    assert_eq!(profile.allow_names[0].as_str(), "print.lan");
     place.write("p.toml", &good.replace("\"server\"", "\"sever\""));
     let error = place.load(&least).unwrap_err();
     assert!(error.contains("p.toml:5") && error.contains("did you mean `server`?"), "{error}");

@@ -207,11 +207,14 @@ impl Core {
         }
         match intent.requester {
             crate::log::record::Requester::Own => Err("it was for this box itself".into()),
-            crate::log::record::Requester::Order { .. } => certificate
-                .identifiers()
-                .iter()
-                .try_for_each(|identifier| self.policy.permits(identifier))
-                .map_err(|refusal| refusal.to_string()),
+            crate::log::record::Requester::Order { .. } => {
+                let profile = self.profiles.iter().find(|p| p.name == intent.profile);
+                let profile = profile.ok_or("its profile was withdrawn")?;
+                certificate.identifiers().iter().try_for_each(|identifier| {
+                    self.policy.permits(identifier).map_err(|refusal| refusal.to_string())?;
+                    profile.permits(identifier).map_err(|refusal| refusal.to_string())
+                })
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use crate::acme::directory::Resource;
 use crate::acme::jws::{Jws, KeyRef, Payload};
 use crate::acme::limit::Hourly;
 use crate::acme::order::Order;
-use crate::acme::problem::{NamedIdentifier, Problem, ProblemType, Subproblem};
+use crate::acme::problem::{Problem, ProblemType, Subproblem};
 use crate::env::random_16;
 use crate::hsm::Class;
 use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
@@ -26,6 +26,7 @@ use crate::log::index::Issuance;
 use crate::log::record::{AbandonedV1, IntentV1, IssuedV1, Record, Requester, ValidationV1};
 use crate::pki::certificate::Certificate;
 use crate::pki::csr::Csr;
+use crate::pki::name::Identifier;
 use crate::pki::profile::Profile;
 use crate::pki::rehearse::{self, Leaf, RehearsalError, Tbs};
 
@@ -242,7 +243,8 @@ impl Pipeline {
                 "this key is known for another purpose; make a key for the certificate alone",
             ));
         }
-        self.within_policy(csr)?;
+        self.within(profile, csr)?;
+        proven(profile, finalize, csr)?;
         let now = core.now()?;
         core.token_signs()?;
         self.caps.take(signed.account, core.rule.clock().monotonic()).map_err(|wait| {
@@ -294,22 +296,17 @@ impl Pipeline {
         }
     }
 
-    fn within_policy(&self, csr: &Csr) -> Result<(), Refusal> {
-        let parts: Vec<Subproblem> = csr
-            .identifiers()
-            .iter()
-            .filter_map(|identifier| {
-                let refusal = self.core.policy.permits(identifier).err()?;
-                Some(Subproblem {
-                    kind: ProblemType::RejectedIdentifier,
-                    detail: refusal.to_string(),
-                    identifier: Some(NamedIdentifier {
-                        kind: identifier.kind().to_owned(),
-                        value: identifier.value(),
-                    }),
-                })
-            })
-            .collect();
+    /// Policy and profile permit every name.
+    fn within(&self, profile: &Profile, csr: &Csr) -> Result<(), Refusal> {
+        let refusal = |identifier: &Identifier| {
+            let policy = self.core.policy.permits(identifier).err().map(|why| why.to_string());
+            policy.or_else(|| profile.permits(identifier).err().map(|why| why.to_string()))
+        };
+        let rejected = |identifier: &Identifier| {
+            refusal(identifier)
+                .map(|why| Subproblem::of(ProblemType::RejectedIdentifier, why, identifier))
+        };
+        let parts: Vec<Subproblem> = csr.identifiers().iter().filter_map(rejected).collect();
         if parts.is_empty() { Ok(()) } else { Err(Refusal::Refused(Problem::compound(parts))) }
     }
 
@@ -432,11 +429,40 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
+/// Where the profile says how names are to be proven: nothing else is claimed, and something for every name.
+/// A claim is no proof, but it stands in the log, and a wrong one is an open lie there.
+fn proven(profile: &Profile, finalize: &Finalize, csr: &Csr) -> Result<(), Refusal> {
+    let accepted = |claim: &&Validation| profile.accepts_challenge(claim.method.name());
+    let unproven = |identifier: &&Identifier| {
+        let mut claims = finalize.validations.iter().filter(accepted);
+        !claims.any(|claim| is_for(&claim.identifier, identifier))
+    };
+    let parts: Vec<Subproblem> = csr
+        .identifiers()
+        .iter()
+        .filter(|_| !profile.challenges.is_empty())
+        .filter(unproven)
+        .map(|identifier| {
+            let why = format!("{identifier} was not proven as profile {} demands", profile.name);
+            Subproblem::of(ProblemType::Unauthorized, why, identifier)
+        })
+        .collect();
+    if parts.is_empty() { Ok(()) } else { Err(Refusal::Refused(Problem::compound(parts))) }
+}
+
+/// Whether what was proven is the name, or a name above it (RFC 9444).
+fn is_for(proven: &Identifier, identifier: &Identifier) -> bool {
+    match (proven, identifier) {
+        (Identifier::Dns(proven), Identifier::Dns(name)) => name.is_within(proven),
+        _ => proven == identifier,
+    }
+}
+
 /// What is claimed of the names in question, and no more claims than names: the log is no notebook for
 /// whoever took over the web process.
 fn claims(finalize: &Finalize, csr: &Csr) -> Vec<ValidationV1> {
     let named = |claim: &&Validation| {
-        csr.identifiers().iter().any(|identifier| identifier.base() == claim.identifier)
+        csr.identifiers().iter().any(|identifier| is_for(&claim.identifier, identifier))
     };
     let claims = finalize.validations.iter().filter(named);
     claims.take(csr.identifiers().len()).map(recorded).collect()

@@ -94,6 +94,7 @@ pub static LEAF: &[Lint] = &[
     leaf::SAN_NAMES,
     leaf::SAN_COUNT,
     leaf::SAN_WITHIN_ISSUER,
+    leaf::SAN_WITHIN_PROFILE,
     leaf::WILDCARD,
     leaf::SUBJECT_SHAPE,
     leaf::COMMON_NAME_IN_SAN,
@@ -101,6 +102,7 @@ pub static LEAF: &[Lint] = &[
     leaf::KEY_USAGE,
     leaf::EXTENDED_KEY_USAGE,
     leaf::BASIC_CONSTRAINTS,
+    leaf::NO_REV_AVAIL,
 ];
 
 /// The rules for root and issuing certificates alone.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::certificate::Certificate;
 use super::constraint::NameConstraints;
 use super::name::{DnsName, Identifier};
+use super::profile::Profile;
 
 pub use network::Network;
 
@@ -102,6 +103,22 @@ impl Policy {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a profile's own suffixes and networks lie within what is allowed; the text names the key.
+    pub fn check_profile(&self, profile: &Profile) -> Result<(), String> {
+        let outside =
+            |name: &&DnsName| !self.allow_names.iter().any(|allowed| name.is_within(allowed));
+        if let Some(name) = profile.allow_names.iter().find(outside) {
+            return Err(format!("allow-names: `{name}` is not within [policy] allow-names"));
+        }
+        let outside = |network: &&Network| !self.allow_networks.iter().any(|a| a.covers(network));
+        if let Some(network) = profile.allow_networks.iter().find(outside) {
+            return Err(format!(
+                "allow-networks: `{network}` is not within [policy] allow-networks"
+            ));
+        }
+        Ok(())
     }
 
     /// Fails naming the first allowed entry that the issuing certificate's name constraints do not

@@ -1,9 +1,13 @@
 //! Certificate profiles: what a leaf is allowed to be, from `firmware-config/profile/*.toml`.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::key::KeyKind;
+use super::name::{DnsName, Identifier};
+use super::policy::Network;
 
 /// One profile, as written in its file. Unknown keys are refused by `config`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -25,7 +29,47 @@ pub struct Profile {
     pub max_names: usize,
     /// Whether the subject carries the first SAN that fits as CN; else the subject is empty and the SAN critical.
     pub common_name: bool,
+    /// DNS suffixes: a name must equal one or be below it, and within the policy besides. With neither
+    /// suffixes nor networks the policy alone decides; with one kind alone the other is not certified.
+    #[serde(default)]
+    pub allow_names: Vec<DnsName>,
+    /// Networks, likewise.
+    #[serde(default)]
+    pub allow_networks: Vec<Network>,
+    /// Challenge types by their registered names that may prove a name for it; empty: every type offered.
+    #[serde(default)]
+    pub challenges: Vec<String>,
+    /// Whether the certificate says that it is never revoked (RFC 9608), and so names no CRL.
+    #[serde(default)]
+    pub no_rev_avail: bool,
 }
+
+/// Why a name is outside a profile; `Display` is fit for a problem document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutOfProfile {
+    /// Neither suffix nor network of the profile covers it.
+    NotAllowed { profile: String, identifier: Identifier },
+    /// A wildcard names servers and nothing else (RFC 9525 section 6.3).
+    Wildcard { profile: String, identifier: Identifier },
+}
+
+impl fmt::Display for OutOfProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAllowed { profile, identifier } => {
+                write!(f, "{identifier} is outside the names of profile {profile}")
+            }
+            Self::Wildcard { profile, identifier } => {
+                write!(
+                    f,
+                    "{identifier}: a wildcard names servers, and profile {profile} is not for them alone"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for OutOfProfile {}
 
 /// An extended key usage purpose. Order is stored: append only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +98,8 @@ impl Profile {
     pub const MAX_NAMES: usize = 100;
     /// The longest lifetime: ten years, in hours.
     pub const MAX_LIFETIME_HOURS: u32 = 10 * 366 * 24;
+    /// The longest lifetime of a certificate that cannot be revoked: ten days, in hours.
+    pub const MAX_UNREVOCABLE_HOURS: u32 = 10 * 24;
     /// The spelling of every key kind.
     pub const KEYS: [(&'static str, KeyKind); 7] = [
         ("ec-p256", KeyKind::EcP256),
@@ -77,6 +123,10 @@ impl Profile {
             keys: Self::KEYS.iter().map(|(name, _)| (*name).to_owned()).collect(),
             max_names: Self::MAX_NAMES,
             common_name: false,
+            allow_names: Vec::new(),
+            allow_networks: Vec::new(),
+            challenges: Vec::new(),
+            no_rev_avail: false,
         }
     }
 
@@ -106,6 +156,16 @@ impl Profile {
         if self.keys.is_empty() {
             return Err("keys: at least one kind".to_owned());
         }
+        if let Some(wildcard) = self.allow_names.iter().find(|name| name.is_wildcard()) {
+            let base = wildcard.base();
+            return Err(format!("allow-names: write {base}; names below it are covered"));
+        }
+        if self.no_rev_avail && self.lifetime_hours > Self::MAX_UNREVOCABLE_HOURS {
+            return Err(format!(
+                "no-rev-avail: only where lifetime-hours is at most {}",
+                Self::MAX_UNREVOCABLE_HOURS
+            ));
+        }
         match self.keys.iter().find(|key| !Self::KEYS.iter().any(|(name, _)| name == key)) {
             Some(unknown) => Err(format!(
                 "keys: {unknown:?} is none of {}",
@@ -118,6 +178,33 @@ impl Profile {
     /// Whether a key of this kind may be certified.
     pub fn accepts(&self, kind: KeyKind) -> bool {
         Self::KEYS.iter().any(|(name, known)| *known == kind && self.keys.iter().any(|k| k == name))
+    }
+
+    /// Whether a certificate of this profile may name `identifier`; the policy is asked besides.
+    pub fn permits(&self, identifier: &Identifier) -> Result<(), OutOfProfile> {
+        let (profile, identifier) = (self.name.clone(), identifier.clone());
+        if identifier.is_wildcard() && !self.is_for_servers_alone() {
+            return Err(OutOfProfile::Wildcard { profile, identifier });
+        }
+        let unlimited = self.allow_names.is_empty() && self.allow_networks.is_empty();
+        let covered = match &identifier {
+            Identifier::Dns(name) => self.allow_names.iter().any(|suffix| name.is_within(suffix)),
+            Identifier::Ip(address) => self.allow_networks.iter().any(|n| n.contains(*address)),
+        };
+        if unlimited || covered {
+            return Ok(());
+        }
+        Err(OutOfProfile::NotAllowed { profile, identifier })
+    }
+
+    /// Whether a challenge of this registered name may prove a name for it.
+    pub fn accepts_challenge(&self, name: &str) -> bool {
+        self.challenges.is_empty() || self.challenges.iter().any(|challenge| challenge == name)
+    }
+
+    /// Whether its certificates name servers and nothing else.
+    pub fn is_for_servers_alone(&self) -> bool {
+        self.usages.iter().all(|usage| *usage == ExtendedUsage::Server)
     }
 
     /// The lifetime.
@@ -152,6 +239,49 @@ mod tests {
     }
 
     #[test]
+    fn names_of_its_own_are_judged_by_label_and_network() {
+        let id = |text: &str| {
+            let kind = if text.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "dns" };
+            Identifier::parse(kind, text).unwrap()
+        };
+        let all = Profile::server();
+        assert_eq!(all.permits(&id("a.lan")), Ok(()));
+        assert_eq!(all.permits(&id("*.a.lan")), Ok(()));
+        assert_eq!(all.permits(&id("10.0.0.1")), Ok(()));
+        let own =
+            Profile { allow_names: vec![DnsName::parse("print.lan").unwrap()], ..all.clone() };
+        for (name, good) in [
+            ("print.lan", true),
+            ("a.b.print.lan", true),
+            ("*.print.lan", true),
+            ("blueprint.lan", false),
+            ("lan", false),
+            ("print.lan.b", false),
+            ("10.0.0.1", false),
+        ] {
+            assert_eq!(own.permits(&id(name)).is_ok(), good, "{name}");
+        }
+        let network = Network::parse("10.1.0.0/16").unwrap();
+        let addresses = Profile { allow_networks: vec![network], ..all.clone() };
+        assert_eq!(addresses.permits(&id("10.1.2.3")), Ok(()));
+        for name in ["10.2.0.1", "a.lan"] {
+            let why = addresses.permits(&id(name)).unwrap_err();
+            assert!(why.to_string().contains(name) && why.to_string().contains("server"), "{why}");
+        }
+        let clients = Profile { usages: vec![ExtendedUsage::Server, ExtendedUsage::Client], ..all };
+        assert!(matches!(clients.permits(&id("*.a.lan")), Err(OutOfProfile::Wildcard { .. })));
+        assert_eq!(clients.permits(&id("a.lan")), Ok(()));
+    }
+
+    #[test]
+    fn challenges_are_those_listed_or_all() {
+        let all = Profile::server();
+        let one = Profile { challenges: vec!["dns-01".to_owned()], ..Profile::server() };
+        assert!(all.accepts_challenge("http-01") && one.accepts_challenge("dns-01"));
+        assert!(!one.accepts_challenge("http-01"));
+    }
+
+    #[test]
     fn each_limit_names_its_key() {
         let good = Profile::server();
         for (bad, key) in [
@@ -168,6 +298,11 @@ mod tests {
             (Profile { usages: vec![ExtendedUsage::Client; 2], ..good.clone() }, "usages"),
             (Profile { keys: Vec::new(), ..good.clone() }, "keys"),
             (Profile { keys: vec!["ec-p257".to_owned()], ..good.clone() }, "keys"),
+            (
+                Profile { allow_names: vec![DnsName::parse("*.lan").unwrap()], ..good.clone() },
+                "allow-names",
+            ),
+            (Profile { no_rev_avail: true, ..good.clone() }, "no-rev-avail"),
         ] {
             let why = bad.check().unwrap_err();
             assert!(why.starts_with(&format!("{key}:")), "{why}");

@@ -14,7 +14,7 @@ use super::key::PublicKey;
 use super::lint::{self, Expected};
 use super::name::Identifier;
 use super::policy::Network;
-use super::profile::{ExtendedUsage, Profile};
+use super::profile::Profile;
 use super::tlv;
 use crate::id::{Serial, Timestamp};
 
@@ -136,7 +136,8 @@ pub(super) const MAX_ATTRIBUTE: usize = 64;
 /// Rehearses a leaf.
 ///
 /// Extensions: AKI, SAN (critical when the subject is empty), KU critical digitalSignature, EKU of
-/// the profile, CDP, SKI, basicConstraints critical with cA FALSE, AIA. The subject is empty or one CN.
+/// the profile, CDP (or noRevAvail instead), SKI, basicConstraints critical with cA FALSE, AIA. The
+/// subject is empty or one CN.
 ///
 /// Without dates in the order: notBefore is `now` less the profile's backdating, in whole seconds,
 /// but not before the issuer's; notAfter is notBefore + lifetime − 1 s, cut to the issuer's while
@@ -216,12 +217,10 @@ fn check_leaf(leaf: &Leaf<'_>) -> Result<(), RehearsalError> {
     if !profile.accepts(leaf.key.kind()) {
         return refuse(format!("the profile takes no key of kind {:?}", leaf.key.kind()));
     }
-    if profile.usages.iter().any(|usage| *usage != ExtendedUsage::Server)
-        && leaf.identifiers.iter().any(Identifier::is_wildcard)
-    {
-        return refuse("a wildcard is for servers only".to_owned());
-    }
-    Ok(())
+    leaf.identifiers
+        .iter()
+        .try_for_each(|identifier| profile.permits(identifier))
+        .map_err(|why| RehearsalError::Profile(why.to_string()))
 }
 
 /// The first DNS name that fits a CN, if the profile wants one. Never an address: OpenSSL would

@@ -8,6 +8,7 @@ use der::{Decode, Reader, SliceReader, Tag, Tagged};
 use crate::id::Timestamp;
 
 pub(super) const BOOLEAN_TRUE: [u8; 3] = [0x01, 0x01, 0xff];
+pub(super) const NULL: [u8; 2] = [0x05, 0x00];
 
 /// id-ce-authorityKeyIdentifier 2.5.29.35, as a DER OBJECT IDENTIFIER.
 pub(super) const OID_AUTHORITY_KEY_ID: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x23];

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use chancery::pki::certificate::Certificate;
 use chancery::pki::crl::{self, RevokedEntry};
 use chancery::pki::key::PublicKey;
 use chancery::pki::name::Identifier;
-use chancery::pki::profile::Profile;
+use chancery::pki::profile::{ExtendedUsage, Profile};
 use chancery::pki::rehearse::{self, Ca, CaTemplate, Leaf};
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -170,6 +171,29 @@ impl Chain {
             + &String::from_utf8_lossy(&output.stderr))
     }
 
+    /// Whether `openssl x509 -purpose` grants the usage.
+    pub(crate) fn has_purpose(&self, leaf: &Certificate, usage: ExtendedUsage) -> bool {
+        let line = match usage {
+            ExtendedUsage::Server => "SSL server : Yes",
+            ExtendedUsage::Client => "SSL client : Yes",
+            // OpenSSL 3.0 knows no such purpose; the extension's text does.
+            ExtendedUsage::CodeSigning => "Code Signing",
+        };
+        self.text(leaf).contains(line)
+    }
+
+    /// The certificate as `openssl x509 -text -purpose` prints it.
+    pub(crate) fn text(&self, leaf: &Certificate) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), leaf.pem()).unwrap();
+        let output = Command::new("openssl")
+            .args(["x509", "-noout", "-text", "-purpose", "-in"])
+            .arg(file.path())
+            .output()
+            .expect("the openssl command is installed");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// What rustls-webpki says, revocation of every certificate included.
     pub(crate) fn webpki(
         &self,
@@ -208,6 +232,14 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let lines: Vec<&str> =
         digits.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
+/// Every profile of `firmware-config/profile`.
+pub(crate) fn shipped_profiles() -> Vec<Profile> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("firmware-config/profile");
+    let mut files: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|f| f.unwrap().path()).collect();
+    files.sort();
+    files.iter().map(|file| chancery::config::read_profile(file).unwrap()).collect()
 }
 
 pub(crate) fn named() -> Profile {

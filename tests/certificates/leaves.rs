@@ -13,7 +13,52 @@ use webpki::KeyUsage;
 
 use crate::chain::{
     Chain, DAY, Key, NOW, at, identifier, issuing_template, named, pem, root_template,
+    shipped_profiles,
 };
+
+/// Each shipped profile, as strangers see it: OpenSSL by purpose, rustls-webpki by usage, and what it says of
+/// revocation.
+#[test]
+fn every_shipped_profile_is_accepted_for_what_it_is_and_nothing_else() {
+    let chain = Chain::new(&rcgen::PKCS_ECDSA_P256_SHA256, &issuing_template());
+    let key = Key::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let crl = chain.issuing_crl(&[]);
+    let profiles = shipped_profiles();
+    let names: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
+    assert_eq!(names, ["client", "codesign", "device", "server", "short-lived"]);
+    for profile in &profiles {
+        let leaf = chain.issue(profile, &["nas.lan"], &key.public);
+        let name = &profile.name;
+        // What is never revoked names no CRL, so those who insist on one are not asked.
+        let checked = if profile.no_rev_avail { Ok(()) } else { chain.openssl(&leaf.pem(), &crl) };
+        assert_eq!(checked, Ok(()), "{name}");
+        for (usage, purpose, eku) in [
+            (ExtendedUsage::Server, "sslserver", Some(KeyUsage::server_auth())),
+            (ExtendedUsage::Client, "sslclient", Some(KeyUsage::client_auth())),
+            (ExtendedUsage::CodeSigning, "codesign", None),
+        ] {
+            let due = profile.usages.contains(&usage);
+            if let Some(eku) = eku {
+                assert_eq!(chain.webpki(leaf.der(), eku, &crl).is_ok(), due, "{name}: {purpose}");
+            }
+            assert_eq!(chain.has_purpose(&leaf, usage), due, "{name}: {purpose}");
+        }
+        let (from, until) = leaf.validity();
+        assert_eq!(until.since(from) + Duration::from_secs(1), profile.lifetime(), "{name}");
+        let text = chain.text(&leaf);
+        assert_eq!(
+            text.contains("CRL Distribution Points"),
+            !profile.no_rev_avail,
+            "{name}: {text}"
+        );
+        assert_eq!(
+            (text.contains("2.5.29.56") || text.contains("No Revocation Available")),
+            profile.no_rev_avail,
+            "{name}: {text}"
+        );
+        assert_eq!(text.contains("CN = nas.lan"), profile.common_name, "{name}: {text}");
+    }
+}
 
 #[test]
 fn every_kind_of_key_signs_and_is_certified() {

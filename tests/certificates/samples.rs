@@ -8,7 +8,7 @@ use chancery::pki::crl::RevokedEntry;
 use chancery::pki::profile::{ExtendedUsage, Profile};
 use chancery::pki::rehearse::CaTemplate;
 
-use crate::chain::{Chain, DAY, Key, NOW, at, issuing_template, named, pem};
+use crate::chain::{Chain, DAY, Key, NOW, at, issuing_template, named, pem, shipped_profiles};
 
 #[test]
 fn samples_for_the_linters() {
@@ -33,6 +33,11 @@ fn samples_for_the_linters() {
         at: at(NOW - 2 * DAY),
         reason: Some(1),
     };
+    for profile in shipped_profiles() {
+        let name = format!("profile-{}.pem", profile.name);
+        let certificate = chain.issue(&profile, &["nas.lan"], &p256.public);
+        fs::write(dir.join(name), certificate.pem()).unwrap();
+    }
     for (name, certificate) in [
         ("root", chain.root.clone()),
         ("issuing", chain.issuing.clone()),

@@ -25,7 +25,7 @@ fn profile(name: &str) -> Profile {
         usages: Vec::new(),
         keys: Vec::new(),
         max_names: 3,
-        common_name: false,
+        ..Profile::server()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rules for leaves alone.
 
 use const_oid::db::rfc4519::COMMON_NAME;
+use const_oid::db::rfc5912::ID_CE_NO_REV_AVAIL;
 use der::{Tag, Tagged};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
@@ -10,8 +11,9 @@ use x509_cert::ext::pkix::{
 use super::{Draft, Expected, Lint, criticality, ensure};
 use crate::pki::certificate::identifier;
 use crate::pki::name::{DnsName, Identifier};
-use crate::pki::profile::ExtendedUsage;
+use crate::pki::profile::OutOfProfile;
 use crate::pki::rehearse::{Leaf, MAX_ATTRIBUTE};
+use crate::pki::tlv;
 
 pub(super) const KEY_KIND: Lint = Lint {
     name: "key-kind",
@@ -83,12 +85,26 @@ pub(super) const SAN_WITHIN_ISSUER: Lint = Lint {
     },
 };
 
+pub(super) const SAN_WITHIN_PROFILE: Lint = Lint {
+    name: "san-within-profile",
+    rule: "the profile's own suffixes and networks, where it has any",
+    check: |draft| {
+        let profile = leaf(draft)?.profile;
+        names(draft).unwrap_or_default().iter().filter_map(identifier).try_for_each(|name| {
+            match profile.permits(&name) {
+                // What a wildcard names is the next lint's to judge.
+                Ok(()) | Err(OutOfProfile::Wildcard { .. }) => Ok(()),
+                Err(OutOfProfile::NotAllowed { .. }) => Err(name.value()),
+            }
+        })
+    },
+};
+
 pub(super) const WILDCARD: Lint = Lint {
     name: "wildcard",
     rule: "RFC 9525 section 6.3: a wildcard names servers and nothing else",
     check: |draft| {
-        let servers_only =
-            leaf(draft)?.profile.usages.iter().all(|usage| *usage == ExtendedUsage::Server);
+        let servers_only = leaf(draft)?.profile.is_for_servers_alone();
         names(draft)
             .unwrap_or_default()
             .iter()
@@ -165,6 +181,24 @@ pub(super) const BASIC_CONSTRAINTS: Lint = Lint {
     check: |draft| {
         let found: BasicConstraints = draft.required(true)?;
         ensure(!found.ca && found.path_len_constraint.is_none(), || format!("{found:?}"))
+    },
+};
+
+pub(super) const NO_REV_AVAIL: Lint = Lint {
+    name: "no-rev-avail",
+    rule: "RFC 9608 section 2: NULL, not critical, where the profile says so and nowhere else",
+    check: |draft| {
+        let mut found = draft.extensions().iter().filter(|e| e.extn_id == ID_CE_NO_REV_AVAIL);
+        match (leaf(draft)?.profile.no_rev_avail, found.next()) {
+            (false, None) => Ok(()),
+            (false, Some(_)) => Err("present, where none is due".to_owned()),
+            (true, None) => Err("absent".to_owned()),
+            (true, Some(extension)) if extension.critical => Err(criticality(true)),
+            (true, Some(extension)) => {
+                let value = extension.extn_value.as_bytes();
+                ensure(value == tlv::NULL, || format!("{value:02x?}"))
+            }
+        }
     },
 };
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use const_oid::AssociatedOid;
 use const_oid::db::rfc5280::ID_AD_CA_ISSUERS;
+use const_oid::db::rfc5912::ID_CE_NO_REV_AVAIL;
 use der::{Decode, Encode};
 use x509_cert::certificate::Version;
 use x509_cert::ext::Extension;
@@ -224,7 +225,9 @@ pub(super) const EXTENSIONS_KNOWN: Lint = Lint {
             AuthorityInfoAccessSyntax::OID,
         ];
         let more = match draft.expected {
-            Expected::Leaf(_) => [SubjectAltName::OID, ExtendedKeyUsage::OID].as_slice(),
+            Expected::Leaf(_) => {
+                [SubjectAltName::OID, ExtendedKeyUsage::OID, ID_CE_NO_REV_AVAIL].as_slice()
+            }
             Expected::Ca(_) => &[NameConstraints::OID],
         };
         draft.extensions().iter().map(|extension| extension.extn_id).try_for_each(|oid| {
@@ -327,10 +330,12 @@ pub(super) const PLAIN_HTTP: Lint = Lint {
     },
 };
 
-/// The URLs for AIA and for the CRL.
+/// The URLs for AIA and for the CRL; what is never revoked names no CRL (RFC 9608 section 4).
 fn urls<'a>(draft: &Draft<'a>) -> (Option<&'a str>, Option<&'a str>) {
     match draft.expected {
-        Expected::Leaf(leaf) => (Some(leaf.aia_url), Some(leaf.crl_url)),
+        Expected::Leaf(leaf) => {
+            (Some(leaf.aia_url), (!leaf.profile.no_rev_avail).then_some(leaf.crl_url))
+        }
         Expected::Ca(ca) => (ca.aia_url, ca.crl_url),
     }
 }

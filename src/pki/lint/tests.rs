@@ -38,6 +38,7 @@ const EKU: &[u8] = &[0x55, 0x1d, 0x25];
 const BC: &[u8] = &[0x55, 0x1d, 0x13];
 const CDP: &[u8] = &[0x55, 0x1d, 0x1f];
 const NC: &[u8] = &[0x55, 0x1d, 0x1e];
+const NRA: &[u8] = &[0x55, 0x1d, 0x38];
 const AIA: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 1, 1];
 
 /// A key that signs, in software.
@@ -224,6 +225,10 @@ fn the_good_ones_pass() {
     assert_eq!(Case::good(false).findings(), [""; 0]);
     assert_eq!(Case::good(true).findings(), [""; 0]);
     assert_eq!(CaCase::good().findings(), [""; 0]);
+    let mut short = Case::never_revoked();
+    assert_eq!(short.findings(), [""; 0]);
+    assert_eq!(*short.pieces.extension(NRA), (NRA.to_vec(), false, vec![5, 0]));
+    assert!(short.pieces.extensions.iter().all(|(oid, ..)| oid != CDP));
 }
 
 #[test]

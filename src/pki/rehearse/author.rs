@@ -23,6 +23,8 @@ use crate::pki::tlv;
 
 /// id-pe-authorityInfoAccess.
 const AUTHORITY_INFO_ACCESS: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 1, 1];
+/// id-ce-noRevAvail (RFC 9608).
+const NO_REV_AVAIL: &[u64] = &[2, 5, 29, 56];
 /// id-ce-nameConstraints.
 const NAME_CONSTRAINTS: &[u64] = &[2, 5, 29, 30];
 
@@ -62,7 +64,13 @@ pub(super) fn leaf(
     // Writes SKI and basicConstraints both.
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
-    point_to(&mut params, Some(leaf.aia_url), Some(leaf.crl_url));
+    let no_rev_avail = leaf.profile.no_rev_avail;
+    point_to(&mut params, Some(leaf.aia_url), (!no_rev_avail).then_some(leaf.crl_url));
+    if no_rev_avail {
+        params
+            .custom_extensions
+            .push(CustomExtension::from_oid_content(NO_REV_AVAIL, tlv::NULL.to_vec()));
+    }
     write(&params, leaf.key, &Above::certificate(leaf.issuer)?)
 }
 

@@ -1,6 +1,8 @@
 //! Leaves, good and changed in one place.
 
 use super::*;
+use crate::pki::name::DnsName;
+use crate::pki::policy::Network;
 use crate::pki::profile::{ExtendedUsage, Profile};
 
 /// A leaf and what it was to be.
@@ -29,6 +31,17 @@ impl Case {
         let tbs = case.with_leaf(|leaf| rehearse::leaf(leaf).unwrap());
         case.pieces = Pieces::of(tbs.der());
         assert_eq!(case.pieces.der(), tbs.der());
+        case
+    }
+
+    /// Short-lived, with names of its profile's own.
+    pub(super) fn never_revoked() -> Self {
+        let mut case = Self::good(false);
+        case.profile.lifetime_hours = 144;
+        case.profile.no_rev_avail = true;
+        case.profile.allow_names = vec![DnsName::parse("lan").unwrap()];
+        case.profile.allow_networks = vec![Network::parse("10.0.0.0/8").unwrap()];
+        case.pieces = Pieces::of(case.with_leaf(|leaf| rehearse::leaf(leaf).unwrap()).der());
         case
     }
 
@@ -185,6 +198,26 @@ pub(super) const LEAF_CHANGES: &[Change<Case>] = &[
         let point = tlv::sequence(&[&point, &[0x81, 2, 6, 0x40]]);
         case.pieces.value(CDP, tlv::sequence(&[&point]));
     }),
+    ("crl-distribution-points", |case| {
+        // A CRL beside the word that there is none.
+        case.profile.no_rev_avail = true;
+        case.pieces.extensions.push((NRA.to_vec(), false, vec![5, 0]));
+    }),
+    ("no-rev-avail", |case| case.pieces.extensions.push((NRA.to_vec(), false, vec![5, 0]))),
+    ("no-rev-avail", |case| {
+        case.profile.no_rev_avail = true;
+        case.pieces.remove(CDP);
+    }),
+    ("no-rev-avail", |case| {
+        case.profile.no_rev_avail = true;
+        case.pieces.remove(CDP);
+        case.pieces.extensions.push((NRA.to_vec(), true, vec![5, 0]));
+    }),
+    ("no-rev-avail", |case| {
+        case.profile.no_rev_avail = true;
+        case.pieces.remove(CDP);
+        case.pieces.extensions.push((NRA.to_vec(), false, vec![0x30, 0]));
+    }),
     ("plain-http", |case| {
         case.aia_url = "https://ca.lan/issuing.crt".to_owned();
         case.pieces.value(AIA, caissuers(&case.aia_url));
@@ -210,6 +243,13 @@ pub(super) const LEAF_CHANGES: &[Change<Case>] = &[
             ..issuing_template(&["lan"])
         };
         case.issuer = issuing_but(&template, NOW - 10 * DAY);
+    }),
+    ("san-within-profile", |case| {
+        case.profile.allow_names = vec![DnsName::parse("nas.lan").unwrap()];
+    }),
+    ("san-within-profile", |case| {
+        case.profile.allow_names = vec![DnsName::parse("as.lan").unwrap()];
+        case.profile.allow_networks = vec![Network::parse("10.1.2.0/24").unwrap()];
     }),
     ("wildcard", |case| {
         case.identifiers = vec![Identifier::parse("dns", "*.nas.lan").unwrap()];
