@@ -21,7 +21,7 @@ use crate::id::{LeafIndex, Serial, Timestamp};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::note::{MAX_NOTE, VerifierKey};
 use crate::log::reader::Reader;
-use crate::log::record::{CeremonyV1, IntentV1, IssuedV1, Record, Requester};
+use crate::log::record::{CeremonyV1, IntentV1, IssuedV1, Record, Requester, RevokedV1};
 use crate::log::recover::OpenError;
 use crate::log::segment::origin_hash;
 use crate::log::tree::{Hash, TreeHead};
@@ -56,6 +56,7 @@ pub struct Verdict {
     pub issued: u64,
     pub abandoned: u64,
     pub crls: u64,
+    pub revoked: u64,
     /// Intents with neither signature nor abandonment.
     pub open: u64,
     /// Leaves that a verified checkpoint covers.
@@ -258,6 +259,7 @@ enum Fate {
     Open,
     Issued,
     Abandoned,
+    Revoked,
 }
 
 struct Judge<'a> {
@@ -311,11 +313,37 @@ impl Judge<'_> {
                 self.resolve(leaf, abandoned.intent, abandoned.serial, Fate::Abandoned);
             }
             Record::CrlV1(crl) => {
-                self.verdict.crls += 1;
-                let last = self.crls.insert(crl.issuer_sha256, crl.number);
-                if last.is_some_and(|last| last >= crl.number) {
-                    self.verdict.find(leaf, format!("CRL number {} does not rise", crl.number));
-                }
+                self.crl(leaf, crl.issuer_sha256, crl.number);
+            }
+            Record::CrlV2(crl) => self.crl(leaf, crl.issuer_sha256, crl.number),
+            Record::RevokedV1(revoked) => {
+                self.verdict.revoked += 1;
+                self.revoked(leaf, revoked);
+            }
+        }
+    }
+
+    /// Numbers rise over all CRLs of an issuer, whichever URL they are for.
+    fn crl(&mut self, leaf: LeafIndex, issuer: Hash, number: u64) {
+        self.verdict.crls += 1;
+        let last = self.crls.insert(issuer, number);
+        if last.is_some_and(|last| last >= number) {
+            self.verdict.find(leaf, format!("CRL number {number} does not rise"));
+        }
+    }
+
+    /// Only what was issued is revoked, and once.
+    fn revoked(&mut self, leaf: LeafIndex, revoked: &RevokedV1) {
+        let (serial, intent) = (revoked.serial, revoked.intent);
+        match self.serials.get_mut(&serial) {
+            Some((at, was)) if *at == intent && *was == Fate::Issued => *was = Fate::Revoked,
+            Some((at, was)) if *at == intent => {
+                let text = format!("serial {serial} is revoked, but is {was:?}");
+                self.verdict.find(leaf, text.to_lowercase());
+            }
+            _ => {
+                let text = format!("there is no intent with serial {serial} at leaf {intent}");
+                self.verdict.find(leaf, text);
             }
         }
     }
@@ -417,8 +445,14 @@ impl fmt::Display for Verdict {
         writeln!(f, "log {}: {size} records, newest {}", self.origin, self.newest)?;
         writeln!(
             f,
-            "{} accounts, {} intents, {} issued, {} abandoned, {} open, {} CRLs",
-            self.accounts, self.intents, self.issued, self.abandoned, self.open, self.crls
+            "{} accounts, {} intents, {} issued, {} revoked, {} abandoned, {} open, {} CRLs",
+            self.accounts,
+            self.intents,
+            self.issued,
+            self.revoked,
+            self.abandoned,
+            self.open,
+            self.crls
         )?;
         writeln!(
             f,

@@ -66,6 +66,7 @@ pub enum Kind {
     Deactivated,
     Ticket,
     TicketEnd,
+    Revoked,
 }
 
 /// What to show.
@@ -363,6 +364,7 @@ fn verify(
             "abandoned": verdict.abandoned,
             "open": verdict.open,
             "crls": verdict.crls,
+            "revoked": verdict.revoked,
             "newest": verdict.newest.to_string(),
             "notes": verdict.notes,
             "findings": findings,

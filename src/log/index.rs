@@ -445,6 +445,8 @@ impl State {
                 open.remove(&intent);
             }
             Record::CrlV1(r) => *crl_number = r.number.max(*crl_number),
+            Record::CrlV2(r) => *crl_number = r.number.max(*crl_number),
+            Record::RevokedV1(_) => {}
         }
     }
 }

@@ -34,6 +34,10 @@ pub enum Record {
     TicketMintedV1(TicketMintedV1),
     /// A ticket registers nobody any more; who registered with it stays.
     TicketRevokedV1(TicketRevokedV1),
+    /// A certificate that shall be trusted no more. Durable before its CRL is signed.
+    RevokedV1(RevokedV1),
+    /// The CRL at one URL that is about to be signed, by digest of its TBSCertList.
+    CrlV2(CrlV2),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -182,6 +186,42 @@ pub enum Actor {
     Account { account: AccountId, jws_sha256: [u8; 32] },
     /// An operator at the issuer's admin socket, as the kernel names the peer.
     Operator { uid: u32, user: String },
+    /// The holder of the key in question, with a request that it signed.
+    Key { jws_sha256: [u8; 32] },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RevokedV1 {
+    pub at: Timestamp,
+    pub serial: Serial,
+    /// The intent of the certificate.
+    pub intent: LeafIndex,
+    /// CRLReason (RFC 5280 section 5.3.1); `None` if none was given.
+    pub reason: Option<u8>,
+    /// RFC 8555 section 7.6. Of an account: the one it was issued to, or another.
+    pub by: Actor,
+    /// Where another account had it revoked: that it controls every identifier now. Claimed, not verified here.
+    pub validations: Vec<ValidationV1>,
+    /// The URL in the certificate's CRLDistributionPoints, where the entry will stand; `None` if it names none.
+    pub crl: Option<String>,
+    /// The certificate's notAfter: the entry stays until one CRL past it.
+    pub not_after: Timestamp,
+    /// SHA-256 over the SubjectPublicKeyInfo if the key is compromised: it is not certified again, and no
+    /// account may have it.
+    pub blocked_key: Option<[u8; 32]>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CrlV2 {
+    pub at: Timestamp,
+    pub issuer_sha256: [u8; 32],
+    /// The URL it is published at: that of the certificates it lists.
+    pub crl: String,
+    pub number: u64,
+    pub this_update: Timestamp,
+    pub next_update: Timestamp,
+    pub entries: u64,
+    pub tbs_sha256: [u8; 32],
 }
 
 impl Record {
@@ -200,6 +240,8 @@ impl Record {
             Self::AccountDeactivatedV1(r) => r.at,
             Self::TicketMintedV1(r) => r.at,
             Self::TicketRevokedV1(r) => r.at,
+            Self::RevokedV1(r) => r.at,
+            Self::CrlV2(r) => r.at,
         }
     }
     /// The stored bytes. Fails if they would exceed a leaf.
@@ -225,7 +267,7 @@ impl Record {
     }
 
     /// The variant's name as it is printed: `ceremony`, `account`, `intent`, `issued`, `abandoned`,
-    /// `crl`, `clock`, `keychange`, `deactivated`, `ticket`, `ticket-end`.
+    /// `crl`, `clock`, `keychange`, `deactivated`, `ticket`, `ticket-end`, `revoked`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::CeremonyV1(_) => "ceremony",
@@ -233,12 +275,13 @@ impl Record {
             Self::IntentV1(_) => "intent",
             Self::IssuedV1(_) => "issued",
             Self::AbandonedV1(_) => "abandoned",
-            Self::CrlV1(_) => "crl",
+            Self::CrlV1(_) | Self::CrlV2(_) => "crl",
             Self::ClockAcceptedV1(_) => "clock",
             Self::KeyChangedV1(_) => "keychange",
             Self::AccountDeactivatedV1(_) => "deactivated",
             Self::TicketMintedV1(_) => "ticket",
             Self::TicketRevokedV1(_) => "ticket-end",
+            Self::RevokedV1(_) => "revoked",
         }
     }
 
@@ -250,6 +293,8 @@ impl Record {
                 | Self::CrlV1(_)
                 | Self::AccountDeactivatedV1(_)
                 | Self::TicketRevokedV1(_)
+                | Self::RevokedV1(_)
+                | Self::CrlV2(_)
         )
     }
 }
@@ -425,7 +470,60 @@ pub(crate) mod tests {
                     by: Actor::Operator { uid: 0, user: "root".into() },
                 }),
             ),
+            (
+                "revoked-v1-account",
+                revoked(
+                    Actor::Account { account: AccountId([4; 16]), jws_sha256: [8; 32] },
+                    vec![ValidationV1 {
+                        identifier: "a.test".into(),
+                        method: "http-01".into(),
+                        at: Timestamp(1_795_305_601_500),
+                    }],
+                ),
+            ),
+            ("revoked-v1-key", revoked(Actor::Key { jws_sha256: [8; 32] }, Vec::new())),
+            (
+                "revoked-v1-operator",
+                Record::RevokedV1(RevokedV1 {
+                    at: Timestamp(0),
+                    serial,
+                    intent: LeafIndex(300),
+                    reason: None,
+                    by: Actor::Operator { uid: 1000, user: "ada".into() },
+                    validations: Vec::new(),
+                    crl: None,
+                    not_after: Timestamp(1_803_081_606_000),
+                    blocked_key: None,
+                }),
+            ),
+            (
+                "crl-v2",
+                Record::CrlV2(CrlV2 {
+                    at: Timestamp(1_795_305_605_000),
+                    issuer_sha256: [2; 32],
+                    crl: "http://ca.lan/issuing-8/3.crl".into(),
+                    number: 1_795_305_605_000,
+                    this_update: Timestamp(1_795_305_600_000),
+                    next_update: Timestamp(1_795_910_400_000),
+                    entries: 1,
+                    tbs_sha256: [7; 32],
+                }),
+            ),
         ]
+    }
+
+    fn revoked(by: Actor, validations: Vec<ValidationV1>) -> Record {
+        Record::RevokedV1(RevokedV1 {
+            at: Timestamp(1_795_305_607_000),
+            serial: Serial::from_random([0x5a; 16]),
+            intent: LeafIndex(300),
+            reason: Some(1),
+            by,
+            validations,
+            crl: Some("http://ca.lan/issuing-8/3.crl".into()),
+            not_after: Timestamp(1_803_081_606_000),
+            blocked_key: Some([9; 32]),
+        })
     }
 
     /// The stored form of every variant, for ever: one hexadecimal file each. A change here is a

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::id::{OrderId, Serial};
 use crate::log::reader::Entry;
-use crate::log::record::{Actor, Record, Requester};
+use crate::log::record::{Actor, Record, Requester, ValidationV1};
 use crate::pki::certificate::Certificate;
 use crate::pki::key::SignatureAlgorithm;
 
@@ -102,16 +102,7 @@ fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
                 }
             }
             put("profile", r.profile.as_str().into());
-            let validations: Vec<Value> = r
-                .validations
-                .iter()
-                .map(|v| {
-                    serde_json::json!({
-                        "identifier": v.identifier, "method": v.method, "at": v.at.to_string()
-                    })
-                })
-                .collect();
-            put("validations", validations.into());
+            put("validations", validations(&r.validations));
             put("issuer_sha256", hex(&r.issuer_sha256).into());
             let names = names(&r.tbs);
             put("names", names.clone().into());
@@ -176,6 +167,34 @@ fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
             let by = actor(&r.by, put);
             format!("{} by {by}", printable(&r.ticket))
         }
+        Record::RevokedV1(r) => {
+            put("intent", r.intent.0.into());
+            put("reason", r.reason.into());
+            let by = actor(&r.by, put);
+            put("validations", validations(&r.validations));
+            put("crl", r.crl.as_deref().into());
+            put("not_after", r.not_after.to_string().into());
+            put("blocked_key", r.blocked_key.map(|key| hex(&key)).into());
+            let reason =
+                r.reason.map_or_else(|| "no reason given".into(), |r| format!("reason {r}"));
+            format!("intent {}, by {by}, {reason}", r.intent)
+        }
+        Record::CrlV2(r) => {
+            put("issuer_sha256", hex(&r.issuer_sha256).into());
+            put("crl", r.crl.as_str().into());
+            put("number", r.number.into());
+            put("this_update", r.this_update.to_string().into());
+            put("next_update", r.next_update.to_string().into());
+            put("entries", r.entries.into());
+            put("tbs_sha256", hex(&r.tbs_sha256).into());
+            format!(
+                "{} number {}, {} entries, until {}",
+                printable(&r.crl),
+                r.number,
+                r.entries,
+                r.next_update
+            )
+        }
     }
 }
 
@@ -194,7 +213,21 @@ fn actor(by: &Actor, put: &mut dyn FnMut(&str, Value)) -> String {
             put("user", user.as_str().into());
             format!("{} (uid {uid})", printable(user))
         }
+        Actor::Key { jws_sha256 } => {
+            put("by", "key".into());
+            put("jws_sha256", hex(jws_sha256).into());
+            "the certificate's key".into()
+        }
     }
+}
+
+fn validations(validations: &[ValidationV1]) -> Value {
+    let each = |v: &ValidationV1| {
+        serde_json::json!({
+            "identifier": v.identifier, "method": v.method, "at": v.at.to_string()
+        })
+    };
+    validations.iter().map(each).collect()
 }
 
 /// The serial a record is about.
@@ -203,6 +236,7 @@ pub(super) fn serial(record: &Record) -> Option<Serial> {
         Record::IntentV1(r) => Some(r.serial),
         Record::IssuedV1(r) => Some(r.serial),
         Record::AbandonedV1(r) => Some(r.serial),
+        Record::RevokedV1(r) => Some(r.serial),
         _ => None,
     }
 }
