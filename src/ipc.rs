@@ -46,6 +46,31 @@ pub enum AskError {
 /// The issuer as it is served: called on a connection's thread, answers through `reply`, once, from any thread.
 pub trait Service: Send + Sync {
     fn call(&self, question: Question, reply: Reply);
+
+    /// Told when a peer broke the rules of the socket and was turned away.
+    fn trespassed(&self, _what: Trespass) {}
+}
+
+/// How a peer broke the rules of the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trespass {
+    /// Its user may not connect, or could not be told.
+    Peer,
+    /// It holds as many connections as it may, or there is no room.
+    Connections,
+    /// It sent what is no hello of this program, no frame or no question.
+    Frame,
+}
+
+impl Trespass {
+    /// One word, for records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Connections => "connections",
+            Self::Frame => "frame",
+        }
+    }
 }
 
 /// Where one answer goes.

@@ -9,6 +9,7 @@ mod keeper;
 mod own;
 mod pipeline;
 mod publish;
+mod refusals;
 pub mod refused_pin;
 mod registry;
 mod service;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub queue: usize,
     /// Certificates one account may be issued within an hour; 0: no cap.
     pub issuance_per_account_per_hour: u32,
+    /// Certificates issued to orders within an hour at most, over all accounts; 0: no cap.
+    pub issuance_per_hour: u32,
     /// Accounts registered within an hour at most, over all clients; 0: no cap.
     pub registrations_per_hour: u32,
 }
@@ -55,6 +58,7 @@ impl Default for Settings {
             workers: 2,
             queue: 256,
             issuance_per_account_per_hour: 3600,
+            issuance_per_hour: 10_000,
             registrations_per_hour: 3600,
         }
     }

@@ -57,6 +57,8 @@ pub struct Verdict {
     pub abandoned: u64,
     pub crls: u64,
     pub revoked: u64,
+    /// Requests that the issuer recorded as refused.
+    pub refused: u64,
     /// Intents with neither signature nor abandonment.
     pub open: u64,
     /// Leaves that a verified checkpoint covers.
@@ -306,6 +308,10 @@ impl Judge<'_> {
                 let judged = self.accounts.revoked(&r.ticket);
                 self.wrong(leaf, judged);
             }
+            Record::RefusedV1(refused) => {
+                let counts = refused.refusals.iter().map(|refusal| refusal.count);
+                self.verdict.refused = counts.fold(self.verdict.refused, u64::saturating_add);
+            }
             Record::IntentV1(intent) => self.intent(leaf, intent),
             Record::IssuedV1(issued) => self.issued(leaf, issued),
             Record::AbandonedV1(abandoned) => {
@@ -421,6 +427,12 @@ impl Judge<'_> {
 
     fn finish(mut self) -> Verdict {
         self.verdict.open = self.open.len() as u64;
+        if self.verdict.refused > 0 {
+            self.verdict.notes.push(format!(
+                "{} requests to the issuer were refused; `chancery log list --kind refused` shows them",
+                self.verdict.refused
+            ));
+        }
         let own = self.open.values().filter(|i| i.requester == Requester::Own).count();
         if self.verdict.open > 0 {
             self.verdict.notes.push(format!(

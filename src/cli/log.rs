@@ -67,6 +67,7 @@ pub enum Kind {
     Ticket,
     TicketEnd,
     Revoked,
+    Refused,
 }
 
 /// What to show.

@@ -60,6 +60,9 @@ pub trait AdminService: Send + Sync {
         operator: &Operator,
         question: AdminQuestion,
     ) -> Result<AdminAnswer, AdminRefusal>;
+
+    /// Told when a peer broke the rules of the socket and was turned away.
+    fn trespassed(&self, _what: super::Trespass) {}
 }
 
 /// The secret that opens the socket, 32 random octets. Compared in constant time, never printed.

@@ -1,5 +1,8 @@
 //! A listening unix socket: who may connect, how many at once, and an end that reaches every connection.
 //!
+//! No process may hold more than its share of the connections: whoever took one over cannot shut out the
+//! successor that a supervisor starts, nor the operator.
+//!
 //! What is said on a connection is for whoever converses; see `server` and `admin::server`.
 
 use std::collections::HashMap;
@@ -14,6 +17,8 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::Trespass;
+
 /// Where to listen and whom to accept.
 #[derive(Clone, Debug)]
 pub(super) struct Door {
@@ -24,7 +29,12 @@ pub(super) struct Door {
     pub(super) uids: Vec<u32>,
     /// At once.
     pub(super) connections: usize,
+    /// Of those, by one process.
+    pub(super) share: usize,
 }
+
+/// Hears who was turned away.
+pub(super) type OnTrespass = dyn Fn(Trespass) + Send + Sync;
 
 /// Says all there is to say on one connection; runs on a thread of its own. The second argument is the
 /// peer's user, by the kernel's word.
@@ -39,7 +49,11 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Binds and starts to accept. The text of an error is for the operator.
-    pub(super) fn start(door: Door, converse: Box<Converse>) -> Result<Self, String> {
+    pub(super) fn start(
+        door: Door,
+        converse: Box<Converse>,
+        trespassed: Box<OnTrespass>,
+    ) -> Result<Self, String> {
         let failed = |what: &str, e: io::Error| {
             format!(
                 "CHY-SOCKET: cannot {what} the socket {}: {e}; see that its directory exists and belongs to the issuer's user",
@@ -56,6 +70,7 @@ impl Listener {
         let shared = Arc::new(Shared {
             door,
             converse,
+            trespassed,
             open: Mutex::new(HashMap::new()),
             stopping: AtomicBool::new(false),
         });
@@ -81,8 +96,8 @@ impl Drop for Listener {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        for stream in lock(&self.shared.open).values() {
-            let _ = stream.shutdown(Shutdown::Both);
+        for connection in lock(&self.shared.open).values() {
+            let _ = connection.stream.shutdown(Shutdown::Both);
         }
         let _ = std::fs::remove_file(&self.shared.door.path);
     }
@@ -91,9 +106,16 @@ impl Drop for Listener {
 struct Shared {
     door: Door,
     converse: Box<Converse>,
+    trespassed: Box<OnTrespass>,
     /// Connections by number, to close them at the end and to bound them.
-    open: Mutex<HashMap<u64, Arc<UnixStream>>>,
+    open: Mutex<HashMap<u64, Connection>>,
     stopping: AtomicBool,
+}
+
+struct Connection {
+    stream: Arc<UnixStream>,
+    /// The process that made it, by the kernel's word.
+    process: i32,
 }
 
 impl Shared {
@@ -127,25 +149,21 @@ impl Shared {
     }
 
     fn accepted(self: &Arc<Self>, stream: UnixStream, number: u64) {
-        let uid = match rustix::net::sockopt::socket_peercred(&stream) {
-            Ok(peer) => peer.uid.as_raw(),
+        let (uid, process) = match rustix::net::sockopt::socket_peercred(&stream) {
+            Ok(peer) => (peer.uid.as_raw(), peer.pid.as_raw_nonzero().get()),
             Err(e) => {
                 tracing::warn!(error = %e, "CHY-IPC-PEER: the peer's user is unknown");
-                return;
+                return (self.trespassed)(Trespass::Peer);
             }
         };
         if !self.door.uids.contains(&uid) {
             tracing::warn!(uid, "CHY-IPC-PEER: a user who may not ask the issuer tried to");
-            return;
+            return (self.trespassed)(Trespass::Peer);
         }
         let stream = Arc::new(stream);
-        {
-            let mut open = lock(&self.open);
-            if open.len() >= self.door.connections {
-                tracing::warn!("too many connections to the issuer; one was closed");
-                return;
-            }
-            open.insert(number, Arc::clone(&stream));
+        if !self.enter(number, &stream, process) {
+            tracing::warn!(process, "too many connections to the issuer; one was closed");
+            return (self.trespassed)(Trespass::Connections);
         }
         let shared = Arc::clone(self);
         let spawned = thread::Builder::new().name("ipc-read".into()).spawn(move || {
@@ -153,12 +171,26 @@ impl Shared {
             let said = stream.set_nonblocking(false).and_then(|()| (shared.converse)(&stream, uid));
             if let Err(e) = said {
                 tracing::info!(error = %e, "connection to the issuer ended");
+                if e.kind() == io::ErrorKind::InvalidData {
+                    (shared.trespassed)(Trespass::Frame);
+                }
             }
         });
         if let Err(e) = spawned {
             tracing::warn!(error = %e, "no thread for a connection");
             lock(&self.open).remove(&number);
         }
+    }
+
+    /// Whether there is room, for this process too.
+    fn enter(&self, number: u64, stream: &Arc<UnixStream>, process: i32) -> bool {
+        let mut open = lock(&self.open);
+        let own = open.values().filter(|connection| connection.process == process).count();
+        if open.len() >= self.door.connections || own >= self.door.share {
+            return false;
+        }
+        open.insert(number, Connection { stream: Arc::clone(stream), process });
+        true
     }
 }
 
@@ -171,8 +203,8 @@ struct Open<'a> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        if let Some(stream) = lock(&self.shared.open).remove(&self.number) {
-            let _ = stream.shutdown(Shutdown::Both);
+        if let Some(connection) = lock(&self.shared.open).remove(&self.number) {
+            let _ = connection.stream.shutdown(Shutdown::Both);
         }
     }
 }

@@ -33,6 +33,19 @@ pub enum Question {
     Health,
 }
 
+impl Question {
+    /// One word for it, in records and counters.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Register { .. } => "register",
+            Self::Finalize(_) => "finalize",
+            Self::SignTls { .. } => "sign-tls",
+            Self::TlsChain => "tls-chain",
+            Self::Health => "health",
+        }
+    }
+}
+
 /// What accompanies a finalize request. Only `jws` is evidence; the rest is claimed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Finalize {

@@ -38,10 +38,17 @@ impl Server {
     /// Binds and starts to serve. The text of an error is for the operator.
     pub fn start(options: Options, service: Arc<dyn Service>) -> Result<Self, String> {
         let Options { path, mode, digest, uids } = options;
-        let door = Door { path, mode, uids, connections: MAX_CONNECTIONS };
+        let door = Door { path, mode, uids, connections: MAX_CONNECTIONS, share: MAX_PER_PROCESS };
+        let told = Arc::clone(&service);
         let shared = Shared { digest, service };
         let converse = move |stream: &Arc<UnixStream>, _: u32| shared.converse(stream);
-        Ok(Self { _listener: Listener::start(door, Box::new(converse))? })
+        Ok(Self {
+            _listener: Listener::start(
+                door,
+                Box::new(converse),
+                Box::new(move |what| told.trespassed(what)),
+            )?,
+        })
     }
 }
 
@@ -222,6 +229,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// One web process, its successor during a restart, and a few of the operator's tools.
 const MAX_CONNECTIONS: usize = 8;
+/// Of those, by one process. The web process needs one, and a second while it reconnects.
+pub(super) const MAX_PER_PROCESS: usize = 4;
 /// Requests under way per connection.
 pub(super) const MAX_IN_FLIGHT: usize = 1024;
 /// Octets of questions under way per connection; one larger question alone may pass.

@@ -12,7 +12,7 @@ use super::frame::{self, Hello, Request, Response};
 use super::local::Local;
 use super::message::{Answer, MAX_FRAME, Question, Refusal};
 use super::server::{self, Server};
-use super::{AskError, Issuer, Reply, Service};
+use super::{AskError, Issuer, Reply, Service, Trespass};
 use crate::acme::problem::{Problem, ProblemType};
 
 /// Answers by what is asked to be signed.
@@ -288,18 +288,94 @@ async fn one_who_asks_and_never_reads_is_bounded() {
     );
 }
 
+/// Keeps what it is told of trespasses.
+#[derive(Default)]
+struct Witness(Mutex<Vec<Trespass>>);
+
+impl Service for Witness {
+    fn call(&self, _: Question, reply: Reply) {
+        reply(Ok(Answer::Health(Box::default())));
+    }
+
+    fn trespassed(&self, what: Trespass) {
+        self.0.lock().unwrap().push(what);
+    }
+}
+
+impl Witness {
+    fn saw(&self, what: Trespass) {
+        for _ in 0..2000 {
+            if self.0.lock().unwrap().contains(&what) {
+                return;
+            }
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        panic!("{what:?} was not told of: {:?}", self.0.lock().unwrap());
+    }
+}
+
 #[test]
-fn more_connections_than_there_is_room_for_are_closed() {
-    let dir = tempfile::tempdir().unwrap();
-    let _server = serve(&dir, Arc::new(Parrot::default()), 1, vec![uid()]);
+fn no_process_holds_all_connections() {
+    const HERE: &str = "CHANCERY_TEST_SOCKET";
     let hello = Hello::new([1; 32]);
-    let mut open: Vec<UnixStream> = (0..8).map(|_| raw(&dir, &hello.frame())).collect();
+    if let Some(socket) = std::env::var_os(HERE) {
+        // The other process: there is room for it.
+        let mut stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.write_all(&hello.frame()).unwrap();
+        assert_eq!(frame::read_hello(&mut stream).unwrap(), hello);
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let witness = Arc::new(Witness::default());
+    let path = dir.path().join("s");
+    let options =
+        server::Options { path: path.clone(), mode: 0o600, digest: [1; 32], uids: vec![uid()] };
+    let _server = Server::start(options, Arc::clone(&witness) as Arc<dyn Service>).unwrap();
+    let mut open: Vec<UnixStream> =
+        (0..server::MAX_PER_PROCESS).map(|_| raw(&dir, &hello.frame())).collect();
     for stream in &mut open {
         assert_eq!(frame::read_hello(stream).unwrap(), hello);
     }
     assert!(frame::read_hello(&mut raw(&dir, &hello.frame())).is_err());
+    witness.saw(Trespass::Connections);
+    let other = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "ipc::tests::no_process_holds_all_connections"])
+        .env(HERE, &path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&other.stdout);
+    assert!(other.status.success() && said.contains("1 passed"), "{said}");
     drop(open);
     // Room comes back once the server has seen them go.
     let again = (0..200).any(|_| frame::read_hello(&mut raw(&dir, &hello.frame())).is_ok());
     assert!(again);
+}
+
+#[test]
+fn whoever_breaks_the_rules_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let start = |uid, witness: &Arc<Witness>| {
+        let options =
+            server::Options { path: path.clone(), mode: 0o600, digest: [1; 32], uids: vec![uid] };
+        Server::start(options, Arc::clone(witness) as Arc<dyn Service>).unwrap()
+    };
+    let hello = Hello::new([1; 32]).frame();
+    for nonsense in [
+        Hello::new([2; 32]).frame(),
+        b"GET / HTTP/1.1\r\nHost: issuer\r\nAccept: */*\r\nConnection: close\r\n\r\n".to_vec(),
+        [&hello[..], &(MAX_FRAME as u32 + 1).to_be_bytes()].concat(),
+        [&hello[..], &[0, 0, 0, 3, 0xff, 0xff, 0xff]].concat(),
+    ] {
+        let witness = Arc::new(Witness::default());
+        let server = start(uid(), &witness);
+        let _stream = raw(&dir, &nonsense);
+        witness.saw(Trespass::Frame);
+        drop(server);
+    }
+    let witness = Arc::new(Witness::default());
+    let _server = start(uid() + 1, &witness);
+    let _stream = raw(&dir, &hello);
+    witness.saw(Trespass::Peer);
 }

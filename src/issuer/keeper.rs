@@ -1,5 +1,5 @@
 //! One thread for what comes due: the intents of an earlier process, the box's own certificate, the CRL,
-//! an operator's acceptance of the clock.
+//! an operator's acceptance of the clock, the record of what was refused.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,6 +10,7 @@ use super::clock::{Acceptance, ClockFault};
 use super::core::{Core, NotNow, count, lock};
 use super::own::Own;
 use super::publish::Publisher;
+use super::refusals::Refusals;
 use crate::log::Release;
 use crate::log::record::{AbandonedV1, ClockAcceptedV1, Record};
 
@@ -22,6 +23,7 @@ struct Shared {
     core: Arc<Core>,
     own: Arc<Own>,
     publisher: Arc<Publisher>,
+    refusals: Arc<Refusals>,
     acceptance: Acceptance,
     recovered: AtomicBool,
     state: Mutex<State>,
@@ -39,12 +41,14 @@ impl Keeper {
         core: Arc<Core>,
         own: Arc<Own>,
         publisher: Arc<Publisher>,
+        refusals: Arc<Refusals>,
     ) -> Result<Self, String> {
         let acceptance = Acceptance::new(Arc::clone(&core.disk), &core.dir);
         let shared = Arc::new(Shared {
             core,
             own,
             publisher,
+            refusals,
             acceptance,
             recovered: AtomicBool::new(false),
             state: Mutex::new(State::default()),
@@ -111,7 +115,8 @@ impl Shared {
         // Each is tried, also when the other fails.
         let own = self.own.tend();
         let crl = self.publisher.tend();
-        own.and(crl)
+        let refused = self.refusals.tend();
+        own.and(crl).and(refused)
     }
 
     fn clock(&self) -> Result<(), NotNow> {

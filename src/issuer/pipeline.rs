@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use aws_lc_rs::digest;
 
 use super::core::{Core, NotNow, count, lock};
+use super::refusals::Refusals;
 use super::registry::Registry;
 use crate::acme::directory::Resource;
 use crate::acme::jws::{Jws, KeyRef, Payload};
@@ -33,7 +34,10 @@ use crate::pki::rehearse::{self, Leaf, RehearsalError, Tbs};
 pub(super) struct Pipeline {
     core: Arc<Core>,
     registry: Arc<Registry>,
+    refusals: Arc<Refusals>,
     caps: Hourly<AccountId>,
+    /// Over all accounts: whoever has many has no more of the token than this.
+    cap: Hourly<()>,
     under_way: Mutex<HashMap<OrderId, UnderWay>>,
 }
 
@@ -72,7 +76,8 @@ impl Claim {
         match &result {
             Ok(_) => {}
             Err(Refusal::Retry(_)) => count(&counters.retried),
-            Err(Refusal::Refused(_) | Refusal::Limited(..)) => count(&counters.refused),
+            // Counted where they are watched.
+            Err(Refusal::Refused(_) | Refusal::Limited(..)) => {}
         }
         let entry = lock(&self.pipeline.under_way).remove(&self.order);
         for reply in entry.map(|e| e.waiting).unwrap_or_default() {
@@ -88,17 +93,19 @@ impl Drop for Claim {
 }
 
 impl Pipeline {
-    pub(super) fn new(core: Arc<Core>, registry: Arc<Registry>) -> Self {
+    pub(super) fn new(core: Arc<Core>, registry: Arc<Registry>, refusals: Arc<Refusals>) -> Self {
         let caps = Hourly::new(core.settings.issuance_per_account_per_hour);
-        Self { core, registry, caps, under_way: Mutex::new(HashMap::new()) }
+        let cap = Hourly::new(core.settings.issuance_per_hour);
+        Self { core, registry, refusals, caps, cap, under_way: Mutex::new(HashMap::new()) }
     }
 
     /// Answers `Question::Finalize`. Runs on a worker's thread.
     pub(super) fn finalize(self: &Arc<Self>, finalize: &Finalize, reply: Reply) {
         let signed = match self.verify(finalize) {
             Ok(signed) => signed,
-            Err(refusal) => return reply(Err(refusal)),
+            Err(refusal) => return self.refusals.watch(FINALIZE, None, reply)(Err(refusal)),
         };
+        let reply = self.refusals.watch(FINALIZE, Some(signed.account), reply);
         let Some(claim) = self.claim(&signed, reply) else {
             return;
         };
@@ -255,6 +262,17 @@ impl Pipeline {
                 &format!("this account has had all the certificates it may have in an hour; ask again in {wait} minutes"),
             )
         })?;
+        if let Err(wait) = self.cap.take((), core.rule.clock().monotonic()) {
+            self.caps.give_back(&signed.account);
+            tracing::warn!(account = %signed.account, "CHY-ISSUANCE-CAP: all certificates of this hour are issued");
+            return Err(Refusal::Limited(
+                Problem::new(
+                    ProblemType::RateLimited,
+                    "this server has issued all the certificates it may in an hour",
+                ),
+                u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+            ));
+        }
         let identifiers: Vec<_> = csr.identifiers().iter().cloned().collect();
         let leaf = Leaf {
             profile,
@@ -406,6 +424,9 @@ impl Pipeline {
         }
     }
 }
+
+/// What it is called in records.
+pub(super) const FINALIZE: &str = "finalize";
 
 fn answer(certificate: &Certificate, serial: Serial, leaf: LeafIndex, at: Timestamp) -> Answer {
     Answer::Certificate { der: certificate.der().to_vec(), serial, leaf, at }

@@ -7,8 +7,9 @@ use super::core::{Core, count};
 use super::handshake::is_handshake;
 use super::keeper::Keeper;
 use super::own::Own;
-use super::pipeline::Pipeline;
+use super::pipeline::{FINALIZE, Pipeline};
 use super::publish::Publisher;
+use super::refusals::Refusals;
 use super::registry::Registry;
 use super::workers::Workers;
 use crate::acme::jws::Jws;
@@ -16,7 +17,7 @@ use crate::acme::problem::Problem;
 use crate::hsm::Class;
 use crate::id::Timestamp;
 use crate::ipc::message::{Answer, Finalize, Health, Question, Refusal};
-use crate::ipc::{Reply, Service};
+use crate::ipc::{Reply, Service, Trespass};
 
 /// The issuer at work.
 pub(super) struct Desk {
@@ -25,6 +26,7 @@ pub(super) struct Desk {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) own: Arc<Own>,
     pub(super) publisher: Arc<Publisher>,
+    pub(super) refusals: Arc<Refusals>,
     pub(super) keeper: Keeper,
     pub(super) workers: Workers,
     pub(super) started: Timestamp,
@@ -35,6 +37,11 @@ impl Service for Desk {
         if self.core.halted.load(Ordering::SeqCst) && !matches!(question, Question::Health) {
             return reply(Err(Refusal::Retry(5000)));
         }
+        let reply = match &question {
+            // Knows more of who asks, and has its refusals counted itself.
+            Question::Finalize(_) => reply,
+            other => self.refusals.watch(other.name(), None, reply),
+        };
         match question {
             Question::Register { jws } => self.register(jws, reply),
             Question::Finalize(finalize) => self.finalize(finalize, reply),
@@ -42,6 +49,10 @@ impl Service for Desk {
             Question::TlsChain => reply(self.own.chain()),
             Question::Health => reply(Ok(Answer::Health(Box::new(self.health())))),
         }
+    }
+
+    fn trespassed(&self, what: Trespass) {
+        self.refusals.trespassed(what);
     }
 }
 
@@ -60,6 +71,7 @@ impl Desk {
 
     fn finalize(&self, finalize: Box<Finalize>, reply: Reply) {
         if finalize.jws.len() > Jws::MAX {
+            let reply = self.refusals.watch(FINALIZE, None, reply);
             return reply(Err(Refusal::Refused(Problem::malformed("the request is too large"))));
         }
         if !self.keeper.recovered() {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64ct::{Base64, Encoding};
 
@@ -14,6 +14,7 @@ use super::keeper::Keeper;
 use super::own::{self, Own};
 use super::pipeline::Pipeline;
 use super::publish::{self, Places, Publisher};
+use super::refusals::Refusals;
 use super::refused_pin::RefusedPin;
 use super::registry::Registry;
 use super::service::Desk;
@@ -82,9 +83,26 @@ impl Running {
         self.desk.health()
     }
 
+    /// Records now what was refused since the last record; the last thing to do before the end.
+    pub fn record_refusals(&self) {
+        let core = &self.desk.core;
+        if core.halted.load(Ordering::SeqCst) || core.log.halted().is_some() {
+            return;
+        }
+        if let Err(why) = self.desk.refusals.flush() {
+            tracing::warn!(?why, "the refusals since the last record were not recorded");
+        }
+    }
+
     /// Looks at once at what comes due by itself: recovery, CRL, TLS certificate, an accepted clock.
     pub fn nudge(&self) {
         self.desk.keeper.nudge();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.record_refusals();
     }
 }
 
@@ -154,11 +172,19 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     publish::publish_chain(&core, &places, parts.root_crl.as_deref())?;
 
     let registry = Arc::new(Registry::new(Arc::clone(&core)));
-    let pipeline = Arc::new(Pipeline::new(Arc::clone(&core), Arc::clone(&registry)));
+    let refusals = Arc::new(Refusals::new(Arc::clone(&core)));
+    let pipeline = Pipeline::new(Arc::clone(&core), Arc::clone(&registry), Arc::clone(&refusals));
+    let pipeline = Arc::new(pipeline);
     let own = Arc::new(Own::new(Arc::clone(&core), names));
     let publisher = Arc::new(Publisher::new(Arc::clone(&core), &places));
-    let keeper = Keeper::start(Arc::clone(&core), Arc::clone(&own), Arc::clone(&publisher))?;
-    let desk = Desk { core, registry, pipeline, own, publisher, keeper, workers, started };
+    let keeper = Keeper::start(
+        Arc::clone(&core),
+        Arc::clone(&own),
+        Arc::clone(&publisher),
+        Arc::clone(&refusals),
+    )?;
+    let desk =
+        Desk { core, registry, pipeline, own, publisher, refusals, keeper, workers, started };
     Ok(Running { desk: Arc::new(desk) })
 }
 

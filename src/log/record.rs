@@ -38,6 +38,8 @@ pub enum Record {
     RevokedV1(RevokedV1),
     /// The CRL at one URL that is about to be signed, by digest of its TBSCertList.
     CrlV2(CrlV2),
+    /// What was asked for and refused within an interval, counted.
+    RefusedV1(RefusedV1),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -224,6 +226,27 @@ pub struct CrlV2 {
     pub tbs_sha256: [u8; 32],
 }
 
+/// Refusals between two instants, aggregated: whoever asks without end cannot fill the disk with it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RefusedV1 {
+    pub at: Timestamp,
+    pub from: Timestamp,
+    pub until: Timestamp,
+    pub refusals: Vec<RefusalV1>,
+}
+
+/// How often something was refused to somebody.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RefusalV1 {
+    /// The question's name, such as `finalize`; `socket` where the rules of the socket itself were broken.
+    pub asked: String,
+    /// The type of the problem document, such as `unauthorized`, or what was broken.
+    pub why: String,
+    /// Who signed what was asked; `None` where no registered account did.
+    pub account: Option<AccountId>,
+    pub count: u64,
+}
+
 impl Record {
     /// The instant it says it was made.
     pub fn at(&self) -> Timestamp {
@@ -242,6 +265,7 @@ impl Record {
             Self::TicketRevokedV1(r) => r.at,
             Self::RevokedV1(r) => r.at,
             Self::CrlV2(r) => r.at,
+            Self::RefusedV1(r) => r.at,
         }
     }
     /// The stored bytes. Fails if they would exceed a leaf.
@@ -267,7 +291,7 @@ impl Record {
     }
 
     /// The variant's name as it is printed: `ceremony`, `account`, `intent`, `issued`, `abandoned`,
-    /// `crl`, `clock`, `keychange`, `deactivated`, `ticket`, `ticket-end`, `revoked`.
+    /// `crl`, `clock`, `keychange`, `deactivated`, `ticket`, `ticket-end`, `revoked`, `refused`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::CeremonyV1(_) => "ceremony",
@@ -282,6 +306,7 @@ impl Record {
             Self::TicketMintedV1(_) => "ticket",
             Self::TicketRevokedV1(_) => "ticket-end",
             Self::RevokedV1(_) => "revoked",
+            Self::RefusedV1(_) => "refused",
         }
     }
 
@@ -507,6 +532,28 @@ pub(crate) mod tests {
                     next_update: Timestamp(1_795_910_400_000),
                     entries: 1,
                     tbs_sha256: [7; 32],
+                }),
+            ),
+            (
+                "refused-v1",
+                Record::RefusedV1(RefusedV1 {
+                    at: Timestamp(1_795_305_607_000),
+                    from: Timestamp(1_795_305_000_000),
+                    until: Timestamp(1_795_305_607_000),
+                    refusals: vec![
+                        RefusalV1 {
+                            asked: "finalize".into(),
+                            why: "rejectedIdentifier".into(),
+                            account: Some(AccountId([4; 16])),
+                            count: 300,
+                        },
+                        RefusalV1 {
+                            asked: "socket".into(),
+                            why: "frame".into(),
+                            account: None,
+                            count: 1,
+                        },
+                    ],
                 }),
             ),
         ]

@@ -20,6 +20,8 @@ use crate::store::{Change, OrderFacts, StoreError};
 const CONCURRENCY: usize = 128;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
+/// Where a limit says how long it lasts: an operator may have raised it meanwhile.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The orders being asked for.
 pub(crate) struct Issuances {
@@ -150,8 +152,14 @@ async fn ask(server: &Server, order: OrderId, question: Question) -> Option<Outc
             Ok(Answer::Certificate { der, serial, leaf, at }) => {
                 return Some(Outcome::Issued { at, serial, leaf: leaf.0, certificate: der });
             }
-            Err(AskError::Refused(problem) | AskError::Limited(problem, _)) => {
+            Err(AskError::Refused(problem)) => {
                 return Some(Outcome::Failed { at: server.clock.now(), problem });
+            }
+            // Not this order's fault: it stays `processing`, and has its turn.
+            Err(AskError::Limited(_, wait)) => {
+                tracing::info!(%order, ?wait, "the issuer has issued all it may; asking again");
+                tokio::time::sleep(wait.min(LONGEST_PAUSE)).await;
+                continue;
             }
             Err(AskError::Retry(wait)) => wait,
             Err(AskError::Broken(why)) => {

@@ -37,6 +37,28 @@ fn an_account_is_registered_once() {
     assert_eq!(found, Ok(Answer::Account { account: ids[0], existing: true }));
 }
 
+/// Whoever has many accounts has no more of the token for it.
+#[test]
+fn certificates_are_capped_over_all_accounts() {
+    let mut house = House::new();
+    house.settings.issuance_per_hour = 2;
+    let running = house.start();
+    let csr = Csr::names(&["dev.lan"]);
+    let accounts = [running.register(), running.register(), running.register()];
+    assert!(running.finalize(&accounts[0], 1, &csr).is_ok());
+    house.clock.advance(HOUR / 4);
+    assert!(running.finalize(&accounts[1], 2, &csr).is_ok());
+    let asked = running.finalize(&accounts[2], 3, &csr);
+    assert!(
+        matches!(&asked, Err(AskError::Limited(problem, after))
+            if problem.kind == ProblemType::RateLimited && *after == HOUR / 4 * 3),
+        "{asked:?}"
+    );
+    assert!(running.finalize(&accounts[0], 1, &csr).is_ok(), "an answer again is no issuance");
+    house.clock.advance(HOUR / 4 * 3);
+    assert!(running.finalize(&accounts[2], 3, &csr).is_ok());
+}
+
 #[test]
 fn accounts_and_certificates_are_capped() {
     let mut house = House::new();

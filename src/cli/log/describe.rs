@@ -195,6 +195,35 @@ fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
                 r.next_update
             )
         }
+        Record::RefusedV1(r) => {
+            put("from", r.from.to_string().into());
+            put("until", r.until.to_string().into());
+            let rows: Vec<Value> = r
+                .refusals
+                .iter()
+                .map(|refusal| {
+                    serde_json::json!({
+                        "asked": refusal.asked,
+                        "why": refusal.why,
+                        "account": refusal.account.map(|account| account.to_string()),
+                        "count": refusal.count,
+                    })
+                })
+                .collect();
+            put("refusals", rows.into());
+            let gist: Vec<String> = r
+                .refusals
+                .iter()
+                .map(|refusal| {
+                    let who = refusal.account.map(|a| format!(" by {a}")).unwrap_or_default();
+                    printable(&format!(
+                        "{} × {} {}{who}",
+                        refusal.count, refusal.asked, refusal.why
+                    ))
+                })
+                .collect();
+            format!("since {}: {}", r.from, gist.join(", "))
+        }
     }
 }
 

@@ -230,6 +230,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Raise the limit on tasks (`TasksMax=` of the unit, or `ulimit -u`).",
     },
     Entry {
+        code: "CHY-ISSUANCE-CAP",
+        means: "All the certificates that issuance-per-hour allows were issued within the hour; further orders wait.",
+        do_this: "Find out who orders them (`chancery log list`); raise [issuer] issuance-per-hour if it is right to.",
+    },
+    Entry {
         code: "CHY-ISSUER-AWAY",
         means: "The issuer process does not answer.",
         do_this: "See why it stopped: `journalctl -u chancery-issuer`, or the output of `chancery serve`.",

@@ -41,12 +41,21 @@ impl Server {
                 key_file.display()
             )
         })?;
-        let door = Door { path, mode: 0o600, uids, connections: MAX_CONNECTIONS };
+        let door =
+            Door { path, mode: 0o600, uids, connections: MAX_CONNECTIONS, share: MAX_PER_PROCESS };
+        let told = Arc::clone(&service);
         let converse = move |stream: &Arc<UnixStream>, uid: u32| {
             let operator = Operator { uid, user: name(uid) };
             converse(stream, &key, &operator, &*service)
         };
-        Ok(Self { _listener: Listener::start(door, Box::new(converse))?, key_file })
+        Ok(Self {
+            _listener: Listener::start(
+                door,
+                Box::new(converse),
+                Box::new(move |what| told.trespassed(what)),
+            )?,
+            key_file,
+        })
     }
 }
 
@@ -100,6 +109,8 @@ fn converse(
 
 /// An operator's tools and their scripts.
 const MAX_CONNECTIONS: usize = 8;
+/// Of those, by one process: on a box with one user the web process may knock here, and not keep others out.
+const MAX_PER_PROCESS: usize = 2;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A tool asks, reads and goes; one that sits there gives its place to another.

@@ -36,7 +36,7 @@ impl Account {
         let jwk = serde_json::json!({
             "kty": "EC", "crv": "P-256", "x": b64(&point[1..33]), "y": b64(&point[33..]),
         });
-        let url = urls().url(Resource::NewAccount);
+        let url = format!("{}{}", self.base, Resource::NewAccount);
         let header = serde_json::json!({ "alg": "ES256", "jwk": jwk, "nonce": "AAAA", "url": url });
         let payload = serde_json::json!({ "onlyReturnExisting": only_return_existing });
         self.jws(&header, &payload)
