@@ -15,6 +15,7 @@ pub mod limit;
 pub mod nonce;
 pub mod order;
 pub mod problem;
+pub mod renewal;
 pub mod rfc3339;
 pub mod ticket;
 

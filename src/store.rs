@@ -13,9 +13,9 @@ use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::Authorization;
 use crate::acme::jws::Thumbprint;
-use crate::acme::order::Order;
+use crate::acme::order::{Order, Replaced};
 use crate::env::BoxFuture;
-use crate::id::{AccountId, AuthzId, OrderId, Timestamp};
+use crate::id::{AccountId, AuthzId, OrderId, Serial, Timestamp};
 
 /// The version of a fact: 0 says it does not exist; each commit of it adds one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +32,9 @@ pub enum Change {
     Account(Account, Version),
     Order(Order, Version),
     Authorization(Authorization, Version),
+    /// No change: the authorization still has the version that the decision was based on.
+    Holds(AuthzId, Version),
+    Replaced(Replaced, Version),
 }
 
 /// Why facts could not be read or changed.
@@ -70,13 +73,27 @@ pub trait Store: Send + Sync {
         after: Option<OrderId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<OrderId>, StoreError>>;
-    /// For each identifier as ordered (`*.` included) the account's valid authorization that expires last,
-    /// if it has one; it may have expired meanwhile.
+    /// For each identifier as ordered (`*.` included) the account's valid authorizations, of those made for the
+    /// same name the one that expires last: for the name itself, and for names above it that stand for the names
+    /// below them (RFC 9444). None twice; they may have expired meanwhile.
     fn valid_authorizations<'a>(
         &'a self,
         account: AccountId,
         identifiers: &'a [Identifier],
     ) -> BoxFuture<'a, Result<Vec<Authorization>, StoreError>>;
+    /// The account's pending authorization for an identifier, `*.` included, that lapses last; it may have
+    /// lapsed meanwhile.
+    fn pending_authorization<'a>(
+        &'a self,
+        account: AccountId,
+        identifier: &'a Identifier,
+        subdomains: bool,
+    ) -> BoxFuture<'a, Result<Option<Authorization>, StoreError>>;
+    /// Which order replaces the certificate of this serial.
+    fn replaced(
+        &self,
+        serial: Serial,
+    ) -> BoxFuture<'_, Result<Option<(Replaced, Version)>, StoreError>>;
     /// Finalized orders without an outcome: to be asked for again after a restart.
     fn processing(&self) -> BoxFuture<'_, Result<Vec<OrderId>, StoreError>>;
     /// Authorizations with a challenge that is processing: to be tried again after a restart.
@@ -85,8 +102,8 @@ pub trait Store: Send + Sync {
     /// another account has, is a conflict. Dropping the future does not take a commit back.
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Removes orders that ended or lapsed before `before`, and authorizations that expired before it and
-    /// that no order names any more; at most `limit` orders and lone authorizations, and returns how many.
-    /// An order that is processing is never removed, nor an authorization that may still be reused.
+    /// that no order names any more, and which order replaces what certificates that ended before it; at most
+    /// `limit` orders, lone authorizations and replacements, and returns how many. An order that is processing is never removed, nor an authorization that may still be reused.
     fn sweep(&self, before: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
     /// Whether changes are answered `Busy` because the disk is full.
     fn is_full(&self) -> bool {

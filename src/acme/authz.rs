@@ -1,8 +1,12 @@
 //! Authorizations (RFC 8555 section 7.1.4): facts, and the status computed from them.
 
+mod new_authz;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use new_authz::NewAuthz;
 
 use super::challenge::{Challenge, ChallengeStatus, ChallengeType, RetryRule};
 use super::json;
@@ -96,9 +100,21 @@ impl Authorization {
         self.challenges.iter_mut().find(|c| c.id == id)
     }
 
-    /// Whether it authorizes an identifier as ordered, `*.` included.
+    /// The same for every name below as well (RFC 9444).
+    pub fn with_subdomains(self) -> Self {
+        Self { subdomains: true, ..self }
+    }
+
+    /// Whether it authorizes an identifier as ordered, `*.` included: the one it was made for, or with
+    /// `subdomains` one below it, label by label. A wildcard takes an authorization for wildcards.
     pub fn covers(&self, identifier: &Identifier) -> bool {
-        self.wildcard == identifier.is_wildcard() && self.identifier == identifier.base()
+        if self.wildcard != identifier.is_wildcard() {
+            return false;
+        }
+        match (&self.identifier, identifier) {
+            (Identifier::Dns(own), Identifier::Dns(name)) if self.subdomains => name.is_within(own),
+            _ => self.identifier == identifier.base(),
+        }
     }
 
     /// How and when control was proven; `None` if it was not, or granted without proof.
@@ -363,6 +379,32 @@ mod tests {
         assert!(!authorization("a.lan").covers(&parse("*.a.lan")));
         assert!(!authorization("*.a.lan").covers(&parse("a.lan")));
         assert!(authorization("*.a.lan").covers(&parse("*.a.lan")));
+    }
+
+    #[test]
+    fn covers_what_is_below_it_where_it_says_so() {
+        let zone = authorization("a.lan").with_subdomains();
+        let wild = authorization("*.a.lan").with_subdomains();
+        let address = Identifier::parse("ip", "10.0.0.1").unwrap();
+        for (name, plainly, as_wildcard) in [
+            ("a.lan", true, false),
+            ("x.a.lan", true, false),
+            ("x.y.a.lan", true, false),
+            ("ba.lan", false, false),
+            ("lan", false, false),
+            ("a.lan.b", false, false),
+            ("*.a.lan", false, true),
+            ("*.x.a.lan", false, true),
+            ("*.ba.lan", false, false),
+        ] {
+            let name = Identifier::parse("dns", name).unwrap();
+            assert_eq!(zone.covers(&name), plainly, "{name}");
+            assert_eq!(wild.covers(&name), as_wildcard, "{name}");
+        }
+        assert!(!zone.covers(&address));
+        let url = |_: &Challenge| String::new();
+        let object: Value = serde_json::from_str(&zone.to_json(NOW, &url)).unwrap();
+        assert_eq!(object["subdomainAuthAllowed"], true);
     }
 
     proptest! {

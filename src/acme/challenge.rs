@@ -115,6 +115,14 @@ impl ChallengeType {
     }
 }
 
+impl ChallengeType {
+    /// Whether it can prove control of every name below the identifier too (RFC 9444): what is answered by
+    /// one host says nothing of the others, what stands in a zone does.
+    pub fn proves_subdomains(self) -> bool {
+        matches!(self, Self::Dns01 | Self::DnsAccount01 | Self::DnsPersist01)
+    }
+}
+
 impl fmt::Display for ChallengeType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -1,10 +1,15 @@
 //! Orders (RFC 8555 section 7.1.3): facts, the status computed from them, and what finalize decides.
 
 mod new_order;
+mod replaced;
+mod terms;
 
 use serde::{Deserialize, Serialize};
 
-pub use new_order::{NewOrder, Placed, Terms};
+pub(super) use new_order::parse_named;
+pub use new_order::{NewOrder, Placed};
+pub use replaced::Replaced;
+pub use terms::Terms;
 
 use super::authz::{Authorization, AuthzStatus};
 use super::challenge::ProblemDocument;

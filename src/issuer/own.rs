@@ -215,6 +215,7 @@ pub(super) fn names(
         deny_names: Vec::new(),
         deny_networks: Vec::new(),
         wildcards: false,
+        subdomains: false,
     };
     for text in configured {
         let address = text.parse::<std::net::IpAddr>();

@@ -175,6 +175,19 @@ impl Identifier {
     }
 }
 
+impl Identifier {
+    /// A DNS name, then every name above it, the nearest first; of an address, nothing. Without `*.`.
+    pub fn and_above(&self) -> Vec<Self> {
+        let Self::Dns(name) = self else { return Vec::new() };
+        // What is cut from a name at a dot is a name.
+        std::iter::successors(Some(name.base()), |name| {
+            name.split_once('.').map(|(_, above)| above)
+        })
+        .map(|name| Self::Dns(DnsName(name.to_owned())))
+        .collect()
+    }
+}
+
 impl fmt::Display for Identifier {
     /// The value alone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -284,6 +297,17 @@ mod tests {
 
     fn name(text: &str) -> DnsName {
         DnsName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_names_above_a_name() {
+        let above = |kind, name| -> Vec<String> {
+            let names = Identifier::parse(kind, name).unwrap().and_above();
+            names.iter().map(Identifier::value).collect()
+        };
+        assert_eq!(above("dns", "*.x.a.lan"), ["x.a.lan", "a.lan", "lan"]);
+        assert_eq!(above("dns", "lan"), ["lan"]);
+        assert_eq!(above("ip", "10.0.0.1"), [""; 0]);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Settings {
     pub deny_networks: Vec<String>,
     /// Whether `*.x` may be asked for.
     pub wildcards: bool,
+    /// Whether proof of a name by DNS counts for the names below it (RFC 9444).
+    pub subdomains: bool,
 }
 
 /// The policy, parsed.
@@ -37,6 +39,7 @@ pub struct Policy {
     deny_names: Vec<DnsName>,
     deny_networks: Vec<Network>,
     wildcards: bool,
+    subdomains: bool,
 }
 
 /// Why a name is refused; `Display` names the identifier and the rule.
@@ -72,6 +75,7 @@ impl Default for Settings {
             deny_names: Vec::new(),
             deny_networks: Vec::new(),
             wildcards: false,
+            subdomains: false,
         }
     }
 }
@@ -85,7 +89,13 @@ impl Policy {
             deny_names: names("deny-names", &settings.deny_names)?,
             deny_networks: networks("deny-networks", &settings.deny_networks)?,
             wildcards: settings.wildcards,
+            subdomains: settings.subdomains,
         })
+    }
+
+    /// Whether proof of a name counts for the names below it (RFC 9444).
+    pub fn subdomains(&self) -> bool {
+        self.subdomains
     }
 
     /// Whether a certificate may name `identifier`.

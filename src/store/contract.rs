@@ -12,9 +12,9 @@ use crate::acme::account::{Account, NewAccount};
 use crate::acme::authz::Authorization;
 use crate::acme::challenge::{Challenge, ChallengeType, RetryRule};
 use crate::acme::jws::{Jwk, Thumbprint};
-use crate::acme::order::{Order, Outcome};
+use crate::acme::order::{Order, Outcome, Replaced};
 use crate::acme::problem::{Problem, ProblemType};
-use crate::id::{AccountId, AuthzId, ChallengeId, OrderId, Timestamp};
+use crate::id::{AccountId, AuthzId, ChallengeId, OrderId, Serial, Timestamp};
 
 /// An empty store, and where it lives.
 pub(super) struct Fixture {
@@ -35,6 +35,10 @@ macro_rules! tests {
             orders_are_listed_by_creation
             processing_and_validating_are_found
             valid_authorizations_are_found_by_name
+            valid_authorizations_are_found_above_a_name
+            pending_authorizations_are_found_by_name
+            what_holds_is_compared_and_not_written
+            a_certificate_is_replaced_by_one_order
             sweeping_forgets_what_ended
             of_many_who_change_one_order_one_wins
             concurrent_creations_all_land
@@ -273,6 +277,121 @@ pub(super) async fn valid_authorizations_are_found_by_name(Fixture { store, .. }
     store.commit(vec![Change::Authorization(revoked, Version(1))]).await.unwrap();
     let found = store.valid_authorizations(AccountId([1; 16]), &asked[..1]).await;
     assert_eq!(found, Ok(vec![proven(5, 1, HOUR)]));
+}
+
+pub(super) async fn valid_authorizations_are_found_above_a_name(Fixture { store, .. }: Fixture) {
+    let zone = |id, at: &str, lifetime| Authorization {
+        identifier: name(at),
+        ..proven(id, 1, lifetime).with_subdomains()
+    };
+    let made = [
+        zone(3, "a.lan", HOUR),
+        zone(4, "a.lan", 2 * HOUR),
+        zone(5, "lan", HOUR),
+        Authorization { wildcard: true, ..zone(6, "a.lan", HOUR) },
+        Authorization { account: AccountId([2; 16]), ..zone(7, "a.lan", 9 * HOUR) },
+        Authorization { identifier: name("x.a.lan"), ..proven(8, 1, HOUR) },
+    ];
+    create(&*store, made.into_iter().map(new_authz).collect()).await;
+    let found = async |asked: &[&str]| -> Vec<u8> {
+        let asked: Vec<_> = asked.iter().map(|text| name(text)).collect();
+        let found = store.valid_authorizations(AccountId([1; 16]), &asked).await.unwrap();
+        found.into_iter().map(|authz| authz.id.0[0]).collect()
+    };
+    assert_eq!(found(&["x.a.lan"]).await, [8, 4, 5]);
+    assert_eq!(found(&["y.a.lan", "a.lan"]).await, [4, 5], "none twice");
+    assert_eq!(found(&["*.y.a.lan"]).await, [6]);
+    assert_eq!(found(&["ba.lan"]).await, [5], "label by label");
+    assert_eq!(found(&["a.home.arpa"]).await, [0; 0]);
+    let address = [Identifier::parse("ip", "10.0.0.1").unwrap()];
+    assert_eq!(store.valid_authorizations(AccountId([1; 16]), &address).await, Ok(Vec::new()));
+}
+
+pub(super) async fn pending_authorizations_are_found_by_name(Fixture { store, .. }: Fixture) {
+    let later = Authorization { expires: NOW.plus(2 * HOUR), ..authorization(4, 1) };
+    let given_up = Authorization { deactivated: Some(NOW), ..authorization(8, 1) };
+    let wildcard = Authorization { wildcard: true, ..authorization(5, 1) };
+    let zone = authorization(6, 1).with_subdomains();
+    let made = [
+        authorization(3, 1),
+        later.clone(),
+        wildcard.clone(),
+        zone.clone(),
+        authorization(7, 2),
+        given_up,
+        proven(9, 1, HOUR),
+    ];
+    create(&*store, made.into_iter().map(new_authz).collect()).await;
+    let find = async |at: &str, subdomains| {
+        store.pending_authorization(AccountId([1; 16]), &name(at), subdomains).await.unwrap()
+    };
+    assert_eq!(find("a.lan", false).await, Some(later.clone()));
+    assert_eq!(find("*.a.lan", false).await, Some(wildcard));
+    assert_eq!(find("a.lan", true).await, Some(zone));
+    assert_eq!(find("b.lan", false).await, None);
+    let mut answered = later;
+    answered.respond(ChallengeId([4; 16]), Thumbprint([0; 32]), RULE, NOW).unwrap();
+    let change = Change::Authorization(answered.clone(), Version(1));
+    store.commit(vec![change]).await.unwrap();
+    assert_eq!(find("a.lan", false).await, Some(answered.clone()), "still pending");
+    answered.deactivate(NOW);
+    store.commit(vec![Change::Authorization(answered, Version(2))]).await.unwrap();
+    assert_eq!(find("a.lan", false).await, Some(authorization(3, 1)));
+}
+
+pub(super) async fn what_holds_is_compared_and_not_written(Fixture { store, .. }: Fixture) {
+    create(&*store, vec![new_order(order(2, 1, &[3])), new_authz(authorization(3, 1))]).await;
+    let authz = AuthzId([3; 16]);
+    let mut finalized = order(2, 1, &[3]);
+    finalized.accept(vec![1], NOW);
+    for stale in [0, 2] {
+        let changes = vec![
+            Change::Order(finalized.clone(), Version(1)),
+            Change::Holds(authz, Version(stale)),
+        ];
+        assert_eq!(store.commit(changes).await, Err(StoreError::Conflict));
+    }
+    let gone = Change::Holds(AuthzId([9; 16]), Version(1));
+    assert_eq!(store.commit(vec![gone]).await, Err(StoreError::Conflict));
+    let twice = vec![
+        Change::Authorization(authorization(3, 1), Version(1)),
+        Change::Holds(authz, Version(1)),
+    ];
+    assert_eq!(store.commit(twice).await, Err(StoreError::Conflict));
+    assert!(!store.order(finalized.id).await.unwrap().unwrap().order.is_processing());
+    let changes = vec![Change::Order(finalized, Version(1)), Change::Holds(authz, Version(1))];
+    store.commit(changes).await.unwrap();
+    let found = store.authorization(authz).await.unwrap();
+    assert_eq!(found, Some((authorization(3, 1), Version(1))));
+    let changed = Change::Authorization(responded(3, 1), Version(1));
+    store.commit(vec![changed]).await.unwrap();
+}
+
+pub(super) async fn a_certificate_is_replaced_by_one_order(Fixture { store, .. }: Fixture) {
+    let serial = Serial::from_random([9; 16]);
+    let by = |order: u8, hours: u32| Replaced {
+        serial,
+        by: OrderId([order; 16]),
+        until: NOW.plus(hours * HOUR),
+    };
+    assert_eq!(store.replaced(serial).await, Ok(None));
+    let first = vec![new_order(order(2, 1, &[])), Change::Replaced(by(2, 1), Version::ABSENT)];
+    create(&*store, first).await;
+    let second = vec![new_order(order(3, 1, &[])), Change::Replaced(by(3, 1), Version::ABSENT)];
+    assert_eq!(store.commit(second).await, Err(StoreError::Conflict));
+    assert!(store.order(OrderId([3; 16])).await.unwrap().is_none());
+    assert_eq!(store.replaced(serial).await, Ok(Some((by(2, 1), Version(1)))));
+    store.commit(vec![Change::Replaced(by(3, 2), Version(1))]).await.unwrap();
+    assert_eq!(store.replaced(serial).await, Ok(Some((by(3, 2), Version(2)))));
+    let other = Replaced { serial: Serial::from_random([8; 16]), ..by(4, 9) };
+    create(&*store, vec![Change::Replaced(other.clone(), Version::ABSENT)]).await;
+    store.commit(vec![Change::Order(order(2, 1, &[]), Version(1))]).await.unwrap();
+    // Kept while the certificate lasts, though its order is long gone.
+    assert_eq!(store.sweep(NOW.plus(2 * HOUR), 9).await, Ok(1), "the order");
+    assert_eq!(store.replaced(serial).await, Ok(Some((by(3, 2), Version(2)))));
+    assert_eq!(store.sweep(NOW.plus(3 * HOUR), 9).await, Ok(1));
+    assert_eq!(store.replaced(serial).await, Ok(None));
+    assert_eq!(store.replaced(other.serial).await, Ok(Some((other, Version(1)))));
 }
 
 pub(super) async fn sweeping_forgets_what_ended(Fixture { store, .. }: Fixture) {

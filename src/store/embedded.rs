@@ -21,15 +21,16 @@ use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefi
 use tokio::sync::oneshot;
 
 use self::fact::Fact;
+use self::index::Standing;
 use self::writer::{Request, Writer};
 use super::{Change, OrderFacts, Store, StoreError, Version, ready};
 use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::Authorization;
 use crate::acme::jws::Thumbprint;
-use crate::acme::order::Order;
+use crate::acme::order::{Order, Replaced};
 use crate::env::{BoxFuture, Disk};
-use crate::id::{AccountId, AuthzId, OrderId, Timestamp};
+use crate::id::{AccountId, AuthzId, OrderId, Serial, Timestamp};
 
 /// The store of one appliance. Dropped, it finishes what was asked and closes the file.
 pub struct Embedded {
@@ -65,6 +66,7 @@ type Facts = TableDefinition<'static, &'static [u8; 16], (u64, &'static [u8])>;
 const ACCOUNTS: Facts = TableDefinition::new("account");
 const ORDERS: Facts = TableDefinition::new("order");
 const AUTHORIZATIONS: Facts = TableDefinition::new("authorization");
+const REPLACED: Facts = TableDefinition::new("replaced");
 /// See `index`.
 const INDEX: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("index");
 
@@ -308,14 +310,36 @@ impl Snapshot<'_> {
         account: AccountId,
         identifiers: &[Identifier],
     ) -> Result<Vec<Authorization>, StoreError> {
-        let mut found = Vec::new();
+        let mut found: Vec<Authorization> = Vec::new();
         for identifier in identifiers {
-            let prefix = index::valid_for(account, &identifier.base(), identifier.is_wildcard());
-            for id in self.all_ids(&prefix, 1)? {
-                found.extend(self.fact(AUTHORIZATIONS, id)?.map(|(authz, _)| authz));
+            let wildcard = identifier.is_wildcard();
+            let base = identifier.base();
+            let itself = [(base.clone(), Standing { wildcard, subdomains: false })];
+            let above = Standing { wildcard, subdomains: true };
+            let zones = base.and_above().into_iter().map(|name| (name, above));
+            for (name, standing) in itself.into_iter().chain(zones) {
+                let prefix = index::valid_for(account, &name, standing);
+                for id in self.all_ids(&prefix, 1)? {
+                    let authz = self.fact::<Authorization>(AUTHORIZATIONS, id)?;
+                    found.extend(authz.map(|(authz, _)| authz).filter(|a| !found.contains(a)));
+                }
             }
         }
         Ok(found)
+    }
+
+    fn pending_authorization(
+        &self,
+        account: AccountId,
+        identifier: &Identifier,
+        subdomains: bool,
+    ) -> Result<Option<Authorization>, StoreError> {
+        let standing = Standing { wildcard: identifier.is_wildcard(), subdomains };
+        let prefix = index::pending_for(account, &identifier.base(), standing);
+        match self.all_ids(&prefix, 1)?.first() {
+            Some(id) => Ok(self.fact(AUTHORIZATIONS, *id)?.map(|(authz, _)| authz)),
+            None => Ok(None),
+        }
     }
 }
 
@@ -360,6 +384,24 @@ impl Store for Embedded {
         identifiers: &'a [Identifier],
     ) -> BoxFuture<'a, Result<Vec<Authorization>, StoreError>> {
         ready(self.snapshot().and_then(|s| s.valid_authorizations(account, identifiers)))
+    }
+
+    fn pending_authorization<'a>(
+        &'a self,
+        account: AccountId,
+        identifier: &'a Identifier,
+        subdomains: bool,
+    ) -> BoxFuture<'a, Result<Option<Authorization>, StoreError>> {
+        let found =
+            self.snapshot().and_then(|s| s.pending_authorization(account, identifier, subdomains));
+        ready(found)
+    }
+
+    fn replaced(
+        &self,
+        serial: Serial,
+    ) -> BoxFuture<'_, Result<Option<(Replaced, Version)>, StoreError>> {
+        ready(self.snapshot().and_then(|snapshot| snapshot.fact(REPLACED, *serial.octets())))
     }
 
     fn processing(&self) -> BoxFuture<'_, Result<Vec<OrderId>, StoreError>> {

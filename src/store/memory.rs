@@ -1,5 +1,6 @@
 //! Facts in plain maps behind a mutex: for tests, and for a look at what the embedded store has to do.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,9 +9,9 @@ use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::{Authorization, AuthzStatus};
 use crate::acme::jws::Thumbprint;
-use crate::acme::order::Order;
+use crate::acme::order::{Order, Replaced};
 use crate::env::BoxFuture;
-use crate::id::{AccountId, AuthzId, OrderId, Timestamp};
+use crate::id::{AccountId, AuthzId, OrderId, Serial, Timestamp};
 
 /// Forgets everything when dropped.
 #[derive(Debug, Default)]
@@ -23,6 +24,7 @@ struct Facts {
     accounts: HashMap<AccountId, (Account, Version)>,
     orders: HashMap<OrderId, (Order, Version)>,
     authorizations: HashMap<AuthzId, (Authorization, Version)>,
+    replaced: HashMap<Serial, (Replaced, Version)>,
 }
 
 impl Memory {
@@ -99,17 +101,54 @@ impl Store for Memory {
         identifiers: &'a [Identifier],
     ) -> BoxFuture<'a, Result<Vec<Authorization>, StoreError>> {
         let facts = self.facts();
-        let found = identifiers.iter().filter_map(|identifier| {
-            facts
+        let mut found: Vec<Authorization> = Vec::new();
+        for identifier in identifiers {
+            let mut covering: Vec<&Authorization> = facts
                 .authorizations
                 .values()
                 .map(|(authz, _)| authz)
                 .filter(|authz| authz.account == account && authz.covers(identifier))
                 .filter(|authz| authz.status(Timestamp(0)) == AuthzStatus::Valid)
-                .max_by_key(|authz| authz.expires)
-                .cloned()
-        });
-        ready(Ok(found.collect()))
+                .collect();
+            let made_for =
+                |authz: &Authorization| (authz.subdomains, Reverse(authz.identifier.value().len()));
+            covering.sort_by_key(|authz| (made_for(authz), Reverse(authz.expires)));
+            covering.dedup_by_key(|authz| made_for(authz));
+            for authz in covering {
+                if !found.contains(authz) {
+                    found.push(authz.clone());
+                }
+            }
+        }
+        ready(Ok(found))
+    }
+
+    fn pending_authorization<'a>(
+        &'a self,
+        account: AccountId,
+        identifier: &'a Identifier,
+        subdomains: bool,
+    ) -> BoxFuture<'a, Result<Option<Authorization>, StoreError>> {
+        let facts = self.facts();
+        let found = facts
+            .authorizations
+            .values()
+            .map(|(authz, _)| authz)
+            .filter(|authz| authz.account == account && authz.subdomains == subdomains)
+            .filter(|authz| {
+                (authz.wildcard, &authz.identifier)
+                    == (identifier.is_wildcard(), &identifier.base())
+            })
+            .filter(|authz| authz.status(Timestamp(0)) == AuthzStatus::Pending)
+            .max_by_key(|authz| authz.expires);
+        ready(Ok(found.cloned()))
+    }
+
+    fn replaced(
+        &self,
+        serial: Serial,
+    ) -> BoxFuture<'_, Result<Option<(Replaced, Version)>, StoreError>> {
+        ready(Ok(self.facts().replaced.get(&serial).cloned()))
     }
 
     fn processing(&self) -> BoxFuture<'_, Result<Vec<OrderId>, StoreError>> {
@@ -158,6 +197,14 @@ impl Facts {
                     let found = self.authorizations.get(&authz.id).map(|(_, version)| *version);
                     (('z', authz.id.0), found, *expected)
                 }
+                Change::Holds(authz, expected) => {
+                    let found = self.authorizations.get(authz).map(|(_, version)| *version);
+                    (('z', authz.0), found, *expected)
+                }
+                Change::Replaced(replaced, expected) => {
+                    let found = self.replaced.get(&replaced.serial).map(|(_, version)| *version);
+                    (('r', *replaced.serial.octets()), found, *expected)
+                }
             };
             if !named.insert(name) || found.unwrap_or(Version::ABSENT) != expected {
                 return Err(StoreError::Conflict);
@@ -174,6 +221,10 @@ impl Facts {
                 }
                 Change::Authorization(authz, version) => {
                     self.authorizations.insert(authz.id, (authz, next(version)));
+                }
+                Change::Holds(..) => {}
+                Change::Replaced(replaced, version) => {
+                    self.replaced.insert(replaced.serial, (replaced, next(version)));
                 }
             }
         }
@@ -209,7 +260,18 @@ impl Facts {
         for (_, id) in with_order.iter().chain(&alone) {
             self.authorizations.remove(id);
         }
-        ended.len() + alone.len()
+        let mut over: Vec<_> = self
+            .replaced
+            .values()
+            .map(|(replaced, _)| (replaced.until, replaced.serial))
+            .filter(|(until, _)| *until < before)
+            .collect();
+        over.sort_unstable();
+        over.truncate(limit - ended.len() - alone.len());
+        for (_, serial) in &over {
+            self.replaced.remove(serial);
+        }
+        ended.len() + alone.len() + over.len()
     }
 }
 

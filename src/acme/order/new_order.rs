@@ -1,44 +1,32 @@
 //! newOrder (RFC 8555 section 7.4): what is asked for, and the order and authorizations it makes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::Order;
+use super::terms::{Proof, Terms};
 use crate::acme::authz::{Authorization, AuthzStatus};
-use crate::acme::challenge::{Challenge, ChallengeType};
+use crate::acme::challenge::ChallengeType;
 use crate::acme::json::{self, Object};
 use crate::acme::problem::{NamedIdentifier, Problem, ProblemType, Subproblem};
 use crate::acme::rfc3339;
-use crate::id::{AccountId, AuthzId, ChallengeId, OrderId, Timestamp};
-use crate::pki::name::{Identifier, NameError};
+use crate::id::{AccountId, AuthzId, OrderId, Timestamp};
+use crate::pki::name::{DnsName, Identifier, NameError};
 use crate::pki::profile::Profile;
 
 /// A parsed newOrder payload (RFC 8555 section 7.4).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewOrder {
     pub identifiers: Vec<Identifier>,
+    /// The name above an identifier that the client would rather prove (RFC 9444 section 4.3).
+    pub ancestors: BTreeMap<Identifier, DnsName>,
     pub not_before: Option<Timestamp>,
     pub not_after: Option<Timestamp>,
     pub profile: Option<String>,
     pub replaces: Option<String>,
-}
-
-/// What this server gives an account: everything an order is judged by.
-pub struct Terms<'a> {
-    /// The profiles that may be asked for.
-    pub profiles: &'a [Profile],
-    /// The name of the one that is meant when none is asked for.
-    pub default_profile: &'a str,
-    /// The challenge types that are offered, the preferred one first.
-    pub challenges: &'a [ChallengeType],
-    /// The name policy: `Err` says, fit for the client, why a name is refused.
-    pub permits: &'a dyn Fn(&Identifier) -> Result<(), String>,
-    /// How long an order, and an authorization, stays pending.
-    pub lifetime: Duration,
-    /// The end of the issuing certificate, which no certificate outlives.
-    pub issuer_ends: Timestamp,
 }
 
 /// An order, and the authorizations that were made for it beside those it reuses. To be stored at once.
@@ -68,19 +56,30 @@ impl NewOrder {
             return Err(Problem::malformed("an order has at most 100 identifiers"));
         }
         let mut identifiers = Vec::with_capacity(members.identifiers.len());
+        let mut ancestors = BTreeMap::new();
         let mut refused = Vec::new();
-        for Object(named) in members.identifiers {
-            match Identifier::parse(&named.kind, &named.value) {
-                Ok(identifier) if identifiers.contains(&identifier) => {}
-                Ok(identifier) => identifiers.push(identifier),
-                Err(why) => refused.push(Subproblem {
-                    kind: match why {
-                        NameError::UnsupportedType => ProblemType::UnsupportedIdentifier,
-                        _ => ProblemType::Malformed,
-                    },
-                    detail: why.to_string(),
-                    identifier: Some(shortened(named)),
-                }),
+        for Object(asked) in members.identifiers {
+            let Asked { kind, value, ancestor_domain } = asked;
+            let named = NamedIdentifier { kind, value };
+            let identifier = match parse_named(&named) {
+                Ok(identifier) => identifier,
+                Err(part) => {
+                    refused.push(part);
+                    continue;
+                }
+            };
+            match ancestor_domain.map(|text| ancestor_of(&identifier, &text)).transpose() {
+                Ok(None) => {}
+                Ok(Some(ancestor)) => {
+                    ancestors.entry(identifier.clone()).or_insert(ancestor);
+                }
+                Err(why) => {
+                    refused.push(Subproblem::of(ProblemType::Malformed, why, &identifier));
+                    continue;
+                }
+            }
+            if !identifiers.contains(&identifier) {
+                identifiers.push(identifier);
             }
         }
         if !refused.is_empty() {
@@ -88,6 +87,7 @@ impl NewOrder {
         }
         Ok(Self {
             identifiers,
+            ancestors,
             not_before: instant(members.not_before.as_deref())?,
             not_after: instant(members.not_after.as_deref())?,
             profile: members.profile,
@@ -121,38 +121,41 @@ impl NewOrder {
         let id = OrderId(random());
         let mut expires = now.plus(terms.lifetime);
         for identifier in &self.identifiers {
-            let mut refuse = |why: String| {
-                refused.push(Subproblem::of(ProblemType::RejectedIdentifier, why, identifier));
+            let serves = |authz: &Authorization| {
+                authz.covers(identifier)
+                    && (terms.subdomains || authz.identifier == identifier.base())
             };
-            if let Err(why) = (terms.permits)(identifier) {
-                refuse(why);
-                continue;
-            }
             let reused = reusable.iter().find(|authz| {
                 authz.account == account
-                    && authz.covers(identifier)
+                    && serves(authz)
                     && authz.status(now) == AuthzStatus::Valid
                     && authz.expires > now.plus(REUSE_MARGIN)
+                    && authz.proof().is_none_or(|(kind, _)| profile.accepts_challenge(kind.name()))
             });
-            if let Some(authz) = reused {
-                expires = expires.min(authz.expires);
-                authorizations.push(authz.id);
-                continue;
+            let permitted = terms.judge(identifier, Some(profile));
+            let authz = match (permitted, reused) {
+                (Err(why), _) => Err(why),
+                (Ok(()), Some(authz)) => {
+                    expires = expires.min(authz.expires);
+                    Ok(authz.id)
+                }
+                (Ok(()), None) => match made.iter().find(|authz| serves(authz)) {
+                    Some(authz) => Ok(authz.id),
+                    None => self.proof_of(identifier, terms, profile).map(|proof| {
+                        let authz = proof.authorization(account, terms.lifetime, random, now);
+                        made.push(authz);
+                        made[made.len() - 1].id
+                    }),
+                },
+            };
+            match authz {
+                Ok(authz) if authorizations.contains(&authz) => {}
+                Ok(authz) => authorizations.push(authz),
+                Err(why) => {
+                    let kind = ProblemType::RejectedIdentifier;
+                    refused.push(Subproblem::of(kind, why, identifier));
+                }
             }
-            let challenges: Vec<Challenge> = terms
-                .challenges
-                .iter()
-                .filter(|kind| kind.proves(identifier))
-                .map(|kind| Challenge::new(ChallengeId(random()), *kind, random()))
-                .collect();
-            if challenges.is_empty() {
-                refuse("this server offers no challenge that could prove it".to_owned());
-                continue;
-            }
-            let authz = AuthzId(random());
-            let lapses = now.plus(terms.lifetime);
-            made.push(Authorization::new(authz, account, identifier, challenges, now, lapses));
-            authorizations.push(authz);
         }
         if !refused.is_empty() {
             return Err(Problem::compound(refused));
@@ -172,6 +175,25 @@ impl NewOrder {
             outcome: None,
         };
         Ok(Placed { order, made })
+    }
+
+    /// What has to be proven for an identifier: the ancestor that the client named where proof of that
+    /// counts and can be had, else the identifier itself.
+    fn proof_of(
+        &self,
+        identifier: &Identifier,
+        terms: &Terms<'_>,
+        profile: &Profile,
+    ) -> Result<Proof, String> {
+        let accepted = |kind: &ChallengeType| profile.accepts_challenge(kind.name());
+        let above = self.ancestors.get(identifier).and_then(|name| {
+            let above = match identifier.is_wildcard() {
+                true => DnsName::parse(&format!("*.{name}")).ok()?,
+                false => name.clone(),
+            };
+            terms.proof_of_zone(&Identifier::Dns(above), &accepted).ok()
+        });
+        above.map_or_else(|| terms.proof_of_name(identifier, &accepted), Ok)
     }
 
     fn profile<'a>(&self, terms: &Terms<'a>) -> Result<&'a Profile, Problem> {
@@ -224,7 +246,7 @@ impl NewOrder {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Members {
-    identifiers: Vec<Object<NamedIdentifier>>,
+    identifiers: Vec<Object<Asked>>,
     #[serde(default)]
     not_before: Option<String>,
     #[serde(default)]
@@ -239,11 +261,47 @@ struct Members {
     delegation: Option<IgnoredAny>,
 }
 
+/// One identifier of a request.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    #[serde(rename = "type")]
+    kind: String,
+    value: String,
+    #[serde(default)]
+    ancestor_domain: Option<String>,
+}
+
 /// How far ahead of now a certificate may begin.
 const LATEST_START: Duration = Duration::from_secs(24 * 3600);
 
 /// A valid authorization that expires sooner is not reused: the order would hardly outlive its answer.
 const REUSE_MARGIN: Duration = Duration::from_secs(3600);
+
+/// The identifier, or what is wrong with it.
+pub(in crate::acme) fn parse_named(named: &NamedIdentifier) -> Result<Identifier, Subproblem> {
+    Identifier::parse(&named.kind, &named.value).map_err(|why| Subproblem {
+        kind: match why {
+            NameError::UnsupportedType => ProblemType::UnsupportedIdentifier,
+            _ => ProblemType::Malformed,
+        },
+        detail: why.to_string(),
+        identifier: Some(shortened(named)),
+    })
+}
+
+/// RFC 9444 section 4.3: a name that the identifier is below.
+fn ancestor_of(identifier: &Identifier, text: &str) -> Result<DnsName, String> {
+    let Identifier::Dns(name) = identifier else {
+        return Err("an address has no ancestorDomain".to_owned());
+    };
+    match DnsName::parse(text) {
+        Ok(above) if above.is_wildcard() => Err("ancestorDomain is a wildcard".to_owned()),
+        Ok(above) if name.is_within(&above) => Ok(above),
+        Ok(_) => Err("it is not below its ancestorDomain".to_owned()),
+        Err(why) => Err(format!("ancestorDomain: {why}")),
+    }
+}
 
 fn instant(text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
     text.map(|text| {
@@ -266,12 +324,12 @@ fn cert_id(text: String) -> Result<String, Problem> {
 }
 
 /// What is sent back of an identifier that is no name.
-fn shortened(named: NamedIdentifier) -> NamedIdentifier {
-    let cut = |text: String| match text.char_indices().nth(MAX_ECHO) {
+fn shortened(named: &NamedIdentifier) -> NamedIdentifier {
+    let cut = |text: &str| match text.char_indices().nth(MAX_ECHO) {
         Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
+        None => text.to_owned(),
     };
-    NamedIdentifier { kind: cut(named.kind), value: cut(named.value) }
+    NamedIdentifier { kind: cut(&named.kind), value: cut(&named.value) }
 }
 
 /// Longer than any name, in characters.

@@ -1,5 +1,6 @@
 //! Tables of statuses, refusals of newOrder, and orders driven by random events.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -37,6 +38,7 @@ fn id(name: &str) -> Identifier {
 fn new_order(names: &[&str]) -> NewOrder {
     NewOrder {
         identifiers: names.iter().copied().map(id).collect(),
+        ancestors: BTreeMap::new(),
         not_before: None,
         not_after: None,
         profile: None,
@@ -58,6 +60,7 @@ fn place_with(
             true => Err("not here".into()),
             false => Ok(()),
         },
+        subdomains: true,
         lifetime: 10 * HOUR,
         issuer_ends: NOW.plus(30 * HOUR),
     };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::acme::account::Account;
 use crate::acme::authz::Authorization;
-use crate::acme::order::Order;
+use crate::acme::order::{Order, Replaced};
 
 /// What is read. Order is stored: append only.
 #[derive(Deserialize)]
@@ -14,6 +14,7 @@ enum Stored {
     AccountV1(Account),
     OrderV1(Order),
     AuthorizationV1(Authorization),
+    ReplacedV1(Replaced),
 }
 
 /// What is written: the newest variant of each fact, without a copy. The same order as `Stored`.
@@ -22,6 +23,7 @@ enum Writing<'a> {
     AccountV1(&'a Account),
     OrderV1(&'a Order),
     AuthorizationV1(&'a Authorization),
+    ReplacedV1(&'a Replaced),
 }
 
 /// A fact that has a stored form.
@@ -66,6 +68,19 @@ impl Fact for Authorization {
     fn decode(bytes: &[u8]) -> Option<Self> {
         match read(bytes)? {
             Stored::AuthorizationV1(authz) => Some(authz),
+            _ => None,
+        }
+    }
+}
+
+impl Fact for Replaced {
+    fn encode(&self) -> Vec<u8> {
+        write(&Writing::ReplacedV1(self))
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        match read(bytes)? {
+            Stored::ReplacedV1(replaced) => Some(replaced),
             _ => None,
         }
     }
@@ -126,6 +141,20 @@ mod tests {
         "010202020202020202020202020202020201010101010101010101010101010101020005612e6c616e01000a0000010103030303030303030303030303030303067365727665720001989aed87a0340103612e6298e0b584a03498bd9186a0340198e0b584a0340107010098e0b584a03449090909090909090909090909090909ac02023000",
         "0203030303030303030303030303030303010101010101010101010101010101010005612e6c616e000098e0b584a03498bd9186a0340103030303030303030303030303030303001641774d4441774d4441774d4441774d4441774d4441770198e0b584a0344241774d4441774d4441774d4441774d4441774d4441772e41414141414141414141414141414141414141414141414141414141414141414141414141414141414141000198e0b584a0340a026e6f9003010a026e6f0103646e7305612e6c616e00010198e0b584a0340a026e6f9003010a026e6f0103646e7305612e6c616e00000000",
     ];
+
+    #[test]
+    fn golden_replaced() {
+        let replaced = Replaced {
+            serial: Serial::from_random([9; 16]),
+            by: crate::id::OrderId([2; 16]),
+            until: NOW,
+        };
+        let bytes = replaced.encode();
+        let golden =
+            "03490909090909090909090909090909090202020202020202020202020202020298e0b584a034";
+        assert_eq!(hex(&bytes), golden);
+        assert_eq!(Replaced::decode(&bytes), Some(replaced));
+    }
 
     #[test]
     fn what_is_written_is_read_and_nothing_else() {

@@ -5,7 +5,7 @@ use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::{Authorization, AuthzStatus};
 use crate::acme::jws::Thumbprint;
-use crate::acme::order::Order;
+use crate::acme::order::{Order, Replaced};
 use crate::id::{AccountId, AuthzId, OrderId, Timestamp};
 
 /// A key of the index table. Those of a range end with the id they lead to.
@@ -30,6 +30,10 @@ const AUTHZ_EXPIRY: u8 = 6;
 const NAMED_BY: u8 = 7;
 /// Valid authorizations by account and name, the one that expires last first.
 const VALID_FOR: u8 = 8;
+/// Pending authorizations likewise.
+const PENDING_FOR: u8 = 9;
+/// Which order replaces a certificate, by the certificate's end.
+const REPLACED_UNTIL: u8 = 10;
 
 /// A fact with index keys.
 pub(super) trait Indexed {
@@ -64,14 +68,33 @@ impl Indexed for Authorization {
             keys.push(key(VALIDATING, &[&self.id.0]));
         }
         // Whether it expired meanwhile is for the reader's clock to say.
-        if self.status(Timestamp(0)) == AuthzStatus::Valid {
-            let mut valid = valid_for(self.account, &self.identifier, self.wildcard);
-            valid.extend(instant(Timestamp(u64::MAX - self.expires.0)));
-            valid.extend(self.id.0);
-            keys.push(valid);
+        let standing = Standing { wildcard: self.wildcard, subdomains: self.subdomains };
+        let prefix = match self.status(Timestamp(0)) {
+            AuthzStatus::Valid => Some(valid_for(self.account, &self.identifier, standing)),
+            AuthzStatus::Pending => Some(pending_for(self.account, &self.identifier, standing)),
+            _ => None,
+        };
+        if let Some(mut key) = prefix {
+            key.extend(instant(Timestamp(u64::MAX - self.expires.0)));
+            key.extend(self.id.0);
+            keys.push(key);
         }
         keys.into_iter().map(|key| (key, Vec::new())).collect()
     }
+}
+
+impl Indexed for Replaced {
+    fn keys(&self) -> Entries {
+        let until = key(REPLACED_UNTIL, &[&instant(self.until), self.serial.octets()]);
+        vec![(until, Vec::new())]
+    }
+}
+
+/// What an authorization stands for beside the name itself.
+#[derive(Clone, Copy)]
+pub(super) struct Standing {
+    pub(super) wildcard: bool,
+    pub(super) subdomains: bool,
 }
 
 pub(super) fn account_key(thumbprint: Thumbprint) -> Key {
@@ -118,11 +141,31 @@ pub(super) fn named_by(authz: AuthzId) -> Key {
     key(NAMED_BY, &[&authz.0])
 }
 
-/// What the keys of valid authorizations for a name begin with; no name contains the zero that ends it.
-pub(super) fn valid_for(account: AccountId, identifier: &Identifier, wildcard: bool) -> Key {
+/// What the keys of valid authorizations for a name begin with.
+pub(super) fn valid_for(account: AccountId, identifier: &Identifier, standing: Standing) -> Key {
+    made_for(VALID_FOR, account, identifier, standing)
+}
+
+/// What the keys of pending authorizations for a name begin with.
+pub(super) fn pending_for(account: AccountId, identifier: &Identifier, standing: Standing) -> Key {
+    made_for(PENDING_FOR, account, identifier, standing)
+}
+
+/// No name contains the zero that ends it.
+fn made_for(index: u8, account: AccountId, identifier: &Identifier, standing: Standing) -> Key {
     let value = identifier.value();
     let kind = identifier.kind().as_bytes();
-    key(VALID_FOR, &[&account.0, &[u8::from(wildcard)], kind, b":", value.as_bytes(), &[0]])
+    let flags = u8::from(standing.wildcard) | u8::from(standing.subdomains) << 1;
+    key(index, &[&account.0, &[flags], kind, b":", value.as_bytes(), &[0]])
+}
+
+pub(super) fn replaced_untils() -> Key {
+    key(REPLACED_UNTIL, &[])
+}
+
+/// Where the certificates that end at `before` or later begin.
+pub(super) fn replaced_until(before: Timestamp) -> Key {
+    key(REPLACED_UNTIL, &[&instant(before)])
 }
 
 /// The id that a key ends with.
@@ -164,8 +207,16 @@ mod tests {
         assert_eq!(end_of(&[2, 0xff, 0xff]), [3]);
         let name = |text| Identifier::parse("dns", text).unwrap();
         let account = AccountId([1; 16]);
-        let prefix = valid_for(account, &name("a.lan"), false);
-        assert!(!valid_for(account, &name("a.lan.b"), false).starts_with(&prefix));
-        assert!(!valid_for(account, &name("a.lan"), true).starts_with(&prefix));
+        let plain = Standing { wildcard: false, subdomains: false };
+        let prefix = valid_for(account, &name("a.lan"), plain);
+        assert!(!valid_for(account, &name("a.lan.b"), plain).starts_with(&prefix));
+        for other in [
+            Standing { wildcard: true, ..plain },
+            Standing { subdomains: true, ..plain },
+            Standing { wildcard: true, subdomains: true },
+        ] {
+            assert!(!valid_for(account, &name("a.lan"), other).starts_with(&prefix));
+        }
+        assert!(!pending_for(account, &name("a.lan"), plain).starts_with(&prefix));
     }
 }

@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 
 use super::fact::Fact;
 use super::index::{self, Entries, Indexed};
-use super::{ACCOUNTS, AUTHORIZATIONS, Facts, Halted, INDEX, ORDERS, Room};
+use super::{ACCOUNTS, AUTHORIZATIONS, Facts, Halted, INDEX, ORDERS, REPLACED, Room};
 use crate::acme::account::Account;
 use crate::acme::authz::Authorization;
-use crate::acme::order::Order;
+use crate::acme::order::{Order, Replaced};
 use crate::id::{AuthzId, Timestamp};
 use crate::store::{Change, StoreError};
 
@@ -31,6 +31,12 @@ pub(super) struct Put {
     id: [u8; 16],
     /// The version it replaces.
     expected: u64,
+    /// `None`: the version is compared, and nothing is written.
+    fact: Option<Encoded>,
+}
+
+/// A fact's stored form and its index keys.
+struct Encoded {
     bytes: Vec<u8>,
     keys: Entries,
 }
@@ -40,12 +46,14 @@ enum Kind {
     Account,
     Order,
     Authorization,
+    Replaced,
 }
 
 impl Put {
     pub(super) fn new(change: Change) -> Self {
         fn put<T: Fact + Indexed>(kind: Kind, id: [u8; 16], fact: &T, expected: u64) -> Put {
-            Put { kind, id, expected, bytes: fact.encode(), keys: fact.keys() }
+            let fact = Encoded { bytes: fact.encode(), keys: fact.keys() };
+            Put { kind, id, expected, fact: Some(fact) }
         }
 
         match change {
@@ -55,6 +63,12 @@ impl Put {
             Change::Order(order, version) => put(Kind::Order, order.id.0, &order, version.0),
             Change::Authorization(authz, version) => {
                 put(Kind::Authorization, authz.id.0, &authz, version.0)
+            }
+            Change::Holds(authz, version) => {
+                Self { kind: Kind::Authorization, id: authz.0, expected: version.0, fact: None }
+            }
+            Change::Replaced(replaced, version) => {
+                put(Kind::Replaced, *replaced.serial.octets(), &replaced, version.0)
             }
         }
     }
@@ -82,8 +96,9 @@ impl Writer {
         room: Room,
     ) -> Result<Self, StoreError> {
         let there = database.begin_read().map_err(|e| halted.io(e))?;
-        // Made last, so with it all are there; and then a full disk is no hindrance.
-        if there.open_table(INDEX).is_err() {
+        // The index is made last, so with it all are there but what a later release added; and then a full disk
+        // is no hindrance.
+        if there.open_table(INDEX).is_err() || there.open_table(REPLACED).is_err() {
             let transaction = database.begin_write().map_err(|e| halted.io(e))?;
             drop(Tables::open(&transaction, &halted)?);
             transaction.commit().map_err(|e| halted.io(e))?;
@@ -164,6 +179,7 @@ struct Tables<'t> {
     accounts: FactTable<'t>,
     orders: FactTable<'t>,
     authorizations: FactTable<'t>,
+    replaced: FactTable<'t>,
     index: Table<'t, &'static [u8], &'static [u8]>,
     halted: &'t Halted,
 }
@@ -177,6 +193,7 @@ impl<'t> Tables<'t> {
             accounts: facts(ACCOUNTS)?,
             orders: facts(ORDERS)?,
             authorizations: facts(AUTHORIZATIONS)?,
+            replaced: facts(REPLACED)?,
             index: transaction.open_table(INDEX).map_err(|e| halted.io(e))?,
             halted,
         })
@@ -195,17 +212,18 @@ impl<'t> Tables<'t> {
         }
         self.check_account_keys(puts)?;
         for (put, old_keys) in puts.iter().zip(old_keys) {
-            for (key, _) in old_keys.iter().filter(|old| !put.keys.contains(old)) {
+            let Some(fact) = &put.fact else { continue };
+            for (key, _) in old_keys.iter().filter(|old| !fact.keys.contains(old)) {
                 self.index.remove(key.as_slice()).map_err(|e| self.halted.io(e))?;
             }
-            for (key, value) in put.keys.iter().filter(|new| !old_keys.contains(new)) {
+            for (key, value) in fact.keys.iter().filter(|new| !old_keys.contains(new)) {
                 self.index
                     .insert(key.as_slice(), value.as_slice())
                     .map_err(|e| self.halted.io(e))?;
             }
             let halted = self.halted;
             self.facts(put.kind)
-                .insert(&put.id, (put.expected + 1, put.bytes.as_slice()))
+                .insert(&put.id, (put.expected + 1, fact.bytes.as_slice()))
                 .map_err(|e| halted.io(e))?;
         }
         Ok(())
@@ -214,8 +232,9 @@ impl<'t> Tables<'t> {
     /// No two accounts may have one key.
     fn check_account_keys(&self, puts: &[Put]) -> Result<(), StoreError> {
         let mut claimed = HashSet::new();
-        for put in puts.iter().filter(|put| put.kind == Kind::Account) {
-            for (key, id) in &put.keys {
+        let accounts = puts.iter().filter(|put| put.kind == Kind::Account);
+        for fact in accounts.filter_map(|put| put.fact.as_ref()) {
+            for (key, id) in &fact.keys {
                 let taken = self.index.get(key.as_slice()).map_err(|e| self.halted.io(e))?;
                 if !claimed.insert(key) || taken.is_some_and(|other| other.value() != id) {
                     return Err(StoreError::Conflict);
@@ -230,6 +249,7 @@ impl<'t> Tables<'t> {
             Kind::Account => &mut self.accounts,
             Kind::Order => &mut self.orders,
             Kind::Authorization => &mut self.authorizations,
+            Kind::Replaced => &mut self.replaced,
         }
     }
 
@@ -239,6 +259,7 @@ impl<'t> Tables<'t> {
             Kind::Account => self.find_in::<Account>(&self.accounts, id),
             Kind::Order => self.find_in::<Order>(&self.orders, id),
             Kind::Authorization => self.find_in::<Authorization>(&self.authorizations, id),
+            Kind::Replaced => self.find_in::<Replaced>(&self.replaced, id),
         }
     }
 
@@ -299,7 +320,12 @@ impl<'t> Tables<'t> {
                 swept += 1;
             }
         }
-        Ok(swept)
+        let least = index::replaced_untils();
+        let over = self.ids(&least, &index::replaced_until(before), limit.saturating_sub(swept))?;
+        for serial in &over {
+            self.remove::<Replaced>(Kind::Replaced, *serial)?;
+        }
+        Ok(swept + over.len())
     }
 
     fn find_authorization(&self, id: AuthzId) -> Result<Option<Authorization>, StoreError> {

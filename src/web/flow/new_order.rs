@@ -48,6 +48,7 @@ fn place(
         challenges: CHALLENGES,
         // The issuer asks the same policy again; refused here, a name costs nobody a probe.
         permits: &|name| server.policy.permits(name).map_err(|refusal| refusal.to_string()),
+        subdomains: server.policy.subdomains(),
         lifetime: Duration::from_secs(server.settings.order_hours * 3600),
         issuer_ends: server.issuing.validity().1,
     };
