@@ -9,6 +9,7 @@ pub mod account;
 pub mod authz;
 pub mod challenge;
 pub mod directory;
+pub mod issue_value;
 mod json;
 pub mod jws;
 pub mod limit;

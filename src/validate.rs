@@ -1,94 +1,55 @@
 //! Looks at the network to see whether a challenge was answered. Returns observations, not verdicts.
 
 pub mod address;
+pub mod caa;
 pub mod http01;
+pub mod settings;
 
+mod admission;
+mod dns01;
 mod location;
+mod tls_alpn01;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
-
 use crate::acme::challenge::{ChallengeType, RetryRule};
+use crate::acme::jws::Thumbprint;
 use crate::acme::problem::{Problem, ProblemType};
 use crate::env::net::{Connection, ResolveError};
 use crate::env::{BoxFuture, Dialer, Resolver};
-use crate::pki::name::Identifier;
+use crate::id::{AccountId, Timestamp};
+use crate::pki::name::{DnsName, Identifier};
 use address::Rules;
+use admission::Admission;
 
-/// The `[validation]` table.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Settings {
-    /// Port that http-01 starts at; 80 but in labs.
-    pub http_port: u16,
-    /// Port of tls-alpn-01; 443 but in labs.
-    pub tls_port: u16,
-    /// Ports that redirects may lead to.
-    pub redirect_ports: Vec<u16>,
-    /// CIDR networks whose addresses may be dialled.
-    pub allow_networks: Vec<String>,
-    /// CIDR networks that never are, whatever is allowed (CA and HSM networks). Link-local,
-    /// multicast, unspecified, reserved and metadata addresses never are in any case, nor those
-    /// that wrap an IPv4 address in an IPv6 one; loopback is not without `allow-loopback`.
-    pub deny_networks: Vec<String>,
-    /// Loopback addresses may be dialled without being listed. For labs only; refused in a
-    /// production board.
-    pub allow_loopback: bool,
-    /// DNS servers by zone; zone `.` is the default. Empty: the system's.
-    pub resolvers: Vec<ZoneServers>,
-    /// Bounds one TCP connection attempt.
-    pub connect_timeout_seconds: u64,
-    /// Bounds one whole attempt, redirects included.
-    pub total_timeout_seconds: u64,
-    /// How often a challenge is attempted before it fails.
-    pub attempts: u32,
-    /// The wait before the second attempt; later ones wait longer.
-    pub retry_seconds: u64,
-    /// Attempts under way at once, over all accounts.
-    pub concurrency: usize,
-}
-
-/// DNS servers for one zone.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct ZoneServers {
-    pub zone: String,
-    pub servers: Vec<SocketAddr>,
-}
-
-impl Default for Settings {
-    /// Ports 80 and 443, private networks, the system's DNS; ten seconds an attempt, five attempts
-    /// that begin five seconds apart.
-    fn default() -> Self {
-        let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
-        Self {
-            http_port: 80,
-            tls_port: 443,
-            redirect_ports: vec![80, 443],
-            allow_networks: private.map(str::to_owned).to_vec(),
-            deny_networks: Vec::new(),
-            allow_loopback: false,
-            resolvers: Vec::new(),
-            connect_timeout_seconds: 3,
-            total_timeout_seconds: 10,
-            attempts: 5,
-            retry_seconds: 5,
-            concurrency: 64,
-        }
-    }
-}
+pub use caa::CaaQuestion;
+pub use settings::{Settings, ZoneServers};
 
 /// What one attempt looks for.
 #[derive(Clone)]
 pub struct Attempt {
     pub kind: ChallengeType,
+    /// Without `*.`.
     pub identifier: Identifier,
+    /// Whether `*.` stood before it in the order.
+    pub wildcard: bool,
     pub token: String,
     pub key_authorization: String,
+    pub asker: Asker,
+    pub now: Timestamp,
+}
+
+/// Who wants to prove it.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    pub id: AccountId,
+    pub url: String,
+    /// Of every key the account has or had, the current one first.
+    pub thumbprints: Vec<Thumbprint>,
+    /// The directory's `accountHashPrefix`.
+    pub hash_prefix: String,
 }
 
 impl std::fmt::Debug for Attempt {
@@ -101,8 +62,13 @@ impl std::fmt::Debug for Attempt {
 /// What it saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
-    /// The expected response, from this address.
-    Matched { from: IpAddr },
+    /// The expected response.
+    Matched {
+        /// The address that gave it; none if DNS did.
+        from: Option<IpAddr>,
+        /// When what was seen stops to prove anything (dns-persist-01); none: it does not by itself.
+        until: Option<Timestamp>,
+    },
     /// Anything else; the problem is fit for the client and quotes nothing that was read.
     Failed(Problem),
 }
@@ -111,10 +77,13 @@ pub enum Observation {
 pub struct Validator {
     settings: Settings,
     rules: Rules,
+    offered: Vec<ChallengeType>,
+    caa_zones: Vec<Option<DnsName>>,
     resolver: Arc<dyn Resolver>,
     dialer: Arc<dyn Dialer>,
     tls: tokio_rustls::TlsConnector,
-    permits: Semaphore,
+    alpn: tls_alpn01::Alpn,
+    admission: Arc<Admission>,
 }
 
 impl Validator {
@@ -124,35 +93,47 @@ impl Validator {
         resolver: Arc<dyn Resolver>,
         dialer: Arc<dyn Dialer>,
     ) -> Result<Self, String> {
-        for (key, zero) in [
-            ("http-port", settings.http_port == 0),
-            ("tls-port", settings.tls_port == 0),
-            ("connect-timeout-seconds", settings.connect_timeout_seconds == 0),
-            ("total-timeout-seconds", settings.total_timeout_seconds == 0),
-            ("attempts", settings.attempts == 0),
-            ("retry-seconds", settings.retry_seconds == 0),
-            ("concurrency", settings.concurrency == 0),
-        ] {
-            if zero {
-                return Err(format!("CHY-CONFIG-VALUE: [validation] {key} is 0; give it more"));
-            }
-        }
-        let rules = Rules::new(&settings).map_err(|why| format!("CHY-CONFIG-VALUE: {why}"))?;
-        let permits = Semaphore::new(settings.concurrency.min(Semaphore::MAX_PERMITS));
-        let tls = http01::tls_connector()
-            .map_err(|why| format!("CHY-CONFIG-VALUE: TLS towards devices: {why}"))?;
-        Ok(Self { settings, rules, resolver, dialer, tls, permits })
+        let settings::Parsed { rules, offered, caa_zones } = settings
+            .parse()
+            .map_err(|bad| format!("CHY-CONFIG-VALUE: [validation] {} {}", bad.key, bad.why))?;
+        let no_tls = |why| format!("CHY-CONFIG-VALUE: TLS towards devices: {why}");
+        let tls = http01::tls_connector().map_err(no_tls)?;
+        let alpn = tls_alpn01::Alpn::new().map_err(no_tls)?;
+        let admission = Admission::new(settings.concurrency);
+        Ok(Self { settings, rules, offered, caa_zones, resolver, dialer, tls, alpn, admission })
     }
 
-    /// Never takes longer than `total-timeout-seconds`, the wait for a permit included.
+    /// The challenge types to offer, the preferred one first.
+    pub fn offered(&self) -> &[ChallengeType] {
+        &self.offered
+    }
+
+    /// The names by which CAA records mean this server.
+    pub fn caa_identities(&self) -> &[String] {
+        &self.settings.caa_identities
+    }
+
+    /// The names by which records of dns-persist-01 mean this server; none if that is not offered.
+    pub fn issuer_domain_names(&self) -> &[String] {
+        match self.offered.contains(&ChallengeType::DnsPersist01) {
+            true => &self.settings.caa_identities,
+            false => &[],
+        }
+    }
+
+    /// Waits until it is the account's turn, then looks for at most `total-timeout-seconds`.
     pub fn attempt(&self, attempt: Attempt) -> BoxFuture<'_, Observation> {
         Box::pin(async move {
+            let Some(_permit) = self.admission.permit(attempt.asker.id).await else {
+                let detail = "the server is shutting down";
+                return Observation::Failed(Problem::new(ProblemType::ServerInternal, detail));
+            };
             let limit = Duration::from_secs(self.settings.total_timeout_seconds);
             let looked = tokio::time::timeout(limit, self.look(&attempt)).await;
             let problem = match looked {
-                Ok(Ok(from)) => {
-                    tracing::debug!(identifier = %attempt.identifier, %from, "challenge matched");
-                    return Observation::Matched { from };
+                Ok(Ok((from, until))) => {
+                    tracing::debug!(identifier = %attempt.identifier, ?from, "challenge matched");
+                    return Observation::Matched { from, until };
                 }
                 Ok(Err(problem)) => problem,
                 Err(_) => Problem::new(
@@ -169,27 +150,53 @@ impl Validator {
         })
     }
 
+    /// Whether CAA still permits issuance: to be asked again for a proof that is hours old. Takes no longer
+    /// than an attempt.
+    pub async fn check_caa(&self, question: &CaaQuestion) -> Result<(), Problem> {
+        let limit = Duration::from_secs(self.settings.total_timeout_seconds);
+        let checked = tokio::time::timeout(limit, caa::check(self, question)).await;
+        checked.unwrap_or_else(|_| {
+            let name = &question.identifier;
+            let detail = format!(
+                "looking up the CAA records of {name} took too long, which forbids issuance"
+            );
+            Err(Problem::new(ProblemType::Caa, detail))
+        })
+    }
+
     /// How often and in what rhythm attempts are repeated.
     pub fn retry_rule(&self) -> RetryRule {
         let first = Duration::from_secs(self.settings.retry_seconds);
         RetryRule { attempts: self.settings.attempts, first, longest: first.max(LONGEST_RETRY) }
     }
 
-    async fn look(&self, attempt: &Attempt) -> Result<IpAddr, Problem> {
-        let _permit = self.permits.acquire().await.map_err(|_| {
-            Problem::new(ProblemType::ServerInternal, "the server is shutting down")
-        })?;
-        match attempt.kind {
-            ChallengeType::Http01 => http01::look(self, attempt).await,
-            ChallengeType::Dns01
-            | ChallengeType::TlsAlpn01
-            | ChallengeType::DnsAccount01
-            | ChallengeType::DnsPersist01
-            | ChallengeType::DeviceAttest01 => Err(Problem::new(
-                ProblemType::ServerInternal,
-                "this server does not validate challenges of this type",
-            )),
+    async fn look(
+        &self,
+        attempt: &Attempt,
+    ) -> Result<(Option<IpAddr>, Option<Timestamp>), Problem> {
+        if !self.offered.contains(&attempt.kind) {
+            let detail = format!("this server no longer validates {}", attempt.kind);
+            return Err(Problem::new(ProblemType::Unauthorized, detail));
         }
+        let seen = match attempt.kind {
+            ChallengeType::Http01 => (Some(http01::look(self, attempt).await?), None),
+            ChallengeType::TlsAlpn01 => (Some(tls_alpn01::look(self, attempt).await?), None),
+            ChallengeType::Dns01 | ChallengeType::DnsAccount01 | ChallengeType::DnsPersist01 => {
+                (None, dns01::look(self, attempt).await?)
+            }
+            ChallengeType::DeviceAttest01 => {
+                let detail = "this server does not validate challenges of this type";
+                return Err(Problem::new(ProblemType::ServerInternal, detail));
+            }
+        };
+        let question = CaaQuestion {
+            identifier: attempt.identifier.clone(),
+            wildcard: attempt.wildcard,
+            account_url: attempt.asker.url.clone(),
+            method: Some(attempt.kind),
+        };
+        caa::check(self, &question).await?;
+        Ok(seen)
     }
 
     /// The addresses of a host that may be dialled, in the order to dial them: at most
@@ -203,19 +210,8 @@ impl Validator {
             Identifier::Ip(address) => vec![*address],
             Identifier::Dns(name) => {
                 let shown = shown(name.as_str());
-                self.resolver.addresses(name.as_str()).await.map_err(|error| {
-                    let detail = match error {
-                        ResolveError::NoSuchName => format!("DNS: {shown} does not exist"),
-                        ResolveError::Timeout => {
-                            format!("DNS: no server answered in time for {shown}")
-                        }
-                        ResolveError::Failed(why) => {
-                            tracing::info!(%name, %why, "name does not resolve");
-                            format!("DNS: looking up {shown} failed")
-                        }
-                    };
-                    Problem::new(ProblemType::Dns, detail)
-                })?
+                let found = self.resolver.addresses(name.as_str()).await;
+                found.map_err(|error| lookup_problem(&shown, error))?
             }
         };
         let shown = shown(&host.value());
@@ -274,6 +270,28 @@ impl Validator {
         };
         Err(Problem::new(ProblemType::Connection, detail))
     }
+}
+
+/// What a client is told of a look-up that failed.
+fn lookup_problem(shown: &str, error: ResolveError) -> Problem {
+    let detail = match error {
+        ResolveError::NoSuchName => format!("DNS: {shown} does not exist"),
+        ResolveError::Timeout => format!("DNS: no server answered in time for {shown}"),
+        ResolveError::TooManyRecords => {
+            format!("DNS: {shown} has more records than this server reads")
+        }
+        ResolveError::TooManyAliases => {
+            format!("DNS: {shown} is an alias (CNAME) of too many others, or of itself")
+        }
+        ResolveError::Multicast => {
+            format!("DNS: {shown} is a name of multicast DNS, which has addresses only")
+        }
+        ResolveError::Failed(why) => {
+            tracing::info!(name = shown, %why, "name does not resolve");
+            format!("DNS: looking up {shown} failed")
+        }
+    };
+    Problem::new(ProblemType::Dns, detail)
 }
 
 /// How a host is called that only a response named.

@@ -5,6 +5,7 @@
 //! `issuance` (asking the issuer for certificates) and `upkeep`; all three are begun again from the store
 //! after a restart, so nothing of them needs to be stopped with care.
 
+mod caa;
 pub mod flow;
 mod issuance;
 pub mod listen;
@@ -118,8 +119,6 @@ pub struct Parts {
     pub issuer: Arc<dyn Issuer>,
     pub store: Arc<dyn Store>,
     pub validator: Arc<Validator>,
-    /// Attempts under way at once, over all accounts.
-    pub validation_concurrency: usize,
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
     pub policy: Policy,
@@ -261,7 +260,8 @@ impl Server {
         let meta = Meta {
             terms_of_service: settings.terms_of_service.clone(),
             website: settings.website.clone(),
-            caa_identities: Vec::new(),
+            caa_identities: parts.validator.caa_identities().to_vec(),
+            issuer_domain_names: parts.validator.issuer_domain_names().to_vec(),
             external_account_required: false,
             profiles: parts
                 .profiles
@@ -301,7 +301,7 @@ impl Server {
             nonces: Nonces::new(nonce_key),
             metrics: metrics::Metrics::new(),
             tls,
-            validations: validation::Validations::new(parts.validation_concurrency),
+            validations: validation::Validations::default(),
             issuances: issuance::Issuances::new(),
             phase: watch::Sender::new(Phase::Serving),
             halt: watch::Sender::new(None),

@@ -211,9 +211,15 @@ impl Authorization {
         self.status(Timestamp(0)) == AuthzStatus::Pending
     }
 
-    /// The authorization object; `url` gives each challenge's URL. Once decided, it shows the challenge
+    /// The authorization object; `url` gives each challenge's URL, `issuers` is as for
+    /// [`Challenge::to_json`]. Once decided, it shows the challenge
     /// that decided it (RFC 8555 section 7.1.4).
-    pub fn to_json(&self, now: Timestamp, url: &dyn Fn(&Challenge) -> String) -> String {
+    pub fn to_json(
+        &self,
+        now: Timestamp,
+        url: &dyn Fn(&Challenge) -> String,
+        issuers: &[String],
+    ) -> String {
         #[derive(Serialize)]
         struct AuthorizationObject<'a, C> {
             identifier: &'a NamedIdentifier,
@@ -238,7 +244,7 @@ impl Authorization {
                 .challenges
                 .iter()
                 .filter(|c| decided.is_none_or(|status| c.status() == status))
-                .map(|c| c.object(&url(c)))
+                .map(|c| c.object(&url(c), issuers))
                 .collect(),
             wildcard: self.wildcard,
             subdomains: self.subdomains,
@@ -353,7 +359,7 @@ mod tests {
         let url = |c: &Challenge| format!("https://ca/{}", c.kind);
         let mut authz = authorization("*.a.lan");
         let object = |authz: &Authorization| -> Value {
-            serde_json::from_str(&authz.to_json(NOW, &url)).unwrap()
+            serde_json::from_str(&authz.to_json(NOW, &url, &[])).unwrap()
         };
         let pending = object(&authz);
         assert_eq!(pending["identifier"], json!({"type": "dns", "value": "a.lan"}));
@@ -403,7 +409,7 @@ mod tests {
         }
         assert!(!zone.covers(&address));
         let url = |_: &Challenge| String::new();
-        let object: Value = serde_json::from_str(&zone.to_json(NOW, &url)).unwrap();
+        let object: Value = serde_json::from_str(&zone.to_json(NOW, &url, &[])).unwrap();
         assert_eq!(object["subdomainAuthAllowed"], true);
     }
 

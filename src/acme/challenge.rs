@@ -1,5 +1,9 @@
 //! Challenges (RFC 8555 section 8): what was offered, what the client answered, what was observed.
 
+pub mod alpn;
+pub mod dns;
+pub mod persist;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -99,6 +103,15 @@ impl ChallengeType {
             Self::DnsPersist01 => "dns-persist-01",
             Self::DeviceAttest01 => "device-attest-01",
         }
+    }
+
+    /// Every type this server can validate, in the order in which they are offered.
+    pub const VALIDATED: [Self; 5] =
+        [Self::Http01, Self::Dns01, Self::TlsAlpn01, Self::DnsAccount01, Self::DnsPersist01];
+
+    /// The validated type of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::VALIDATED.into_iter().find(|kind| kind.name() == name)
     }
 
     /// Whether it can prove control of the identifier as ordered, `*.` included.
@@ -253,19 +266,26 @@ impl Challenge {
         }
     }
 
-    /// The challenge object at this URL.
-    pub fn to_json(&self, url: &str) -> String {
-        json::text(&self.object(url))
+    /// The challenge object at this URL. `issuers` are the names this server goes by in records of
+    /// dns-persist-01.
+    pub fn to_json(&self, url: &str, issuers: &[String]) -> String {
+        json::text(&self.object(url, issuers))
     }
 
     /// The same as a member of an authorization. While attempts go on, `error` already tells of those
     /// that failed (RFC 8555 section 8.2).
-    pub(super) fn object(&self, url: &str) -> impl Serialize + use<'_> {
+    pub(super) fn object<'a>(
+        &'a self,
+        url: &str,
+        issuers: &'a [String],
+    ) -> impl Serialize + use<'a> {
+        let persists = self.kind == ChallengeType::DnsPersist01;
         ChallengeObject {
             r#type: self.kind.name(),
             url: url.to_owned(),
             status: self.status().name(),
-            token: &self.token,
+            token: (!persists).then_some(self.token.as_str()),
+            issuer_domain_names: persists.then_some(issuers),
             validated: self.validated().map(|at| at.to_string()),
             error: self.error().map(ProblemDocument),
         }
@@ -312,7 +332,11 @@ struct ChallengeObject<'a> {
     r#type: &'static str,
     url: String,
     status: &'static str,
-    token: &'a str,
+    /// A record that stays is made of no token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    #[serde(rename = "issuerDomainNames", skip_serializing_if = "Option::is_none")]
+    issuer_domain_names: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     validated: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -350,7 +374,7 @@ mod tests {
     }
 
     fn object(challenge: &Challenge) -> Value {
-        serde_json::from_str(&challenge.to_json("https://ca/c")).unwrap()
+        serde_json::from_str(&challenge.to_json("https://ca/c", &["ca.lan".to_owned()])).unwrap()
     }
 
     #[test]
@@ -435,6 +459,28 @@ mod tests {
         expected["validated"] = "2026-11-21T23:59:59Z".into();
         expected.as_object_mut().unwrap().remove("error");
         assert_eq!(object(&challenge), expected);
+    }
+
+    #[test]
+    fn a_challenge_that_persists_has_issuers_instead_of_a_token() {
+        let challenge = Challenge::new(ChallengeId([1; 16]), ChallengeType::DnsPersist01, [2; 16]);
+        let expected = json!({
+            "type": "dns-persist-01",
+            "url": "https://ca/c",
+            "status": "pending",
+            "issuerDomainNames": ["ca.lan"],
+        });
+        assert_eq!(object(&challenge), expected);
+    }
+
+    #[test]
+    fn types_are_known_by_their_names() {
+        for kind in ChallengeType::VALIDATED {
+            assert_eq!(ChallengeType::parse(kind.name()), Some(kind));
+        }
+        for name in ["", "HTTP-01", "device-attest-01"] {
+            assert_eq!(ChallengeType::parse(name), None);
+        }
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Meta {
     pub terms_of_service: Option<String>,
     pub website: Option<String>,
     pub caa_identities: Vec<String>,
+    /// The names by which records of dns-persist-01 mean this server; none: it is not offered.
+    pub issuer_domain_names: Vec<String>,
     pub external_account_required: bool,
     /// Profile name → description.
     pub profiles: Vec<(String, String)>,
@@ -114,6 +116,11 @@ impl Urls {
     /// The absolute URL of a resource.
     pub fn url(&self, resource: Resource) -> String {
         format!("{}{resource}", self.base)
+    }
+
+    /// What hashed account URIs of dns-persist-01 begin with. Nothing is served below it.
+    pub fn account_hash_prefix(&self) -> String {
+        format!("{}{PREFIX}account-hash/", self.base)
     }
 
     /// Parses an absolute URL made by `url`; `None` for any other text.
@@ -187,6 +194,9 @@ impl Urls {
                 terms_of_service: meta.terms_of_service.as_deref(),
                 website: meta.website.as_deref(),
                 caa_identities: &meta.caa_identities,
+                issuer_domain_names: &meta.issuer_domain_names,
+                account_hash_prefix: (!meta.issuer_domain_names.is_empty())
+                    .then(|| self.account_hash_prefix()),
                 external_account_required: meta.external_account_required,
                 profiles: meta
                     .profiles
@@ -259,6 +269,10 @@ struct MetaObject<'a> {
     website: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     caa_identities: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    issuer_domain_names: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_hash_prefix: Option<String>,
     external_account_required: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     profiles: BTreeMap<&'a str, &'a str>,

@@ -8,7 +8,9 @@ use rustix::process::geteuid;
 use super::signals::Stop;
 use super::{Failure, confine, directories, notify};
 use crate::config::Config;
-use crate::env::system::{SystemClock, SystemDialer, SystemDisk, SystemResolver, SystemRng};
+use crate::env::system::{
+    Resolving, SystemClock, SystemDialer, SystemDisk, SystemResolver, SystemRng, ZoneServers,
+};
 use crate::env::{Clock, Disk};
 use crate::ipc::client::{Client, Options};
 use crate::pki::authority::Authority;
@@ -128,10 +130,17 @@ fn parts(
     })
     .map_err(Failure::failed)?;
     let validation = &config.validation;
-    let zones: Vec<_> =
-        validation.resolvers.iter().map(|zone| (zone.zone.clone(), zone.servers.clone())).collect();
-    let timeout = Duration::from_secs(validation.connect_timeout_seconds);
-    let resolver = SystemResolver::new(&zones, timeout).map_err(Failure::operator)?;
+    let zones = validation.resolvers.iter().map(|zone| ZoneServers {
+        zone: zone.zone.clone(),
+        servers: zone.servers.clone(),
+        tcp: zone.tcp,
+    });
+    let resolver = SystemResolver::new(&Resolving {
+        zones: zones.collect(),
+        multicast: validation.mdns_interfaces.clone(),
+        timeout: Duration::from_secs(validation.connect_timeout_seconds),
+    })
+    .map_err(Failure::operator)?;
     let validator = Validator::new(validation.clone(), Arc::new(resolver), Arc::new(SystemDialer))
         .map_err(Failure::operator)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -145,7 +154,6 @@ fn parts(
         issuer: Arc::new(issuer),
         store: Arc::new(store),
         validator: Arc::new(validator),
-        validation_concurrency: validation.concurrency,
         clock,
         rng: Arc::new(SystemRng),
         policy: Policy::new(&config.policy).map_err(|bad| {

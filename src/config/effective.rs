@@ -10,7 +10,6 @@ use super::tree::{self, Node, Place, Value};
 use super::{Config, ConfigError, Paths, PinSource};
 use crate::acme::challenge::ChallengeType;
 use crate::pki::authority::Authority;
-use crate::pki::policy::Network;
 use crate::pki::profile::Profile;
 
 /// The whole of a configuration as it is written.
@@ -518,18 +517,9 @@ impl Judge<'_> {
     }
 
     fn validation(&self, validation: &crate::validate::Settings) -> Result<(), ConfigError> {
-        for (key, list) in [
-            ("allow-networks", &validation.allow_networks),
-            ("deny-networks", &validation.deny_networks),
-        ] {
-            if let Some(bad) = list.iter().find(|entry| Network::parse(entry).is_none()) {
-                let why = format!(
-                    "`{bad}` is no network; write 192.168.0.0/16 or fd00::/8, host bits zero"
-                );
-                return Err(self.refuse("CHY-CONFIG-VALUE", &["validation", key], &why));
-            }
-        }
-        Ok(())
+        validation
+            .check()
+            .map_err(|bad| self.refuse("CHY-CONFIG-VALUE", &["validation", bad.key], &bad.why))
     }
 
     fn production(&self, document: &Document) -> Result<(), ConfigError> {

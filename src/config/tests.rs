@@ -319,7 +319,7 @@ fn every_key_is_documented_and_nothing_else() {
             (key, _) => drop(keys.insert(key.to_owned())),
         }
     }
-    keys.extend(["zone", "servers"].map(|key| format!("validation.resolvers.{key}")));
+    keys.extend(["zone", "servers", "tcp"].map(|key| format!("validation.resolvers.{key}")));
     let missing: Vec<_> = keys.difference(&documented).collect();
     let stale: Vec<_> = documented.difference(&keys).collect();
     assert!(

@@ -15,6 +15,17 @@ pub trait Resolver: Send + Sync {
     fn addresses<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>>;
     /// The TXT records of `name`, each with its character-strings joined, CNAMEs followed.
     fn txt<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Vec<u8>>, ResolveError>>;
+    /// The CAA records of `name` itself, CNAMEs followed; climbing is the caller's.
+    fn caa<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<CaaRecord>, ResolveError>>;
+}
+
+/// One CAA property (RFC 8659 section 4.1), its value as it stood in the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaaRecord {
+    /// Whoever does not know the tag must not issue.
+    pub critical: bool,
+    pub tag: String,
+    pub value: Vec<u8>,
 }
 
 /// Why a question has no answer. All but `NoSuchName` are worth asking again.
@@ -22,6 +33,12 @@ pub trait Resolver: Send + Sync {
 pub enum ResolveError {
     /// NXDOMAIN.
     NoSuchName,
+    /// More records than any honest answer has.
+    TooManyRecords,
+    /// A chain of CNAMEs that is longer than any honest one, or a ring of them.
+    TooManyAliases,
+    /// The name is one of multicast DNS, which knows addresses only.
+    Multicast,
     /// No server answered in time.
     Timeout,
     /// SERVFAIL, REFUSED, or an answer that does not parse; the text is for the operator.

@@ -5,8 +5,8 @@
 
 mod clock;
 mod disk;
-mod net;
+pub mod net;
 
 pub use clock::{SystemClock, SystemRng};
 pub use disk::SystemDisk;
-pub use net::{SystemDialer, SystemResolver};
+pub use net::{Resolving, SystemDialer, SystemResolver, ZoneServers};

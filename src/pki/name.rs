@@ -40,6 +40,8 @@ pub enum NameError {
     Character,
     /// An `xn--` label that is not canonical IDNA2008.
     Idna,
+    /// A name in Unicode: certificates and ACME carry A-labels (RFC 8555 section 7.1.4).
+    Unicode,
     /// `*` elsewhere than as the whole leftmost label, or alone.
     Wildcard,
     /// An address where a DNS name was due, or the reverse; or not in canonical text (RFC 5952).
@@ -53,6 +55,9 @@ impl DnsName {
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if text.is_empty() || text.len() > MAX_NAME {
             return Err(NameError::Length);
+        }
+        if !text.is_ascii() {
+            return Err(NameError::Unicode);
         }
         let name = text.to_ascii_lowercase();
         let base = name.strip_prefix("*.").unwrap_or(&name);
@@ -204,6 +209,10 @@ impl fmt::Display for NameError {
             Self::Length => "the name or one of its labels is empty or too long",
             Self::Character => "the name holds a character or hyphen that may not stand there",
             Self::Idna => "a label beginning with xn-- is not a canonical IDNA label",
+            Self::Unicode => {
+                "the name is in Unicode; write each of its labels as an A-label, beginning with xn-- (RFC 8555 \
+                 section 7.1.4, RFC 5890)"
+            }
             Self::Wildcard => "an asterisk may only be the whole leftmost label before a name",
             Self::Address => {
                 "an address where a name is due, or the reverse: an address needs identifier type \"ip\" and its \
@@ -343,7 +352,7 @@ mod tests {
             ("-a.lan", NameError::Character),
             ("a-.lan", NameError::Character),
             ("ab--c.lan", NameError::Character),
-            ("bücher.lan", NameError::Character),
+            ("bücher.lan", NameError::Unicode),
             ("user@host.lan", NameError::Character),
             ("*", NameError::Wildcard),
             ("*.*.lan", NameError::Wildcard),

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::Settings;
+use super::settings::{BadSetting, Settings};
 use crate::pki::policy::Network;
 
 /// The rules, parsed.
@@ -33,14 +33,15 @@ pub enum Forbidden {
 
 impl Rules {
     /// Parses the networks; the error names list and entry.
-    pub fn new(settings: &Settings) -> Result<Self, String> {
-        let parse = |list: &str, entries: &[String]| {
+    pub fn new(settings: &Settings) -> Result<Self, BadSetting> {
+        let parse = |key: &'static str, entries: &[String]| {
             let network = |entry: &String| {
-                Network::parse(entry).ok_or_else(|| {
-                    format!(
-                        "[validation] {list} has `{entry}`, which is no network; write \
-                         192.168.0.0/16 or fd00::/8, host bits zero"
-                    )
+                Network::parse(entry).ok_or_else(|| BadSetting {
+                    key,
+                    why: format!(
+                        "has `{entry}`, which is no network; write 192.168.0.0/16 or fd00::/8, \
+                         host bits zero"
+                    ),
                 })
             };
             entries.iter().map(network).collect::<Result<Vec<_>, _>>()
@@ -246,10 +247,10 @@ mod tests {
             change(&mut settings);
             Rules::new(&settings).unwrap_err()
         };
-        let text = bad(|s| s.allow_networks = vec!["10.0.0.1/8".to_owned()]);
-        assert!(text.contains("allow-networks") && text.contains("10.0.0.1/8"), "{text}");
-        let text = bad(|s| s.deny_networks = vec!["lan".to_owned()]);
-        assert!(text.contains("deny-networks") && text.contains("lan"), "{text}");
+        let BadSetting { key, why } = bad(|s| s.allow_networks = vec!["10.0.0.1/8".to_owned()]);
+        assert!(key == "allow-networks" && why.contains("10.0.0.1/8"), "{why}");
+        let BadSetting { key, why } = bad(|s| s.deny_networks = vec!["lan".to_owned()]);
+        assert!(key == "deny-networks" && why.contains("lan"), "{why}");
     }
 
     proptest! {

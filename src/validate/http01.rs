@@ -27,7 +27,7 @@ use crate::pki::name::Identifier;
 /// one it started at), each hop resolved and vetted anew. Behind https no certificate is checked:
 /// obtaining one may be what this is about, and the proof is in the content.
 pub(super) async fn look(validator: &Validator, attempt: &Attempt) -> Result<IpAddr, Problem> {
-    if attempt.identifier.is_wildcard() {
+    if attempt.wildcard {
         return Err(Problem::new(
             ProblemType::Unauthorized,
             "a wildcard name cannot be proven by http-01",

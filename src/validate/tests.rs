@@ -16,6 +16,20 @@ fn settings_that_cannot_work_are_refused_by_key() {
         (|s| s.attempts = 0, "attempts"),
         (|s| s.concurrency = 0, "concurrency"),
         (|s| s.allow_networks = vec!["all".to_owned()], "allow-networks"),
+        (|s| s.challenges.clear(), "challenges"),
+        (|s| s.challenges.push("dns-01".to_owned()), "challenges"),
+        (|s| s.challenges.push("device-attest-01".to_owned()), "challenges"),
+        (|s| s.challenges.push("dns-persist-01".to_owned()), "caa-identities"),
+        (|s| s.caa_zones.push("lan".to_owned()), "caa-identities"),
+        (|s| s.caa_identities.push("CA.lan".to_owned()), "caa-identities"),
+        (|s| s.caa_identities = (0..11).map(|n| format!("ca{n}.lan")).collect(), "caa-identities"),
+        (
+            |s| {
+                s.caa_identities.push("ca.lan".to_owned());
+                s.caa_zones.push("*.lan".to_owned());
+            },
+            "caa-zones",
+        ),
     ] {
         let error = validator(change).err().unwrap();
         assert!(error.starts_with("CHY-CONFIG-VALUE: ") && error.contains(key), "{error}");
@@ -31,29 +45,44 @@ fn the_retry_rule_follows_the_settings() {
     assert_eq!(slow.longest, Duration::from_secs(600));
 }
 
+/// An attempt by the account of `[7; 16]`.
+pub(super) fn attempt(kind: ChallengeType, identifier: (&str, &str)) -> Attempt {
+    let identifier = Identifier::parse(identifier.0, identifier.1).unwrap();
+    Attempt {
+        kind,
+        identifier: identifier.base(),
+        wildcard: identifier.is_wildcard(),
+        token: "token".to_owned(),
+        key_authorization: "token.thumbprint".to_owned(),
+        asker: Asker {
+            id: AccountId([7; 16]),
+            url: "https://ca.lan/acme/acct/7".to_owned(),
+            thumbprints: vec![Thumbprint([1; 32]), Thumbprint([2; 32])],
+            hash_prefix: "https://ca.lan/acme/account-hash/".to_owned(),
+        },
+        now: Timestamp(1_795_305_599_000),
+    }
+}
+
 #[tokio::test]
 async fn a_type_nobody_offers_is_a_problem_not_a_panic() {
+    let only_http = |s: &mut Settings| s.challenges = vec!["http-01".to_owned()];
     for kind in [ChallengeType::Dns01, ChallengeType::TlsAlpn01, ChallengeType::DeviceAttest01] {
-        let attempt = Attempt {
-            kind,
-            identifier: Identifier::parse("dns", "a.lan").unwrap(),
-            token: "token".to_owned(),
-            key_authorization: "token.thumbprint".to_owned(),
-        };
-        let Observation::Failed(problem) = validator(|_| ()).unwrap().attempt(attempt).await else {
+        let attempt = attempt(kind, ("dns", "a.lan"));
+        let observed = validator(only_http).unwrap().attempt(attempt).await;
+        let Observation::Failed(problem) = observed else {
             panic!("matched");
         };
-        assert_eq!(problem.kind, ProblemType::ServerInternal);
+        assert_eq!(problem.kind, ProblemType::Unauthorized);
     }
 }
 
 #[test]
 fn an_attempt_does_not_print_what_it_looks_for() {
     let attempt = Attempt {
-        kind: ChallengeType::Http01,
-        identifier: Identifier::parse("dns", "a.lan").unwrap(),
         token: "tttt".to_owned(),
         key_authorization: "kkkk".to_owned(),
+        ..attempt(ChallengeType::Http01, ("dns", "a.lan"))
     };
     let text = format!("{attempt:?}");
     assert!(text.contains("a.lan") && !text.contains("tttt") && !text.contains("kkkk"));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::Server;
+use super::{Server, caa};
 use crate::acme::order::{Order, Outcome};
 use crate::id::OrderId;
 use crate::ipc::message::{Finalize, Validation};
@@ -92,7 +92,7 @@ pub(crate) async fn resume(server: &Arc<Server>) -> Result<(), StoreError> {
 /// Asks and stores until there is an outcome; the order with it.
 async fn settle(server: &Arc<Server>, facts: OrderFacts) -> Option<Order> {
     let question = Question::Finalize(Box::new(question(&facts)?));
-    let outcome = ask(server, facts.order.id, question).await?;
+    let outcome = ask(server, &facts, question).await?;
     let (step, serial) = match &outcome {
         Outcome::Issued { serial, leaf, .. } => {
             tracing::info!(order = %facts.order.id, account = %facts.order.account, %serial, leaf, "certificate issued");
@@ -141,9 +141,20 @@ fn question(facts: &OrderFacts) -> Option<Finalize> {
 }
 
 /// What became of it, however long that takes. `None` only when the issuer answers nonsense.
-async fn ask(server: &Server, order: OrderId, question: Question) -> Option<Outcome> {
+async fn ask(server: &Arc<Server>, facts: &OrderFacts, question: Question) -> Option<Outcome> {
+    let order = facts.order.id;
+    let authorizations: Vec<_> = facts.authorizations.iter().map(|(a, _)| a.clone()).collect();
+    let mut checked = facts.order.finalize.as_ref().map(|finalize| finalize.at);
     let mut backoff = FIRST_RETRY;
     loop {
+        // The issuer may have been away for longer than what CAA said then counts.
+        let now = server.clock.now();
+        if let Err(problem) = caa::recheck(server, &authorizations, checked, now).await {
+            return Some(Outcome::Failed { at: now, problem });
+        }
+        if checked.is_some_and(|at| now.since(at) > caa::VALID_FOR) {
+            checked = Some(now);
+        }
         let answer = {
             let _permit = server.issuances.permits.acquire().await.ok()?;
             server.issuer.ask(question.clone()).await

@@ -7,29 +7,25 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use super::Server;
+use crate::acme::account::AccountStatus;
 use crate::acme::authz::{Authorization, AuthzStatus};
 use crate::acme::challenge::ChallengeStatus;
-use crate::id::{AuthzId, ChallengeId};
+use crate::acme::directory::Resource;
+use crate::id::{AccountId, AuthzId, ChallengeId};
 use crate::store::{Change, StoreError, Version};
-use crate::validate::{Attempt, Observation};
+use crate::validate::{Asker, Attempt, Observation};
 
 const BUSY: Duration = Duration::from_millis(100);
 
 type Key = (AuthzId, ChallengeId);
 
 /// The challenges being validated.
+#[derive(Default)]
 pub(crate) struct Validations {
     active: Mutex<HashMap<Key, Arc<Notify>>>,
-    permits: Semaphore,
-}
-
-impl Validations {
-    pub(crate) fn new(concurrency: usize) -> Self {
-        Self { active: Mutex::default(), permits: Semaphore::new(concurrency.max(1)) }
-    }
 }
 
 /// A challenge is validated by one task at a time.
@@ -112,12 +108,6 @@ async fn run(claim: Claim, mut authorization: Authorization, mut version: Versio
         else {
             return;
         };
-        let attempt = Attempt {
-            kind: challenge.kind,
-            identifier: authorization.identifier.clone(),
-            token: challenge.token.clone(),
-            key_authorization: response.key_authorization.clone(),
-        };
         if due > now {
             let changed = tokio::select! {
                 () = tokio::time::sleep(due.since(now)) => false,
@@ -131,14 +121,22 @@ async fn run(claim: Claim, mut authorization: Authorization, mut version: Versio
                 continue;
             }
         }
-        let observation = {
-            let Ok(_permit) = server.validations.permits.acquire().await else { return };
-            server.validator.attempt(attempt).await
+        // Asked for at each attempt: a deactivated account proves nothing more.
+        let Some(asker) = asker(server, authorization.account).await else { return };
+        let attempt = Attempt {
+            kind: challenge.kind,
+            identifier: authorization.identifier.clone(),
+            wildcard: authorization.wildcard,
+            token: challenge.token.clone(),
+            key_authorization: response.key_authorization.clone(),
+            asker,
+            now,
         };
+        let observation = server.validator.attempt(attempt).await;
         match &observation {
-            Observation::Matched { from } => {
+            Observation::Matched { from, .. } => {
                 server.metrics.validation("matched");
-                tracing::info!(authorization = %authorization.id, account = %authorization.account, %from, "challenge matched");
+                tracing::info!(authorization = %authorization.id, account = %authorization.account, ?from, "challenge matched");
             }
             Observation::Failed(problem) => {
                 server.metrics.validation("failed");
@@ -172,6 +170,31 @@ async fn load(server: &Server, authz: AuthzId) -> Option<(Authorization, Version
     }
 }
 
+/// The account as attempts need it; `None` unless it is valid now.
+async fn asker(server: &Server, id: AccountId) -> Option<Asker> {
+    let account = loop {
+        match server.store.account(id).await {
+            Ok(found) => break found?.0,
+            Err(StoreError::Halt(why)) => {
+                server.halt(why);
+                return None;
+            }
+            Err(StoreError::Busy | StoreError::Conflict) => tokio::time::sleep(BUSY).await,
+        }
+    };
+    if account.status() != AccountStatus::Valid {
+        return None;
+    }
+    let mut thumbprints = vec![account.key.thumbprint()];
+    thumbprints.extend(account.former_keys.iter().rev());
+    Some(Asker {
+        id,
+        url: server.urls.url(Resource::Account(id)),
+        thumbprints,
+        hash_prefix: server.urls.account_hash_prefix(),
+    })
+}
+
 /// Stores what was observed; the facts after it, or `None` when they are no longer to be changed.
 async fn record(
     server: &Server,
@@ -184,8 +207,9 @@ async fn record(
         let mut changed = authorization.clone();
         let now = server.clock.now();
         match observation {
-            Observation::Matched { .. } => {
+            Observation::Matched { until, .. } => {
                 let lifetime = Duration::from_secs(server.settings.authorization_hours * 3600);
+                let lifetime = until.map_or(lifetime, |until| lifetime.min(until.since(now)));
                 changed.succeeded(key.1, lifetime, now);
             }
             Observation::Failed(problem) => {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chancery::env::net::{Connection, ResolveError};
+use chancery::env::net::{CaaRecord, Connection, ResolveError};
 use chancery::env::system::{SystemClock, SystemRng};
 use chancery::env::{BoxFuture, Dialer, Resolver};
 use chancery::ipc::local::Local;
@@ -95,7 +95,6 @@ impl Ca {
             validator: Arc::new(
                 Validator::new(validation, Arc::new(Loopback), Arc::new(Loopback)).unwrap(),
             ),
-            validation_concurrency: 8,
             clock: Arc::new(SystemClock::new()),
             rng: Arc::new(SystemRng),
             policy: Policy::new(&names).unwrap(),
@@ -140,6 +139,10 @@ impl Resolver for Loopback {
     }
 
     fn txt<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Vec<u8>>, ResolveError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn caa<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<CaaRecord>, ResolveError>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use crate::env::BoxFuture;
-use crate::env::net::{Connection, Dialer, ResolveError, Resolver};
+use crate::env::net::{CaaRecord, Connection, Dialer, ResolveError, Resolver};
 
 type Answer<T> = Result<Vec<T>, ResolveError>;
 
@@ -21,6 +21,7 @@ type Answer<T> = Result<Vec<T>, ResolveError>;
 pub struct SimulatedResolver {
     addresses: Mutex<HashMap<String, VecDeque<Answer<IpAddr>>>>,
     texts: Mutex<HashMap<String, VecDeque<Answer<Vec<u8>>>>>,
+    properties: Mutex<HashMap<String, VecDeque<Answer<CaaRecord>>>>,
     asked: Mutex<Vec<String>>,
 }
 
@@ -37,6 +38,11 @@ impl SimulatedResolver {
     /// Adds the next answer for the TXT records of `name`.
     pub fn answer_txt(&self, name: &str, answer: Result<Vec<Vec<u8>>, ResolveError>) {
         locked(&self.texts).entry(name.to_owned()).or_default().push_back(answer);
+    }
+
+    /// Adds the next answer for the CAA records of `name`.
+    pub fn answer_caa(&self, name: &str, answer: Result<Vec<CaaRecord>, ResolveError>) {
+        locked(&self.properties).entry(name.to_owned()).or_default().push_back(answer);
     }
 
     /// Every name that was asked for, in order.
@@ -67,6 +73,10 @@ impl Resolver for SimulatedResolver {
 
     fn txt<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Vec<u8>>, ResolveError>> {
         Box::pin(async move { self.take(&self.texts, name) })
+    }
+
+    fn caa<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<CaaRecord>, ResolveError>> {
+        Box::pin(async move { self.take(&self.properties, name) })
     }
 }
 

@@ -1,45 +1,67 @@
-//! Name resolution and TCP as DNS and the operating system give them.
+//! Name resolution and TCP as DNS, multicast DNS and the operating system give them.
+
+mod dns;
+pub mod mdns;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
-    ResolverOpts,
-};
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio::net::TcpStream;
 
 use crate::env::BoxFuture;
-use crate::env::net::{Connection, Dialer, ResolveError, Resolver};
+use crate::env::net::{CaaRecord, Connection, Dialer, ResolveError, Resolver};
+use dns::Servers;
+use mdns::MulticastDns;
+
+/// Whom to ask.
+#[derive(Clone, Debug, Default)]
+pub struct Resolving {
+    /// DNS servers by zone; `.` is the default zone.
+    pub zones: Vec<ZoneServers>,
+    /// Interfaces on which names below `local` are asked by multicast DNS; none: they are asked of
+    /// DNS servers like any other.
+    pub multicast: Vec<String>,
+    /// Bounds one question to one server, which is asked twice.
+    pub timeout: Duration,
+}
+
+/// The DNS servers of one zone.
+#[derive(Clone, Debug)]
+pub struct ZoneServers {
+    pub zone: String,
+    pub servers: Vec<SocketAddr>,
+    /// Ask over TCP from the start.
+    pub tcp: bool,
+}
 
 /// Asks DNS servers, chosen by the zone of the name; the longest zone wins.
 ///
-/// Every question goes to a server: nothing is cached, `/etc/hosts` is not read, no search domain
-/// is appended. Truncated answers are asked for again over TCP. Names below `local` are asked like
-/// any other, so they resolve where a DNS server knows them; multicast DNS is not spoken.
+/// Every question goes to a server: nothing is cached, neither answers nor their absence,
+/// `/etc/hosts` is not read, no search domain is appended. Truncated answers are asked for again
+/// over TCP. A CNAME that leads into another zone is followed with that zone's servers.
+///
+/// Names below `local` are asked by multicast DNS if an interface is given for it and no zone of
+/// the configuration covers them.
 pub struct SystemResolver {
     zones: Vec<Zone>,
+    multicast: Option<MulticastDns>,
 }
 
 struct Zone {
     /// Without dots at its ends, lower case; empty for the default zone.
     suffix: String,
-    servers: TokioResolver,
+    servers: Servers,
 }
 
 impl SystemResolver {
-    /// Servers by zone; `.` is the default zone. Without a default zone, the system's servers
-    /// (`/etc/resolv.conf`, read now and never again) answer what no zone covers.
-    ///
-    /// `timeout` bounds one question to one server, which is asked twice.
-    pub fn new(zones: &[(String, Vec<SocketAddr>)], timeout: Duration) -> Result<Self, String> {
+    /// Without a default zone, the system's servers (`/etc/resolv.conf`, read now and never again)
+    /// answer what no zone covers.
+    pub fn new(resolving: &Resolving) -> Result<Self, String> {
+        let Resolving { zones, multicast, timeout } = resolving;
         let mut built = Vec::with_capacity(zones.len() + 1);
-        for (zone, servers) in zones {
+        for ZoneServers { zone, servers, tcp } in zones {
             let suffix = zone.trim_matches('.').to_ascii_lowercase();
             if servers.is_empty() {
                 return Err(format!("CHY-CONFIG-VALUE: the DNS zone `{zone}` has no servers"));
@@ -47,18 +69,11 @@ impl SystemResolver {
             if built.iter().any(|known: &Zone| known.suffix == suffix) {
                 return Err(format!("CHY-CONFIG-VALUE: the DNS zone `{zone}` stands twice"));
             }
-            let servers = servers.iter().map(|server| name_server(*server)).collect();
-            let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-            built.push(Zone { suffix, servers: resolver(config, timeout)? });
+            built.push(Zone { suffix, servers: Servers::new(servers, *tcp, *timeout)? });
         }
         if !built.iter().any(|zone| zone.suffix.is_empty()) {
-            match hickory_resolver::system_conf::read_system_conf() {
-                Ok((config, _)) => {
-                    let servers = config.name_servers().to_vec();
-                    let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-                    let servers = resolver(config, timeout)?;
-                    built.push(Zone { suffix: String::new(), servers });
-                }
+            match Servers::of_the_system(*timeout) {
+                Ok(servers) => built.push(Zone { suffix: String::new(), servers }),
                 // Enough for a box that validates only names of its zones, or none.
                 Err(error) => tracing::warn!(
                     %error,
@@ -67,23 +82,66 @@ impl SystemResolver {
             }
         }
         built.sort_by_key(|zone| std::cmp::Reverse(zone.suffix.len()));
-        Ok(Self { zones: built })
+        let multicast = match multicast.as_slice() {
+            [] => None,
+            interfaces => Some(MulticastDns::new(interfaces, *timeout)?),
+        };
+        Ok(Self { zones: built, multicast })
     }
 
+    /// The zone whose servers know `name`.
+    fn zone(&self, name: &str) -> Option<&Zone> {
+        self.zones.iter().find(|zone| covers(&zone.suffix, name))
+    }
+
+    /// Whom to ask for a name by multicast DNS, if that is how it is asked.
+    fn multicast(&self, name: &str) -> Option<&MulticastDns> {
+        let configured = self.zone(name).is_some_and(|zone| !zone.suffix.is_empty());
+        self.multicast.as_ref().filter(|_| covers("local", name) && !configured)
+    }
+
+    /// The records of one type, behind however many aliases are allowed.
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, ResolveError> {
-        let zone =
-            self.zones.iter().find(|zone| covers(&zone.suffix, name)).ok_or_else(|| {
-                ResolveError::Failed("no DNS server is configured for it".to_owned())
-            })?;
-        // With its final dot the name is absolute, and search domains do not apply.
-        let name = Name::from_ascii(format!("{name}."))
-            .map_err(|error| ResolveError::Failed(error.to_string()))?;
-        match zone.servers.lookup(name, kind).await {
-            Ok(found) => Ok(found.answers().iter().map(|record| record.data.clone()).collect()),
-            Err(error) if error.is_nx_domain() => Err(ResolveError::NoSuchName),
-            Err(error) if error.is_no_records_found() => Ok(Vec::new()),
-            Err(NetError::Timeout) => Err(ResolveError::Timeout),
-            Err(error) => Err(ResolveError::Failed(error.to_string())),
+        let failed = |why: &dyn std::fmt::Display| ResolveError::Failed(why.to_string());
+        // With its final dot the name is absolute.
+        let mut wanted = Name::from_ascii(format!("{name}.")).map_err(|why| failed(&why))?;
+        let mut aliases = 0;
+        loop {
+            let text = wanted.to_lowercase().to_ascii();
+            let text = text.trim_end_matches('.');
+            if self.multicast(text).is_some() {
+                return Err(ResolveError::Multicast);
+            }
+            let zone = self.zone(text).ok_or_else(|| failed(&"no DNS server is configured"))?;
+            let answers = zone.servers.ask(&wanted, kind).await?;
+            if answers.len() > MOST_RECORDS {
+                return Err(ResolveError::TooManyRecords);
+            }
+            let asked = wanted.clone();
+            loop {
+                let found: Vec<RData> = answers
+                    .iter()
+                    .filter(|record| record.name == wanted && record.record_type() == kind)
+                    .map(|record| record.data.clone())
+                    .collect();
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+                let alias = answers.iter().find_map(|record| match &record.data {
+                    RData::CNAME(target) if record.name == wanted => Some(target.0.clone()),
+                    _ => None,
+                });
+                let Some(target) = alias else { break };
+                aliases += 1;
+                if aliases > MOST_ALIASES {
+                    return Err(ResolveError::TooManyAliases);
+                }
+                wanted = target;
+            }
+            // An answer that leads nowhere further is the last word of the servers asked.
+            if wanted == asked {
+                return Ok(Vec::new());
+            }
         }
     }
 }
@@ -91,6 +149,9 @@ impl SystemResolver {
 impl Resolver for SystemResolver {
     fn addresses<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
         Box::pin(async move {
+            if let Some(multicast) = self.multicast(name) {
+                return multicast.addresses(name).await;
+            }
             let (six, four) =
                 tokio::join!(self.ask(name, RecordType::AAAA), self.ask(name, RecordType::A));
             merge(six, four)
@@ -105,6 +166,23 @@ impl Resolver for SystemResolver {
                 _ => None,
             };
             Ok(records.into_iter().filter_map(text).collect())
+        })
+    }
+
+    fn caa<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<CaaRecord>, ResolveError>> {
+        Box::pin(async move {
+            let records = self.ask(name, RecordType::CAA).await?;
+            let property = |data: RData| match data {
+                RData::CAA(caa) => Some(CaaRecord {
+                    // Bit 0 is critical (RFC 8659 section 4.1.1); RFC 6844 as first published was read by
+                    // some as meaning the lowest bit, and who set that meant the same.
+                    critical: caa.issuer_critical || caa.reserved_flags & 1 != 0,
+                    tag: caa.tag,
+                    value: caa.value,
+                }),
+                _ => None,
+            };
+            Ok(records.into_iter().filter_map(property).collect())
         })
     }
 }
@@ -162,30 +240,10 @@ fn covers(suffix: &str, name: &str) -> bool {
         || name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-fn name_server(server: SocketAddr) -> NameServerConfig {
-    let on_port = |mut connection: ConnectionConfig| {
-        connection.port = server.port();
-        connection
-    };
-    let connections = vec![on_port(ConnectionConfig::udp()), on_port(ConnectionConfig::tcp())];
-    NameServerConfig::new(server.ip(), true, connections)
-}
-
-fn resolver(config: ResolverConfig, timeout: Duration) -> Result<TokioResolver, String> {
-    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    let options: &mut ResolverOpts = builder.options_mut();
-    options.cache_size = 0;
-    options.use_hosts_file = ResolveHosts::Never;
-    options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
-    options.timeout = timeout;
-    options.attempts = 2;
-    options.edns0 = true;
-    // A burst of validations must not run into the limit per connection.
-    options.max_active_requests = 256;
-    builder
-        .build()
-        .map_err(|error| format!("CHY-DNS-SYSTEM: the resolver cannot be built: {error}"))
-}
+/// CNAMEs followed in one look-up, within one answer or over several.
+const MOST_ALIASES: usize = 8;
+/// Records of one answer. A message of DNS has room for thousands.
+const MOST_RECORDS: usize = 256;
 
 #[cfg(test)]
 mod tests;

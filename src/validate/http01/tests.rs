@@ -8,7 +8,8 @@ use super::*;
 use crate::acme::challenge::ChallengeType;
 use crate::env::net::ResolveError;
 use crate::env::simulated::{SimulatedDialer, SimulatedResolver};
-use crate::env::system::{SystemDialer, SystemResolver};
+use crate::env::system::{Resolving, SystemDialer, SystemResolver, ZoneServers};
+use crate::validate::tests::attempt;
 use crate::validate::{Observation, Settings};
 
 const KEY_AUTHORIZATION: &str = "token.thumbprint";
@@ -50,14 +51,7 @@ impl World {
     }
 
     async fn look_for(&self, kind: &str, value: &str) -> Observation {
-        self.validator
-            .attempt(Attempt {
-                kind: ChallengeType::Http01,
-                identifier: Identifier::parse(kind, value).unwrap(),
-                token: "token".to_owned(),
-                key_authorization: KEY_AUTHORIZATION.to_owned(),
-            })
-            .await
+        self.validator.attempt(attempt(ChallengeType::Http01, (kind, value))).await
     }
 
     fn dialled(&self) -> Vec<String> {
@@ -74,13 +68,13 @@ fn redirect(to: &str) -> String {
 }
 
 fn matched(from: &str) -> Observation {
-    Observation::Matched { from: from.parse().unwrap() }
+    Observation::Matched { from: Some(from.parse().unwrap()), until: None }
 }
 
 fn failure(observation: Observation) -> (ProblemType, String) {
     match observation {
         Observation::Failed(problem) => (problem.kind, problem.detail),
-        Observation::Matched { from } => panic!("matched from {from}"),
+        Observation::Matched { from, .. } => panic!("matched from {from:?}"),
     }
 }
 
@@ -416,20 +410,16 @@ async fn it_works_over_real_sockets() {
         }
     });
     let mut settings = Settings { http_port: port, ..Settings::default() };
-    let zones = [(".".to_owned(), vec!["127.0.0.1:9".parse().unwrap()])];
+    let server = "127.0.0.1:9".parse().unwrap();
+    let zone = ZoneServers { zone: ".".to_owned(), servers: vec![server], tcp: false };
+    let zones = Resolving { zones: vec![zone], ..Resolving::default() };
     for allow_loopback in [true, false] {
         settings.allow_loopback = allow_loopback;
-        let resolver = SystemResolver::new(&zones, Duration::from_secs(1)).unwrap();
+        let resolver = SystemResolver::new(&zones).unwrap();
         let validator =
             Validator::new(settings.clone(), Arc::new(resolver), Arc::new(SystemDialer)).unwrap();
-        let observation = validator
-            .attempt(Attempt {
-                kind: ChallengeType::Http01,
-                identifier: Identifier::parse("ip", "127.0.0.1").unwrap(),
-                token: "token".to_owned(),
-                key_authorization: KEY_AUTHORIZATION.to_owned(),
-            })
-            .await;
+        let observation =
+            validator.attempt(attempt(ChallengeType::Http01, ("ip", "127.0.0.1"))).await;
         assert_eq!(observation == matched("127.0.0.1"), allow_loopback, "{observation:?}");
     }
 }

@@ -41,7 +41,8 @@ fn object(server: &Server, authorization: &Authorization, now: Timestamp) -> Rep
     let url = |challenge: &Challenge| {
         server.urls.url(Resource::Challenge(authorization.id, challenge.id))
     };
-    let reply = Reply::object(StatusCode::OK, authorization.to_json(now, &url));
+    let issuers = server.validator.issuer_domain_names();
+    let reply = Reply::object(StatusCode::OK, authorization.to_json(now, &url, issuers));
     match authorization.next_attempt(server.validator.retry_rule()) {
         Some((next, _)) => reply.retry_after(next.since(now)),
         None => reply,

@@ -50,8 +50,11 @@ pub(super) async fn answer(
 
 fn object(server: &Server, signed: &Signed, authz: AuthzId, challenge: &Challenge) -> Reply {
     let url = server.urls.url(Resource::Challenge(authz, challenge.id));
-    let reply = Reply::object(StatusCode::OK, challenge.to_json(&url))
-        .link(&server.urls.url(Resource::Authz(authz)), "up");
+    let reply = Reply::object(
+        StatusCode::OK,
+        challenge.to_json(&url, server.validator.issuer_domain_names()),
+    )
+    .link(&server.urls.url(Resource::Authz(authz)), "up");
     if challenge.status() != ChallengeStatus::Processing {
         return reply;
     }

@@ -14,7 +14,7 @@ use crate::acme::problem::{Problem, ProblemType};
 use crate::id::OrderId;
 use crate::pki::csr::Csr;
 use crate::store::{Change, OrderFacts, Version};
-use crate::web::{Server, issuance};
+use crate::web::{Server, caa, issuance};
 
 /// How long an answer waits for the issuer before it says `processing`.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -41,6 +41,7 @@ pub(super) async fn answer(
             FinalizeDecision::Accept => {}
         }
         check_key(server, &facts.order, &csr).await?;
+        caa::recheck(server, &authorizations, None, signed.now).await?;
         facts.order.accept(signed.jws.to_vec(), signed.now);
         server.store.commit(vec![Change::Order(facts.order.clone(), facts.version)]).await?;
         facts.version = Version(facts.version.0 + 1);

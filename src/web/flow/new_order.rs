@@ -6,15 +6,11 @@ use hyper::StatusCode;
 
 use super::{Fault, Reply, Signed, order};
 use crate::acme::authz::Authorization;
-use crate::acme::challenge::ChallengeType;
 use crate::acme::order::{NewOrder, Placed, Terms};
 use crate::acme::problem::{Problem, ProblemType};
 use crate::env::random_16;
 use crate::store::{Change, Version};
 use crate::web::Server;
-
-/// What this server can prove control with.
-const CHALLENGES: &[ChallengeType] = &[ChallengeType::Http01];
 
 pub(super) async fn answer(server: &Server, signed: Signed) -> Result<Reply, Fault> {
     let asked = NewOrder::parse(signed.json()?)?;
@@ -45,7 +41,7 @@ fn place(
     let terms = Terms {
         profiles: &server.profiles,
         default_profile: &server.default_profile,
-        challenges: CHALLENGES,
+        challenges: server.validator.offered(),
         // The issuer asks the same policy again; refused here, a name costs nobody a probe.
         permits: &|name| server.policy.permits(name).map_err(|refusal| refusal.to_string()),
         subdomains: server.policy.subdomains(),

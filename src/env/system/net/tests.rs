@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_resolver::proto::rr::Record;
-use hickory_resolver::proto::rr::rdata::TXT;
+use hickory_resolver::proto::rr::rdata::{CAA, CNAME, TXT};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -13,7 +13,9 @@ type Questions = Arc<Mutex<Vec<String>>>;
 
 /// A DNS server on a free port, over UDP and TCP. Knows `four.test` (A), `both.test` (A, AAAA),
 /// `none.test` (nothing), `alias.test` (CNAME to both.test), `text.test` (TXT), `big.test`
-/// (truncated over UDP) and `fail.test` (SERVFAIL); other names do not exist.
+/// (truncated over UDP), `fail.test` (SERVFAIL), `caa.test` (CAA), `flood.test` (300 TXT), `ring.test`
+/// (CNAME to itself by way of another) and `abroad.test` (CNAME to `text.other`, which it does not
+/// follow); other names do not exist.
 async fn dns_server() -> (SocketAddr, Questions) {
     let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = udp.local_addr().unwrap();
@@ -57,6 +59,7 @@ fn answer(question: &[u8], udp: bool, seen: &Questions) -> Vec<u8> {
         let owner = Name::from_ascii(owner).unwrap();
         reply.add_answer(Record::from_rdata(owner, 60, data));
     };
+    let alias = |to: &str| RData::CNAME(CNAME(Name::from_ascii(to).unwrap()));
     let four = RData::A(Ipv4Addr::new(10, 0, 0, 4).into());
     let six = RData::AAAA("fd00::6".parse::<Ipv6Addr>().unwrap().into());
     match (name.as_str(), query.query_type()) {
@@ -64,7 +67,7 @@ fn answer(question: &[u8], udp: bool, seen: &Questions) -> Vec<u8> {
         ("both.test.", RecordType::AAAA) => put(&name, six),
         ("alias.test.", kind @ (RecordType::A | RecordType::AAAA)) => {
             let target = Name::from_ascii("both.test.").unwrap();
-            put(&name, RData::CNAME(hickory_resolver::proto::rr::rdata::CNAME(target)));
+            put(&name, RData::CNAME(CNAME(target)));
             put("both.test.", if kind == RecordType::A { four } else { six });
         }
         ("text.test.", RecordType::TXT) => {
@@ -73,11 +76,42 @@ fn answer(question: &[u8], udp: bool, seen: &Questions) -> Vec<u8> {
         }
         ("big.test.", RecordType::A) if udp => reply.metadata.truncation = true,
         ("big.test.", RecordType::A) => put(&name, four),
+        ("caa.test.", RecordType::CAA) => {
+            let mut caa = CAA::new_issue(true, None, Vec::new());
+            caa.value = b"ca.lan; accounturi=x".to_vec();
+            put(&name, RData::CAA(caa));
+        }
+        ("flood.test.", RecordType::TXT) if udp => reply.metadata.truncation = true,
+        ("flood.test.", RecordType::TXT) => {
+            for n in 0..300 {
+                put(&name, RData::TXT(TXT::new(vec![n.to_string()])));
+            }
+        }
+        ("ring.test.", _) => {
+            put(&name, alias("gnir.test."));
+            put("gnir.test.", alias("ring.test."));
+        }
+        ("abroad.test.", _) => put(&name, alias("text.other.")),
+        ("text.other.", RecordType::TXT) => {
+            put(&name, RData::TXT(TXT::new(vec!["from abroad".to_owned()])));
+        }
         ("fail.test.", _) => reply.metadata.response_code = ResponseCode::ServFail,
         ("four.test." | "none.test." | "big.test.", _) => {}
         _ => reply.metadata.response_code = ResponseCode::NXDomain,
     }
     reply.to_vec().unwrap()
+}
+
+/// A resolver with these servers for these zones.
+fn resolver(zones: &[(&str, SocketAddr)]) -> SystemResolver {
+    let zones = zones.iter().map(|(zone, server)| ZoneServers {
+        zone: (*zone).to_owned(),
+        servers: vec![*server],
+        tcp: false,
+    });
+    let timeout = Duration::from_secs(2);
+    SystemResolver::new(&Resolving { zones: zones.collect(), timeout, ..Resolving::default() })
+        .unwrap()
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -87,8 +121,7 @@ fn ip(text: &str) -> IpAddr {
 #[tokio::test]
 async fn names_resolve_over_the_network_ipv6_first() {
     let (server, questions) = dns_server().await;
-    let resolver =
-        SystemResolver::new(&[("test".to_owned(), vec![server])], Duration::from_secs(2)).unwrap();
+    let resolver = resolver(&[("test", server)]);
     assert_eq!(resolver.addresses("both.test").await, Ok(vec![ip("fd00::6"), ip("10.0.0.4")]));
     assert_eq!(resolver.addresses("four.test").await, Ok(vec![ip("10.0.0.4")]));
     assert_eq!(resolver.addresses("none.test").await, Ok(vec![]));
@@ -107,8 +140,7 @@ async fn names_resolve_over_the_network_ipv6_first() {
 #[tokio::test]
 async fn text_records_are_joined_and_truncation_leads_to_tcp() {
     let (server, questions) = dns_server().await;
-    let resolver =
-        SystemResolver::new(&[(".".to_owned(), vec![server])], Duration::from_secs(2)).unwrap();
+    let resolver = resolver(&[(".", server)]);
     let mut texts = resolver.txt("text.test").await.unwrap();
     texts.sort();
     assert_eq!(texts, [b"one value".to_vec(), b"other".to_vec()]);
@@ -121,8 +153,7 @@ async fn text_records_are_joined_and_truncation_leads_to_tcp() {
 async fn the_longest_zone_is_asked() {
     let (server, questions) = dns_server().await;
     let (other, others) = dns_server().await;
-    let zones = [(".".to_owned(), vec![other]), ("test".to_owned(), vec![server])];
-    let resolver = SystemResolver::new(&zones, Duration::from_secs(2)).unwrap();
+    let resolver = resolver(&[(".", other), ("test", server)]);
     resolver.addresses("four.test").await.unwrap();
     assert!(others.lock().unwrap().is_empty());
     assert!(!questions.lock().unwrap().is_empty());
@@ -133,12 +164,75 @@ async fn the_longest_zone_is_asked() {
 #[test]
 fn zones_without_servers_or_twice_are_refused() {
     let server: SocketAddr = "127.0.0.1:53".parse().unwrap();
-    for zones in [
-        vec![("lan".to_owned(), vec![])],
-        vec![("lan".to_owned(), vec![server]), ("LAN.".to_owned(), vec![server])],
-    ] {
-        assert!(SystemResolver::new(&zones, Duration::from_secs(1)).is_err());
+    let zone = |zone: &str, servers| ZoneServers { zone: zone.to_owned(), servers, tcp: false };
+    for zones in
+        [vec![zone("lan", vec![])], vec![zone("lan", vec![server]), zone("LAN.", vec![server])]]
+    {
+        assert!(SystemResolver::new(&Resolving { zones, ..Resolving::default() }).is_err());
     }
+}
+
+#[tokio::test]
+async fn answers_are_bounded_and_rings_end() {
+    let (server, _) = dns_server().await;
+    let resolver = resolver(&[("test", server)]);
+    assert_eq!(resolver.txt("flood.test").await, Err(ResolveError::TooManyRecords));
+    assert_eq!(resolver.txt("ring.test").await, Err(ResolveError::TooManyAliases));
+    assert_eq!(resolver.addresses("ring.test").await, Err(ResolveError::TooManyAliases));
+}
+
+#[tokio::test]
+async fn an_alias_is_followed_into_the_zone_it_leads_to() {
+    let (server, questions) = dns_server().await;
+    let (abroad, asked_abroad) = dns_server().await;
+    let resolver = resolver(&[("test", server), ("other", abroad)]);
+    assert_eq!(resolver.txt("abroad.test").await, Ok(vec![b"from abroad".to_vec()]));
+    assert_eq!(*questions.lock().unwrap(), ["abroad.test. TXT udp"]);
+    assert_eq!(*asked_abroad.lock().unwrap(), ["text.other. TXT udp"]);
+}
+
+#[tokio::test]
+async fn caa_properties_come_as_they_stand() {
+    let (server, _) = dns_server().await;
+    let resolver = resolver(&[("test", server)]);
+    let property = CaaRecord {
+        critical: true,
+        tag: "issue".to_owned(),
+        value: b"ca.lan; accounturi=x".to_vec(),
+    };
+    assert_eq!(resolver.caa("caa.test").await, Ok(vec![property]));
+    assert_eq!(resolver.caa("none.test").await, Ok(vec![]));
+    assert!(resolver.caa("fail.test").await.is_err());
+}
+
+#[tokio::test]
+async fn tcp_is_asked_from_the_start_where_it_is_wished() {
+    let (server, questions) = dns_server().await;
+    let zones = vec![ZoneServers { zone: ".".to_owned(), servers: vec![server], tcp: true }];
+    let timeout = Duration::from_secs(2);
+    let resolver =
+        SystemResolver::new(&Resolving { zones, timeout, ..Resolving::default() }).unwrap();
+    assert_eq!(resolver.addresses("four.test").await, Ok(vec![ip("10.0.0.4")]));
+    assert!(questions.lock().unwrap().iter().all(|question| question.ends_with(" tcp")));
+}
+
+#[tokio::test]
+async fn names_below_local_are_multicast_unless_a_zone_covers_them() {
+    let (server, questions) = dns_server().await;
+    let zone =
+        |zone: &str| ZoneServers { zone: zone.to_owned(), servers: vec![server], tcp: false };
+    let resolver = |zones| {
+        let timeout = Duration::from_millis(50);
+        let multicast = vec!["lo".to_owned()];
+        SystemResolver::new(&Resolving { zones, timeout, multicast }).unwrap()
+    };
+    let multicast = resolver(vec![zone(".")]);
+    assert_eq!(multicast.txt("_acme-challenge.a.local").await, Err(ResolveError::Multicast));
+    assert!(multicast.addresses("nobody.local").await.is_err());
+    assert!(questions.lock().unwrap().is_empty(), "no server is asked");
+    let covered = resolver(vec![zone("."), zone("local")]);
+    assert_eq!(covered.addresses("a.local").await, Err(ResolveError::NoSuchName));
+    assert!(!questions.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
