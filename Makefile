@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test lint bench fuzz slow clients lint-certificates docs
 
+FUZZ ?=
 FUZZ_SECONDS ?= 60
 BENCH ?=
 BENCH_PROFILE ?= release
@@ -19,7 +20,7 @@ test: ## Every suite, the long ones scaled down
 	cargo test
 
 lint: ## Format, clippy, shell syntax
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
 	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh .ci/run; do bash -n "$$script" || exit 1; done
 
@@ -27,8 +28,9 @@ bench: ## Orders per second against Pebble and the raw token; BENCH="--clients 1
 	@images/packages.sh bench
 	cargo bench --profile $(BENCH_PROFILE) --bench orders -- $(BENCH)
 
-fuzz: ## Coverage-guided fuzzing of every parser of foreign bytes, FUZZ_SECONDS each (nightly, cargo-fuzz)
-	@tests/fuzz.sh $(FUZZ_SECONDS)
+fuzz: ## Coverage-guided fuzzing of every parser of foreign bytes, FUZZ_SECONDS each; FUZZ=--deep sees into dependencies
+	@images/packages.sh fuzz
+	@tests/fuzz.sh $(FUZZ) $(FUZZ_SECONDS)
 
 lint-certificates: ## pkilint and zlint over leaf, issuing and root certificate
 	@images/packages.sh test

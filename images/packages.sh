@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the Debian packages a purpose needs are there.
 #
-#   images/packages.sh run|test|bench
+#   images/packages.sh run|test|bench|fuzz
 #
 # Says what it installs before it does. Without root it installs nothing, names what is missing and fails.
 set -euo pipefail
@@ -10,16 +10,19 @@ set -euo pipefail
 run="cc=gcc make=make softhsm2-util=softhsm2 openssl=openssl curl=curl lego=lego"
 test="$run pkcs11-tool=opensc python3=python3-venv gdb=gdb faketime=faketime"
 bench="$test pebble=pebble"
+fuzz="cc=gcc c++=g++ make=make"
 
 purpose=${1:-}
 case "$purpose" in
-run | test | bench) ;;
+run | test | bench | fuzz) ;;
 *)
-    echo "usage: $0 run|test|bench" >&2
+    echo "usage: $0 run|test|bench|fuzz" >&2
     exit 2
     ;;
 esac
 
+# Where some of them are, and a user's PATH may not lead.
+PATH=$PATH:/usr/sbin:/sbin
 missing=()
 for pair in ${!purpose}; do
     command -v "${pair%%=*}" >/dev/null 2>&1 || missing+=("${pair##*=}")

@@ -45,7 +45,7 @@ fn frames_and_notes_of_the_log() {
 }
 
 /// Judges each seed, all but `refused` of which must be let in, then `rounds` mutations. What a judge cannot stand is
-/// written below `target/` for `cargo +nightly fuzz run` to look at.
+/// written below `target/` for `tests/fuzz.sh`'s programs to look at.
 fn exercise(target: &str, judge: fn(&[u8]) -> bool, refused: &[&str], rounds: usize) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(target);
     let mut paths: Vec<_> =
