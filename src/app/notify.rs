@@ -12,6 +12,11 @@ pub(super) fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// Says what this process is doing, in one line.
+pub(super) fn status(status: &str) {
+    send(&[NotifyState::Status(status)]);
+}
+
 /// Says that shutdown has begun.
 pub(super) fn stopping() {
     send(&[NotifyState::Stopping]);

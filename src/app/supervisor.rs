@@ -1,6 +1,6 @@
 //! `chancery serve`: starts issuer and web process of this same binary, restarts them, ends with them.
 //!
-//! No runtime and no lock: one thread waits for events (a signal, a child that ended, a time that came).
+//! No runtime and no lock: one thread waits for events (a signal, a child that ended or spoke, a time that came).
 //!
 //! Each child's standard input is one end of a socket pair, over which it says once that it is ready. So the
 //! supervisor can tell a process that worked and was killed, which is wanted back at once, from one that cannot
@@ -13,9 +13,10 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -63,7 +64,7 @@ const SUPERVISED: &str = "CHANCERY_SUPERVISOR";
 
 /// Runs both processes until SIGTERM or SIGINT. Fails if one of them refuses to start at all.
 pub fn run(config: &Config, file: &Path, format: Format) -> Result<(), Failure> {
-    let (events, _signals) = listen()?;
+    let (sender, events, _signals) = listen()?;
     let user = |name: &Option<String>| name.as_deref().map(directories::owner).transpose();
     let (issuer, web) = (user(&config.process.issuer_user)?, user(&config.process.web_user)?);
     if (issuer.is_some() || web.is_some()) && !rustix::process::geteuid().is_root() {
@@ -81,8 +82,10 @@ pub fn run(config: &Config, file: &Path, format: Format) -> Result<(), Failure> 
             .map(|(name, owner)| Slot::new(name, owner, file, format))
             .collect(),
         clock: &clock,
+        sender,
+        is_announced: false,
+        told: String::new(),
     };
-    notify::ready("supervising issuer and web");
     let failure = house.keep(&events);
     notify::stopping();
     house.stop(&events, Duration::from_secs(config.web.grace_seconds) + MARGIN);
@@ -93,33 +96,44 @@ pub fn run(config: &Config, file: &Path, format: Format) -> Result<(), Failure> 
 enum Event {
     Stop,
     ChildEnded,
+    /// A child has said that it is ready, or its line has closed.
+    ChildSpoke,
 }
 
+type Heard = (Sender<Event>, Receiver<Event>, signal_hook::iterator::Handle);
+
 /// Signals as events, from a thread that ends with the process.
-fn listen() -> Result<(Receiver<Event>, signal_hook::iterator::Handle), Failure> {
+fn listen() -> Result<Heard, Failure> {
     let failed = |error: std::io::Error| {
         Failure::failed(format!("CHY-OS: cannot wait for signals: {error}"))
     };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGCHLD]).map_err(failed)?;
     let handle = signals.handle();
     let (sender, events) = channel();
+    let of_signals = sender.clone();
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             for signal in signals.forever() {
                 let event = if signal == SIGCHLD { Event::ChildEnded } else { Event::Stop };
-                if sender.send(event).is_err() {
+                if of_signals.send(event).is_err() {
                     return;
                 }
             }
         })
         .map_err(failed)?;
-    Ok((events, handle))
+    Ok((sender, events, handle))
 }
 
 struct House<'a> {
     children: Vec<Slot>,
     clock: &'a dyn Clock,
+    /// For what the children say.
+    sender: Sender<Event>,
+    /// Whether the service manager was told that all is ready.
+    is_announced: bool,
+    /// The status it was told last.
+    told: String,
 }
 
 impl House<'_> {
@@ -128,10 +142,11 @@ impl House<'_> {
         loop {
             let now = self.clock.monotonic();
             for slot in &mut self.children {
-                if let Err(error) = slot.start_if_due(now) {
+                if let Err(error) = slot.start_if_due(now, &self.sender) {
                     tracing::error!(process = slot.name, "CHY-OS: cannot be started: {error}");
                 }
             }
+            self.announce();
             let next = self.children.iter().filter_map(|slot| slot.due).min();
             let wait = next.map_or(IDLE, |due| due.saturating_sub(now));
             match events.recv_timeout(wait) {
@@ -141,9 +156,25 @@ impl House<'_> {
                         return Some(failure);
                     }
                 }
+                Ok(Event::ChildSpoke) => self.children.iter_mut().for_each(Slot::listen),
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
+    }
+
+    /// Tells the service manager which children are awaited; ready, once, when both are.
+    fn announce(&mut self) {
+        let status = status(&self.children);
+        if status == self.told {
+            return;
+        }
+        if self.children.iter().all(|slot| slot.is_ready) && !self.is_announced {
+            self.is_announced = true;
+            notify::ready(&status);
+        } else {
+            notify::status(&status);
+        }
+        self.told = status;
     }
 
     fn reap(&mut self) -> Option<Failure> {
@@ -199,6 +230,19 @@ impl House<'_> {
     }
 }
 
+/// One line on all children.
+fn status(children: &[Slot]) -> String {
+    let states = children.iter().map(|slot| {
+        let state = match (&slot.child, slot.is_ready) {
+            (Some(_), true) => "ready",
+            (Some(_), false) => "starting",
+            (None, _) => "ended, to be started again",
+        };
+        format!("{}: {state}", slot.name)
+    });
+    states.collect::<Vec<_>>().join("; ")
+}
+
 /// A child process, running or due.
 struct Slot {
     name: &'static str,
@@ -243,7 +287,7 @@ impl Slot {
         self.was_ever_ready |= said;
     }
 
-    fn start_if_due(&mut self, now: Duration) -> std::io::Result<()> {
+    fn start_if_due(&mut self, now: Duration, sender: &Sender<Event>) -> std::io::Result<()> {
         if self.due.is_none_or(|due| due > now) {
             return Ok(());
         }
@@ -286,6 +330,7 @@ impl Slot {
                 .name(format!("{name} log"))
                 .spawn(move || pass_on(name, lines))?;
         }
+        wake_when_heard(self.name, &ours, sender.clone())?;
         tracing::info!(process = self.name, pid = child.id(), "started");
         self.child = Some(child);
         self.line = Some(ours);
@@ -309,6 +354,18 @@ impl Slot {
             let _ = kill_process(pid, signal);
         }
     }
+}
+
+/// Sends `ChildSpoke` when there is something to read, or the other end has closed.
+fn wake_when_heard(name: &str, line: &UnixStream, sender: Sender<Event>) -> std::io::Result<()> {
+    let line = line.try_clone()?;
+    std::thread::Builder::new().name(format!("{name} ready")).spawn(move || {
+        let mut awaited = [PollFd::new(&line, PollFlags::IN)];
+        while poll(&mut awaited, None) == Err(rustix::io::Errno::INTR) {}
+        // A supervisor that is ending listens no more.
+        let _ = sender.send(Event::ChildSpoke);
+    })?;
+    Ok(())
 }
 
 /// Copies lines to standard error, each under the name of who wrote it.
