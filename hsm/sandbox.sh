@@ -19,6 +19,8 @@ if ! command -v softhsm2-util >/dev/null; then
     exit 1
 fi
 umask 077
+# Another user may get through to what a ceremony gives it, and see no more on the way.
+[ -d "$1" ] || mkdir -p -m 0711 "$1"
 mkdir -p "$1/tokens"
 dir=$(cd "$1" && pwd)
 shift

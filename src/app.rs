@@ -6,6 +6,7 @@ mod failure;
 pub mod issuer;
 pub mod logging;
 mod notify;
+pub mod ownership;
 pub mod pin;
 mod signals;
 pub mod supervisor;

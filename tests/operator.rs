@@ -7,8 +7,11 @@
 mod lab;
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use lab::{Lab, Options};
 
@@ -157,6 +160,79 @@ fn doctor_names_what_is_wrong() {
     assert_eq!((output.status.code(), &report["ok"]), (Some(1), &serde_json::json!(false)));
     let absent = |f: &serde_json::Value| f["code"] == "CHY-TOKEN-ABSENT" && f["do"].is_string();
     assert!(report["findings"].as_array().unwrap().iter().any(absent), "{report}");
+}
+
+#[test]
+fn a_pin_and_a_token_that_the_issuers_user_does_not_reach() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: needs root, to have two users");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let more = "[process]\nissuer-user = \"daemon\"\nweb-user = \"nobody\"\n".to_owned();
+    let lab = Lab::prepare(directory.path(), &Options { more, ..Options::default() });
+    let findings = || {
+        let output = lab.chancery().args(["doctor", "--no-login", "--json"]).output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["findings"].as_array().unwrap().clone()
+    };
+    let users = || -> Vec<String> {
+        let findings = findings();
+        let of_users = findings.iter().filter(|finding| finding["check"] == "users");
+        of_users.map(|finding| finding["text"].as_str().unwrap().to_owned()).collect()
+    };
+    // The ceremony gave them away.
+    assert_eq!(users().len(), 1, "{:?}", users());
+    assert!(users()[0].starts_with("`daemon` reaches"), "{:?}", users());
+
+    lab::succeed(Command::new("chown").args(["-R", "root:"]).arg(lab.dir.join("token")));
+    let found = users();
+    assert_eq!(found.len(), 3, "PIN, conf and tokens: {found:?}");
+    for text in found {
+        assert!(text.starts_with("CHY-OWNER: "), "{text}");
+        let command = text.split_once("; ").unwrap().1;
+        lab::succeed(Command::new("sh").args(["-c", command]));
+    }
+    assert!(users()[0].starts_with("`daemon` reaches"), "{:?}", users());
+}
+
+/// What a service manager is told: ready only when both processes are, and what is away since.
+#[test]
+fn serve_is_ready_when_both_processes_are() {
+    let (_directory, mut lab) = prepared();
+    let socket = UnixDatagram::bind(lab.dir.join("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let next = || {
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer).expect("the service manager is told something");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let mut command = lab.chancery();
+    command.arg("serve").env("NOTIFY_SOCKET", lab.dir.join("notify"));
+    lab.run(&mut command);
+    let first = next();
+    assert_eq!(first.trim(), "STATUS=issuer: starting; web: starting");
+    let ready = loop {
+        let said = next();
+        if said.contains("READY=1") {
+            break said;
+        }
+        assert!(said.contains("starting"), "{said}");
+    };
+    assert!(ready.contains("STATUS=issuer: ready; web: ready"), "{ready}");
+    let answer = lab::get(lab.http, "/healthz").expect("the web process answers at once");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    lab::signal(lab.process("issuer").unwrap(), "KILL");
+    let mut said = Vec::new();
+    while said.last().is_none_or(|last: &String| !last.contains("issuer: ready")) {
+        said.push(next());
+    }
+    assert!(said[0].contains("issuer: ended"), "{said:?}");
+    assert!(!said.concat().contains("READY=1"), "ready is said once: {said:?}");
+    lab.stop();
+    assert!(next().contains("STOPPING=1"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use super::{Context, Failure, confirm, print, print_json};
-use crate::app::{directories, pin};
+use crate::app::{directories, ownership, pin};
 use crate::ceremony::execute::{self, Outcome};
 use crate::ceremony::plan::{Document, KeyFile, PinEntry, Plan, Scope};
 use crate::ceremony::transcript::hex;
@@ -241,6 +241,9 @@ fn hand_over(config: &Config) -> Result<(), Failure> {
     let owner = directories::owner(user)?;
     for path in [config.paths.ca(), config.paths.issuer(), config.paths.public()] {
         directories::hand_over(&path, owner)?;
+    }
+    for path in ownership::give(config, owner)? {
+        eprintln!("{} was given to `{user}`, as which the issuer runs", path.display());
     }
     Ok(())
 }

@@ -120,6 +120,7 @@ fn show(finding: &Finding) -> Result<(), Failure> {
 fn examine(config: &Config, arguments: &DoctorArguments, report: &mut Report<'_>) {
     machine::authority(config, report);
     machine::directories(config, report);
+    machine::ownership(config, report);
     machine::disk(config, report);
     machine::clock(config, report);
     machine::confinement(config, report);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Report;
+use crate::app::{directories, ownership};
 use crate::cli::clock::Verdict;
 use crate::config::{Config, PinSource};
 use crate::env::system::{SystemClock, SystemDisk};
@@ -87,6 +88,38 @@ pub(super) fn directories(config: &Config, report: &mut Report<'_>) {
             Ok(()) => report.ok("PIN file", format!("{}, closed to others", path.display())),
             Err(text) => report.fail("PIN file", text),
         }
+    }
+}
+
+/// Whether the issuer's user reaches what it must open.
+pub(super) fn ownership(config: &Config, report: &mut Report<'_>) {
+    let Some(user) = &config.process.issuer_user else { return };
+    let owner = match directories::owner(user) {
+        Ok(owner) => owner,
+        Err(failure) => return report.fail("users", failure.text),
+    };
+    let needed = ownership::needed(config);
+    let mut is_good = true;
+    for path in &needed {
+        let Some(closed) = ownership::out_of_reach(path, owner) else { continue };
+        is_good = false;
+        let command = if closed == *path && path.is_dir() {
+            format!("chown -R {user}: {}", path.display())
+        } else if closed == *path {
+            format!("chown {user}: {}", path.display())
+        } else {
+            format!("chmod a+x {}", closed.display())
+        };
+        report.fail(
+            "users",
+            format!(
+                "CHY-OWNER: the issuer runs as `{user}` and does not reach {}; {command}",
+                path.display()
+            ),
+        );
+    }
+    if is_good {
+        report.ok("users", format!("`{user}` reaches PIN and token, {} paths", needed.len()));
     }
 }
 

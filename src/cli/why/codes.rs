@@ -380,6 +380,11 @@ pub const CODES: &[Entry] = &[
         do_this: "The message names the call and the reason.",
     },
     Entry {
+        code: "CHY-OWNER",
+        means: "The user as which the issuer runs may not open the PIN's file or the token's files.",
+        do_this: "Run the command at the end of the message as root.",
+    },
+    Entry {
         code: "CHY-PIN-COUNT-LOW",
         means: "A wrong PIN was tried since the last right one; few tries are left before the token locks.",
         do_this: "Log in once with the right PIN (`pkcs11-tool --login`), which resets the counter, and find out who tried.",
