@@ -17,6 +17,7 @@ pub mod nonce;
 pub mod order;
 pub mod problem;
 pub mod renewal;
+pub mod revocation;
 pub mod rfc3339;
 pub mod ticket;
 

@@ -4,6 +4,7 @@
 mod admin;
 pub mod clock;
 mod core;
+mod crls;
 mod handshake;
 mod keeper;
 mod own;
@@ -12,6 +13,7 @@ mod publish;
 mod refusals;
 pub mod refused_pin;
 mod registry;
+mod revocation;
 mod service;
 pub mod signing;
 pub mod start;
@@ -19,6 +21,7 @@ mod workers;
 
 pub use self::core::{OnHalt, TokenProbe};
 pub use clock::build_date;
+pub use revocation::read_tbs;
 pub use signing::{CheckpointKey, SignQueue, pins};
 pub use start::{Parts, Running, start, start_pool};
 
@@ -46,6 +49,13 @@ pub struct Settings {
     pub issuance_per_hour: u32,
     /// Accounts registered within an hour at most, over all clients; 0: no cap.
     pub registrations_per_hour: u32,
+    /// CRL shards: into how many CRLs certificates made from now on are spread.
+    pub crl_shards: u16,
+    /// Certificates of its own that one account may revoke within an hour; 0: no cap.
+    pub revocations_per_account_per_hour: u32,
+    /// Certificates of others that accounts may revoke within an hour because they control the identifiers
+    /// now, over all accounts; 0: no cap.
+    pub revocations_of_others_per_hour: u32,
 }
 
 impl Default for Settings {
@@ -60,6 +70,9 @@ impl Default for Settings {
             issuance_per_account_per_hour: 3600,
             issuance_per_hour: 10_000,
             registrations_per_hour: 3600,
+            crl_shards: 8,
+            revocations_per_account_per_hour: 100,
+            revocations_of_others_per_hour: 20,
         }
     }
 }

@@ -58,6 +58,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
             CheckpointKey::new(&authority.origin, log_key).map_err(Failure::operator)?,
         ),
         clock: Arc::clone(&clock),
+        read_tbs: crate::issuer::read_tbs,
         on_halt: Box::new(halt),
     })
     .map_err(|error| match error {

@@ -55,6 +55,8 @@ pub(super) fn settle(
         settings: place.log_settings.clone(),
         signer: Arc::new(LogSigner { key: log_key.clone(), verifier: verifier.clone() }),
         clock: Arc::clone(&place.clock),
+        // The issuer replays what it finds, with a reader.
+        read_tbs: |_| None,
         on_halt: Box::new(|why| tracing::error!(%why, "the log halted")),
     };
     let failed = |why: OpenError| match why {

@@ -469,6 +469,7 @@ impl Judge<'_> {
         self.range(&["issuer", "tls-days"], issuer.tls_days, 1, 398)?;
         self.range(&["issuer", "crl-hours"], issuer.crl_hours, 2, 24 * 365)?;
         self.range(&["issuer", "clock-jump-hours"], issuer.clock_jump_hours, 1, 24 * 366)?;
+        self.range(&["issuer", "crl-shards"], issuer.crl_shards, 1, crate::pki::crl::MAX_SHARDS)?;
         self.range(&["issuer", "workers"], issuer.workers, 1, 64)?;
         self.range(&["issuer", "queue"], issuer.queue, 1, 65_536)?;
         self.range(&["log", "segment-mib"], log.segment_mib, 1, 1_024)?;

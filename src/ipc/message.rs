@@ -31,6 +31,17 @@ pub enum Question {
     TlsChain,
     /// Health, for /readyz, metrics and status.
     Health,
+    /// A revokeCert request, verbatim. By an account's kid or by the certificate's key.
+    Revoke(Box<Revoke>),
+}
+
+/// What accompanies a revokeCert request. Only `jws` is evidence.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Revoke {
+    #[serde(with = "serde_bytes")]
+    pub jws: Vec<u8>,
+    /// For an account that did not get the certificate: one for each of its identifiers, without `*.`. Claimed.
+    pub validations: Vec<Validation>,
 }
 
 impl Question {
@@ -42,6 +53,7 @@ impl Question {
             Self::SignTls { .. } => "sign-tls",
             Self::TlsChain => "tls-chain",
             Self::Health => "health",
+            Self::Revoke(_) => "revoke",
         }
     }
 }
@@ -92,6 +104,8 @@ pub enum Answer {
         not_after: Timestamp,
     },
     Health(Box<Health>),
+    /// The revocation is durable in the log; the CRL follows.
+    Revoked,
 }
 
 /// The issuer's state, for people and probes. Nothing secret.

@@ -14,7 +14,7 @@ use crate::acme::problem::{Problem, ProblemType};
 use crate::env::{Disk, Rng};
 use crate::hsm::SignError;
 use crate::hsm::health::TokenHealth;
-use crate::id::Timestamp;
+use crate::id::{Serial, Timestamp};
 use crate::ipc::Refusal;
 use crate::log::record::{IntentV1, IssuedV1, Record};
 use crate::log::writer::AppendError;
@@ -170,6 +170,11 @@ impl Core {
         }
     }
 
+    /// The URL that a certificate of this serial names for its CRL.
+    pub(super) fn crl_of(&self, serial: Serial) -> String {
+        crate::pki::crl::shard_url(&self.crl_url, self.settings.crl_shards, serial)
+    }
+
     /// The certificate that two records make.
     pub(super) fn certificate(
         &self,
@@ -263,6 +268,10 @@ pub(super) struct Counters {
     pub(super) abandoned: AtomicU64,
     pub(super) handshakes: AtomicU64,
     pub(super) crls: AtomicU64,
+    /// Entries read from the index to make CRLs, and octets of them signed: what revocation costs.
+    pub(super) crl_rows: AtomicU64,
+    pub(super) crl_octets: AtomicU64,
+    pub(super) revoked: AtomicU64,
 }
 
 impl Counters {
@@ -276,6 +285,9 @@ impl Counters {
             ("abandoned", &self.abandoned),
             ("handshakes", &self.handshakes),
             ("crls", &self.crls),
+            ("crl_entries", &self.crl_rows),
+            ("crl_octets", &self.crl_octets),
+            ("revoked", &self.revoked),
         ]
         .into_iter()
         .map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed)))

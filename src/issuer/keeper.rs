@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::clock::{Acceptance, ClockFault};
 use super::core::{Core, NotNow, count, lock};
+use super::crls::Crls;
 use super::own::Own;
-use super::publish::Publisher;
 use super::refusals::Refusals;
 use crate::log::Release;
 use crate::log::record::{AbandonedV1, ClockAcceptedV1, Record};
@@ -22,7 +22,7 @@ pub(super) struct Keeper {
 struct Shared {
     core: Arc<Core>,
     own: Arc<Own>,
-    publisher: Arc<Publisher>,
+    crls: Arc<Crls>,
     refusals: Arc<Refusals>,
     acceptance: Acceptance,
     recovered: AtomicBool,
@@ -40,14 +40,14 @@ impl Keeper {
     pub(super) fn start(
         core: Arc<Core>,
         own: Arc<Own>,
-        publisher: Arc<Publisher>,
+        crls: Arc<Crls>,
         refusals: Arc<Refusals>,
     ) -> Result<Self, String> {
         let acceptance = Acceptance::new(Arc::clone(&core.disk), &core.dir);
         let shared = Arc::new(Shared {
             core,
             own,
-            publisher,
+            crls,
             refusals,
             acceptance,
             recovered: AtomicBool::new(false),
@@ -69,8 +69,13 @@ impl Keeper {
 
     /// Looks at everything now.
     pub(super) fn nudge(&self) {
-        lock(&self.shared.state).nudged = true;
-        self.shared.changed.notify_all();
+        self.shared.nudge();
+    }
+
+    /// The same, for a callback.
+    pub(super) fn nudger(&self) -> impl FnOnce() + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.nudge()
     }
 }
 
@@ -85,6 +90,11 @@ impl Drop for Keeper {
 }
 
 impl Shared {
+    fn nudge(&self) {
+        lock(&self.state).nudged = true;
+        self.changed.notify_all();
+    }
+
     fn run(&self) {
         loop {
             let pause = match self.tend() {
@@ -114,7 +124,7 @@ impl Shared {
         }
         // Each is tried, also when the other fails.
         let own = self.own.tend();
-        let crl = self.publisher.tend();
+        let crl = self.crls.tend();
         let refused = self.refusals.tend();
         own.and(crl).and(refused)
     }

@@ -164,17 +164,18 @@ impl Own {
 
     fn intend(&self, now: Timestamp) -> Result<(LeafIndex, Serial, Vec<u8>), NotNow> {
         let core = &self.core;
+        let serial = Serial::from_random(random_16(&*core.rng));
         let leaf = Leaf {
             profile: &self.profile,
             identifiers: &self.names,
             key: core.tls_key.public_key(),
-            serial: Serial::from_random(random_16(&*core.rng)),
+            serial,
             now,
             not_before: None,
             not_after: None,
             issuer: &core.issuing,
             aia_url: &core.aia_url,
-            crl_url: &core.crl_url,
+            crl_url: &core.crl_of(serial),
         };
         let tbs =
             rehearse::leaf(&leaf).map_err(|why| {

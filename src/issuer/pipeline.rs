@@ -274,17 +274,18 @@ impl Pipeline {
             ));
         }
         let identifiers: Vec<_> = csr.identifiers().iter().cloned().collect();
+        let serial = Serial::from_random(random_16(&*core.rng));
         let leaf = Leaf {
             profile,
             identifiers: &identifiers,
             key: csr.key(),
-            serial: Serial::from_random(random_16(&*core.rng)),
+            serial,
             now,
             not_before: finalize.not_before,
             not_after: finalize.not_after,
             issuer: &core.issuing,
             aia_url: &core.aia_url,
-            crl_url: &core.crl_url,
+            crl_url: &core.crl_of(serial),
         };
         match rehearse::leaf(&leaf) {
             Ok(tbs) => Ok((profile, tbs, now)),

@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::core::{Core, count};
+use super::crls::Crls;
 use super::handshake::is_handshake;
 use super::keeper::Keeper;
 use super::own::Own;
 use super::pipeline::{FINALIZE, Pipeline};
-use super::publish::Publisher;
 use super::refusals::Refusals;
 use super::registry::Registry;
+use super::revocation::{REVOKE, Revoker};
 use super::workers::Workers;
 use crate::acme::jws::Jws;
 use crate::acme::problem::Problem;
 use crate::hsm::Class;
 use crate::id::Timestamp;
-use crate::ipc::message::{Answer, Finalize, Health, Question, Refusal};
+use crate::ipc::message::{Answer, Finalize, Health, Question, Refusal, Revoke};
 use crate::ipc::{Reply, Service, Trespass};
 
 /// The issuer at work.
@@ -25,7 +26,8 @@ pub(super) struct Desk {
     pub(super) registry: Arc<Registry>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) own: Arc<Own>,
-    pub(super) publisher: Arc<Publisher>,
+    pub(super) crls: Arc<Crls>,
+    pub(super) revoker: Arc<Revoker>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) keeper: Keeper,
     pub(super) workers: Workers,
@@ -39,7 +41,7 @@ impl Service for Desk {
         }
         let reply = match &question {
             // Knows more of who asks, and has its refusals counted itself.
-            Question::Finalize(_) => reply,
+            Question::Finalize(_) | Question::Revoke(_) => reply,
             other => self.refusals.watch(other.name(), None, reply),
         };
         match question {
@@ -47,6 +49,7 @@ impl Service for Desk {
             Question::Finalize(finalize) => self.finalize(finalize, reply),
             Question::SignTls { message } => self.sign_tls(message, reply),
             Question::TlsChain => reply(self.own.chain()),
+            Question::Revoke(revoke) => self.revoke(revoke, reply),
             Question::Health => reply(Ok(Answer::Health(Box::new(self.health())))),
         }
     }
@@ -79,6 +82,22 @@ impl Desk {
         }
         let pipeline = Arc::clone(&self.pipeline);
         let _ = self.workers.submit(Box::new(move || pipeline.finalize(&finalize, reply)));
+    }
+
+    fn revoke(&self, revoke: Box<Revoke>, reply: Reply) {
+        if revoke.jws.len() > Jws::MAX {
+            let reply = self.refusals.watch(REVOKE, None, reply);
+            return reply(Err(Refusal::Refused(Problem::malformed("the request is too large"))));
+        }
+        let (revoker, nudge) = (Arc::clone(&self.revoker), self.keeper.nudger());
+        let reply: Reply = Box::new(move |result| {
+            // The CRL is made off this path, and at once.
+            if result.is_ok() {
+                nudge();
+            }
+            reply(result);
+        });
+        let _ = self.workers.submit(Box::new(move || revoker.revoke(&revoke, reply)));
     }
 
     fn sign_tls(&self, message: Vec<u8>, reply: Reply) {
@@ -132,7 +151,7 @@ impl Desk {
             log_size: core.log.head().size,
             checkpoint_size: core.covered(),
             issued: core.counters.issued.load(Ordering::Relaxed),
-            crl_next_update: self.publisher.next_update(),
+            crl_next_update: self.crls.next_update(),
             tls_not_after: self.own.not_after(),
             started: self.started,
             counters: core.counters.snapshot(),

@@ -10,13 +10,15 @@ use base64ct::{Base64, Encoding};
 use super::Settings;
 use super::clock::ClockRule;
 use super::core::{Core, Counters, OnHalt, Problems, TokenProbe};
+use super::crls::Crls;
 use super::keeper::Keeper;
 use super::own::{self, Own};
 use super::pipeline::Pipeline;
-use super::publish::{self, Places, Publisher};
+use super::publish::{self, Places};
 use super::refusals::Refusals;
 use super::refused_pin::RefusedPin;
 use super::registry::Registry;
+use super::revocation::Revoker;
 use super::service::Desk;
 use super::signing::SignQueue;
 use super::workers::Workers;
@@ -176,15 +178,17 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     let pipeline = Pipeline::new(Arc::clone(&core), Arc::clone(&registry), Arc::clone(&refusals));
     let pipeline = Arc::new(pipeline);
     let own = Arc::new(Own::new(Arc::clone(&core), names));
-    let publisher = Arc::new(Publisher::new(Arc::clone(&core), &places));
+    let crls = Arc::new(Crls::new(Arc::clone(&core)));
     let keeper = Keeper::start(
         Arc::clone(&core),
         Arc::clone(&own),
-        Arc::clone(&publisher),
+        Arc::clone(&crls),
         Arc::clone(&refusals),
     )?;
+    let revoker =
+        Arc::new(Revoker::new(Arc::clone(&core), Arc::clone(&registry), Arc::clone(&refusals)));
     let desk =
-        Desk { core, registry, pipeline, own, publisher, refusals, keeper, workers, started };
+        Desk { core, registry, pipeline, own, crls, revoker, refusals, keeper, workers, started };
     Ok(Running { desk: Arc::new(desk) })
 }
 

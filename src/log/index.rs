@@ -5,12 +5,14 @@
 //! leaves, at which log offset, under which right edge. At start the log is replayed from a point.
 //! A transaction that fails (a full disk, say) costs nothing but memory: it is tried again later.
 
+mod certificates;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+pub use certificates::{CertificateEntry, Listed, ReadTbs, Revocation, TbsFacts};
 use serde::{Deserialize, Serialize};
 
 use super::record::{Actor, Record, Requester};
@@ -23,6 +25,7 @@ pub struct Index {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     origin: Hash,
+    read_tbs: ReadTbs,
     /// `None` after the file failed and could not be opened again.
     db: RwLock<Option<redb::Database>>,
     state: Mutex<State>,
@@ -78,7 +81,7 @@ struct Layer {
     tickets: BTreeMap<String, LeafIndex>,
     ticket_ends: BTreeMap<String, Timestamp>,
     ticket_uses: BTreeSet<(String, AccountId)>,
-    revoked: BTreeMap<Serial, Timestamp>,
+    certificates: certificates::Layer,
     point: Option<Point>,
 }
 
@@ -90,6 +93,8 @@ struct State {
     open: BTreeMap<LeafIndex, Serial>,
     crl_number: u64,
     newest: Timestamp,
+    /// How much each CRL got to list since this process began, by URL.
+    marks: BTreeMap<String, u64>,
 }
 
 impl Index {
@@ -100,6 +105,7 @@ impl Index {
         disk: Arc<dyn Disk>,
         path: &Path,
         origin: Hash,
+        read_tbs: ReadTbs,
     ) -> Result<(Self, Option<String>), String> {
         let (db, notice) = match table::open(&*disk, path, &origin) {
             Ok(db) => (db, None),
@@ -119,11 +125,13 @@ impl Index {
             open: stored.open,
             crl_number: stored.crl_number,
             newest: stored.newest,
+            marks: BTreeMap::new(),
         };
         let index = Self {
             disk,
             path: path.to_owned(),
             origin,
+            read_tbs,
             db: RwLock::new(Some(db)),
             state: Mutex::new(state),
             flushing: Mutex::new(()),
@@ -144,6 +152,7 @@ impl Index {
             open: BTreeMap::new(),
             crl_number: 0,
             newest: Timestamp(0),
+            marks: BTreeMap::new(),
         };
         Ok(())
     }
@@ -156,11 +165,19 @@ impl Index {
     /// Applies durable records, each with its leaf and log offset, that reach up to `point`. Applying
     /// them twice is the same as once.
     pub(super) fn apply(&self, records: &[(LeafIndex, u64, Record)], point: Point) {
-        let mut state = self.state();
         for (leaf, offset, record) in records {
-            state.apply(*leaf, *offset, record);
+            // Found before the lock is taken; the intent may be of this batch.
+            let known = match record {
+                Record::AbandonedV1(r) => self.certificate(r.serial).unwrap_or_default(),
+                _ => None,
+            };
+            let read = match record {
+                Record::IntentV1(r) => (self.read_tbs)(&r.tbs),
+                _ => None,
+            };
+            self.state().apply(*leaf, *offset, record, read, known);
         }
-        state.recent.point = Some(point);
+        self.state().recent.point = Some(point);
     }
 
     /// Records in memory only.
@@ -325,15 +342,6 @@ impl Index {
         Ok(self.state().open.iter().map(|(leaf, serial)| (*leaf, *serial)).collect())
     }
 
-    /// Serials to be listed in the CRL (abandoned so far) with the instant of revocation, by serial.
-    pub fn revoked(&self) -> Result<Vec<(Serial, Timestamp)>, String> {
-        let newer: BTreeMap<_, _> =
-            self.gather(|layer| layer.revoked.iter().map(|(s, at)| (*s, *at)).collect::<Vec<_>>());
-        let mut all = self.with_db(table::revoked)?;
-        all.extend(newer);
-        Ok(all.into_iter().collect())
-    }
-
     /// The greatest CRL number logged, 0 if none was.
     pub fn last_crl_number(&self) -> Result<u64, String> {
         Ok(self.state().crl_number)
@@ -392,8 +400,16 @@ impl Index {
 }
 
 impl State {
-    fn apply(&mut self, leaf: LeafIndex, offset: u64, record: &Record) {
-        let Self { recent, open, crl_number, newest, .. } = self;
+    /// `read` is of an intent's bytes; `known` what is known of an abandoned one.
+    fn apply(
+        &mut self,
+        leaf: LeafIndex,
+        offset: u64,
+        record: &Record,
+        read: Option<TbsFacts>,
+        known: Option<CertificateEntry>,
+    ) {
+        let Self { recent, open, crl_number, newest, marks, .. } = self;
         recent.leaves.insert(leaf.0, offset);
         *newest = record.at().max(*newest);
         match record {
@@ -431,6 +447,9 @@ impl State {
                     .serials
                     .insert(r.serial, Issuance::Intended { intent: leaf, serial: r.serial });
                 open.insert(leaf, r.serial);
+                if let Some(facts) = read {
+                    recent.certificates.intended(leaf, r, facts);
+                }
             }
             Record::IssuedV1(r) => {
                 let (intent, serial) = (r.intent, r.serial);
@@ -441,12 +460,14 @@ impl State {
                 let (intent, serial) = (r.intent, r.serial);
                 let abandoned = Issuance::Abandoned { intent, abandoned: leaf, serial };
                 recent.serials.insert(serial, abandoned);
-                recent.revoked.insert(serial, r.at);
                 open.remove(&intent);
+                *marks.entry(recent.certificates.abandoned(r, known)).or_default() += 1;
             }
             Record::CrlV1(r) => *crl_number = r.number.max(*crl_number),
             Record::CrlV2(r) => *crl_number = r.number.max(*crl_number),
-            Record::RevokedV1(_) => {}
+            Record::RevokedV1(r) => {
+                *marks.entry(recent.certificates.revoked(leaf, r)).or_default() += 1;
+            }
         }
     }
 }

@@ -9,10 +9,10 @@ use base64ct::{Base64, Encoding};
 use const_oid::AssociatedOid;
 use der::{Decode, Encode};
 use x509_cert::certificate::{CertificateInner, Raw, TbsCertificateInner};
-use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, KeyUsage, NameConstraints as ParsedConstraints,
-    SubjectAltName, SubjectKeyIdentifier,
+    AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, KeyUsage,
+    NameConstraints as ParsedConstraints, SubjectAltName, SubjectKeyIdentifier,
 };
 use x509_cert::time::Time;
 
@@ -41,6 +41,7 @@ pub struct Certificate {
     is_ca: bool,
     path_length: Option<u8>,
     name_constraints: Option<NameConstraints>,
+    crl_url: Option<String>,
 }
 
 /// The bytes are not one DER certificate with a supported key.
@@ -108,6 +109,7 @@ impl Certificate {
         let subject_key_id: Option<SubjectKeyIdentifier> = extension(tbs)?;
         let authority_key_id: Option<AuthorityKeyIdentifier> = extension(tbs)?;
         let alternative_names: Option<SubjectAltName> = extension(tbs)?;
+        let distribution: Option<CrlDistributionPoints> = extension(tbs)?;
         let usage: Option<KeyUsage> = extension(tbs)?;
         let is_ca = basic.as_ref().is_some_and(|basic| basic.ca)
             && usage.is_none_or(|usage| usage.key_cert_sign());
@@ -141,6 +143,7 @@ impl Certificate {
                 .map(|one| NameConstraints::from_der(one.extn_value.as_bytes()))
                 .transpose()
                 .map_err(NotACertificate)?,
+            crl_url: distribution.and_then(only_url),
         })
     }
 
@@ -168,6 +171,15 @@ impl Certificate {
         signature: &[u8],
     ) -> Result<Self, NotACertificate> {
         Self::parse(&tlv::signed(tbs, algorithm.identifier_der(), signature))
+    }
+
+    /// A TBSCertificate alone, for what it says: under a signature that nobody made, in the algorithm that it
+    /// names itself.
+    pub fn of_tbs(tbs: &[u8]) -> Result<Self, NotACertificate> {
+        let refuse = |error: der::Error| NotACertificate(error.to_string());
+        let parsed = TbsCertificateInner::<Raw>::from_der(tbs).map_err(refuse)?;
+        let algorithm = parsed.signature().to_der().map_err(refuse)?;
+        Self::parse(&tlv::signed(tbs, &algorithm, &[0; 64]))
     }
 
     pub fn der(&self) -> &[u8] {
@@ -260,6 +272,11 @@ impl Certificate {
         self.path_length
     }
 
+    /// The URL in CRLDistributionPoints, if it is one alone.
+    pub fn crl_url(&self) -> Option<&str> {
+        self.crl_url.as_deref()
+    }
+
     /// What it allows the names of certificates below it to be; `None` without the extension.
     pub fn name_constraints(&self) -> Option<&NameConstraints> {
         self.name_constraints.as_ref()
@@ -284,6 +301,20 @@ impl Certificate {
             && issuer.is_ca
             && self.issuer_der == issuer.subject_der
             && issuer.key.verify(self.algorithm, self.tbs(), &self.signature)
+    }
+}
+
+/// The one URI of the one distribution point.
+fn only_url(points: CrlDistributionPoints) -> Option<String> {
+    match points.0.as_slice() {
+        [point] => match &point.distribution_point {
+            Some(DistributionPointName::FullName(names)) => match names.as_slice() {
+                [GeneralName::UniformResourceIdentifier(url)] => Some(url.to_string()),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -1,12 +1,18 @@
 //! Certificate revocation lists, built directly as TbsCertList (RFC 5280 section 5).
 //!
 //! Written by hand around the issuer's own name bytes, read back by x509-cert.
+//!
+//! A CRL is either complete, or the *shard* of the certificates that name its URL: those whose serial leaves
+//! the same rest when divided by the number of shards. Which, is fixed in the certificate.
 
+use const_oid::db::rfc5280::ID_CE_ISSUING_DISTRIBUTION_POINT;
 use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::{Decode, Encode};
 use x509_cert::certificate::{Raw, Version};
 use x509_cert::crl::CertificateList;
 use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::crl::dp::IssuingDistributionPoint;
+use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, CrlReason};
 
 use super::certificate::{Certificate, instant};
@@ -36,6 +42,51 @@ pub fn tbs(
     next_update: Timestamp,
     revoked: &[RevokedEntry],
 ) -> Vec<u8> {
+    written(issuer, None, number, this_update, next_update, revoked)
+}
+
+/// The same for a shard: with a critical issuingDistributionPoint that names `url`, byte for byte as the
+/// certificates do, and onlyContainsUserCerts (RFC 5280 section 5.2.5).
+pub fn shard_tbs(
+    issuer: &Certificate,
+    url: &str,
+    number: u64,
+    this_update: Timestamp,
+    next_update: Timestamp,
+    revoked: &[RevokedEntry],
+) -> Vec<u8> {
+    written(issuer, Some(url), number, this_update, next_update, revoked)
+}
+
+/// The most shards: 4,096 live entries in each are a million revoked certificates.
+pub const MAX_SHARDS: u16 = 256;
+
+/// Where the shards of a CA are, which are as many as they are: another number of them has other URLs, so that a
+/// certificate's CRL stays what it was.
+pub fn shard_urls(crl_url: &str, shards: u16) -> impl Iterator<Item = String> {
+    let stem = crl_url.strip_suffix(".crl").unwrap_or(crl_url).to_owned();
+    (0..shards.max(1)).map(move |shard| format!("{stem}-{}/{shard}.crl", shards.max(1)))
+}
+
+/// The URL a certificate with this serial names.
+pub fn shard_url(crl_url: &str, shards: u16, serial: Serial) -> String {
+    let shards = shards.max(1);
+    let rest = serial
+        .octets()
+        .iter()
+        .fold(0u32, |rest, octet| (rest * 256 + u32::from(*octet)) % u32::from(shards));
+    let stem = crl_url.strip_suffix(".crl").unwrap_or(crl_url);
+    format!("{stem}-{shards}/{rest}.crl")
+}
+
+fn written(
+    issuer: &Certificate,
+    shard: Option<&str>,
+    number: u64,
+    this_update: Timestamp,
+    next_update: Timestamp,
+    revoked: &[RevokedEntry],
+) -> Vec<u8> {
     let mut entries: Vec<&RevokedEntry> = revoked.iter().collect();
     entries.sort_by_key(|entry| (entry.serial, entry.at));
     entries.dedup_by_key(|entry| entry.serial);
@@ -49,9 +100,16 @@ pub fn tbs(
     // Not the issuer's AKI, which names its own issuer.
     let key_id = issuer.subject_key_id().unwrap_or_default();
     let authority = tlv::sequence(&[&tlv::element(0x80, &[key_id])]);
+    let distribution = shard.map_or_else(Vec::new, |url| {
+        let name =
+            tlv::element(0xa0, &[&tlv::element(0xa0, &[&tlv::element(0x86, &[url.as_bytes()])])]);
+        let point = tlv::sequence(&[&name, &tlv::element(0x81, &[&[0xff]])]);
+        tlv::extension(&tlv::OID_ISSUING_DISTRIBUTION_POINT, true, &point)
+    });
     let extensions = tlv::sequence(&[
         &tlv::extension(&tlv::OID_AUTHORITY_KEY_ID, false, &authority),
         &tlv::extension(&tlv::OID_CRL_NUMBER, false, &tlv::integer(number)),
+        &distribution,
     ]);
     tlv::sequence(&[
         &tlv::integer(1),
@@ -85,6 +143,8 @@ pub fn assemble(tbs: &[u8], algorithm: SignatureAlgorithm, signature: &[u8]) -> 
 /// What a CRL says, as x509-cert read it; its signature verified under `issuer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crl {
+    /// The URL of the shard it is; `None`: complete.
+    pub shard: Option<String>,
     pub number: u64,
     pub this_update: Timestamp,
     pub next_update: Timestamp,
@@ -92,7 +152,7 @@ pub struct Crl {
 }
 
 /// Parses and verifies: canonical DER, v2, issuer name and AKI are `issuer`'s, no extension but
-/// AKI, CRLNumber and, on entries, reasonCode; every serial one that `Serial` can hold.
+/// AKI, CRLNumber, a shard's issuingDistributionPoint and, on entries, reasonCode; every serial one that `Serial` can hold.
 /// Whether it is current is for the caller to say.
 pub fn parse_verified(der: &[u8], issuer: &Certificate) -> Result<Crl, String> {
     let text = |error: der::Error| error.to_string();
@@ -122,7 +182,10 @@ pub fn parse_verified(der: &[u8], issuer: &Certificate) -> Result<Crl, String> {
         return Err("issued under another name".to_owned());
     }
     let extensions = list.crl_extensions.as_deref().unwrap_or_default();
-    only(extensions, &[AuthorityKeyIdentifier::OID, CrlNumber::OID])?;
+    only(
+        extensions,
+        &[AuthorityKeyIdentifier::OID, CrlNumber::OID, ID_CE_ISSUING_DISTRIBUTION_POINT],
+    )?;
     let authority: AuthorityKeyIdentifier =
         value(extensions)?.ok_or("no authorityKeyIdentifier")?;
     if authority.key_identifier.as_ref().map(|id| id.as_bytes()) != issuer.subject_key_id() {
@@ -154,11 +217,37 @@ pub fn parse_verified(der: &[u8], issuer: &Certificate) -> Result<Crl, String> {
         })
         .collect::<Result<Vec<_>, String>>()?;
     Ok(Crl {
+        shard: shard(extensions)?,
         number: number.ok_or("a cRLNumber beyond 64 bits")?,
         this_update: instant(&list.this_update),
         next_update: instant(list.next_update.as_ref().ok_or("no nextUpdate")?),
         revoked,
     })
+}
+
+/// The URL in the issuingDistributionPoint, if there is one: critical, and as [`shard_tbs`] writes it.
+fn shard(extensions: &[Extension]) -> Result<Option<String>, String> {
+    // x509-cert 0.3.0 gives the type another extension's OID, so it is found by its own here.
+    let found = extensions.iter().find(|one| one.extn_id == ID_CE_ISSUING_DISTRIBUTION_POINT);
+    let Some(extension) = found else { return Ok(None) };
+    let critical = extension.critical;
+    let point = IssuingDistributionPoint::from_der(extension.extn_value.as_bytes())
+        .map_err(|error| format!("issuingDistributionPoint: {error}"))?;
+    let alone = !point.only_contains_ca_certs
+        && !point.indirect_crl
+        && !point.only_contains_attribute_certs
+        && point.only_some_reasons.is_none();
+    match point.distribution_point {
+        Some(DistributionPointName::FullName(names))
+            if critical && alone && point.only_contains_user_certs =>
+        {
+            match names.as_slice() {
+                [GeneralName::UniformResourceIdentifier(url)] => Ok(Some(url.to_string())),
+                _ => Err("an issuingDistributionPoint that is not one URL".to_owned()),
+            }
+        }
+        _ => Err("an issuingDistributionPoint that this CA does not write".to_owned()),
+    }
 }
 
 /// Each extension is one of `known` and there once.

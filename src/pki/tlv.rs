@@ -14,6 +14,8 @@ pub(super) const NULL: [u8; 2] = [0x05, 0x00];
 pub(super) const OID_AUTHORITY_KEY_ID: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x23];
 /// id-ce-cRLNumber 2.5.29.20.
 pub(super) const OID_CRL_NUMBER: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x14];
+/// id-ce-issuingDistributionPoint 2.5.29.28.
+pub(super) const OID_ISSUING_DISTRIBUTION_POINT: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x1c];
 /// id-ce-cRLReasons 2.5.29.21.
 pub(super) const OID_REASON_CODE: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x15];
 /// id-ad-caIssuers 1.3.6.1.5.5.7.48.2.

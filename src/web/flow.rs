@@ -14,6 +14,7 @@ mod new_order;
 mod order;
 mod probe;
 mod reply;
+mod revoke_cert;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -136,6 +137,7 @@ fn flow_name(route: &Route<'_>, origin: Origin) -> &'static str {
             Resource::Certificate(_) => "certificate",
             Resource::Authz(_) => "authorization",
             Resource::Challenge(..) => "challenge",
+            Resource::RevokeCert => "revoke-cert",
             _ => "none",
         },
         Route::Preflight => "preflight",
@@ -205,8 +207,8 @@ async fn post(
     resource: Resource,
     request: Request<Incoming>,
 ) -> Result<Reply, Fault> {
-    if matches!(resource, Resource::RevokeCert | Resource::KeyChange) {
-        // Clients refuse a directory without these two, so it names them before they are served.
+    if resource == Resource::KeyChange {
+        // Clients refuse a directory without it, so it is named before it is served.
         let status = StatusCode::NOT_IMPLEMENTED.as_u16();
         let problem = Problem::new(ProblemType::ServerInternal, "this server does not do that yet");
         return Err(problem.with_status(status).into());
@@ -219,7 +221,7 @@ async fn post(
         (Resource::NewAccount, KeyRef::Kid(_)) => {
             return Err(Problem::malformed("newAccount is signed with \"jwk\", not \"kid\"").into());
         }
-        (Resource::NewAccount, KeyRef::Jwk(_)) | (_, KeyRef::Kid(_)) => {}
+        (Resource::NewAccount | Resource::RevokeCert, KeyRef::Jwk(_)) | (_, KeyRef::Kid(_)) => {}
         (_, KeyRef::Jwk(_)) => {
             return Err(
                 Problem::malformed("this request is signed with \"kid\", not \"jwk\"").into()
@@ -241,7 +243,10 @@ async fn post(
     let kid = match jws.key() {
         KeyRef::Jwk(jwk) => {
             let payload = jws.verify(jwk).map_err(Problem::from)?;
-            return new_account::answer(server, origin, jwk, payload, body, now).await;
+            return match resource {
+                Resource::RevokeCert => revoke_cert::by_key(server, payload, body).await,
+                _ => new_account::answer(server, origin, jwk, payload, body, now).await,
+            };
         }
         KeyRef::Kid(kid) => kid,
     };
@@ -264,9 +269,9 @@ async fn post(
         Resource::Certificate(id) => certificate::answer(server, signed, id).await,
         Resource::Authz(id) => authorization::answer(server, signed, id).await,
         Resource::Challenge(authz, id) => challenge::answer(server, signed, authz, id).await,
+        Resource::RevokeCert => revoke_cert::by_account(server, signed).await,
         Resource::NewAccount
         | Resource::NewAuthz
-        | Resource::RevokeCert
         | Resource::KeyChange
         | Resource::RenewalInfo
         | Resource::Renewal(_) => Err(Fault::missing()),

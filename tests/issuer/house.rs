@@ -107,6 +107,7 @@ impl House {
             settings: chancery::log::Settings { segment_mib: 1, ..Default::default() },
             signer: Arc::new(CheckpointKey::new(ORIGIN, key).unwrap()),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            read_tbs: issuer::read_tbs,
             on_halt: Box::new(|_| {}),
         }
     }

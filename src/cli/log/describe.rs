@@ -6,7 +6,6 @@ use crate::id::{OrderId, Serial};
 use crate::log::reader::Entry;
 use crate::log::record::{Actor, Record, Requester, ValidationV1};
 use crate::pki::certificate::Certificate;
-use crate::pki::key::SignatureAlgorithm;
 
 /// What there is to say of an entry: one flat object, in the order in which it is shown.
 pub(super) struct Described {
@@ -281,21 +280,9 @@ pub(super) fn order(record: &Record) -> Option<OrderId> {
     }
 }
 
-/// The names in a TBSCertificate. Its own algorithm is inside; a certificate parses only under that one,
-/// so the few there are are tried with an empty signature.
+/// The names in a TBSCertificate.
 fn names(tbs: &[u8]) -> Vec<String> {
-    const ALL: [SignatureAlgorithm; 8] = [
-        SignatureAlgorithm::EcdsaSha256,
-        SignatureAlgorithm::EcdsaSha384,
-        SignatureAlgorithm::EcdsaSha512,
-        SignatureAlgorithm::RsaSha256,
-        SignatureAlgorithm::RsaSha384,
-        SignatureAlgorithm::RsaSha512,
-        SignatureAlgorithm::RsaPssSha256,
-        SignatureAlgorithm::Ed25519,
-    ];
-    ALL.into_iter()
-        .find_map(|algorithm| Certificate::assemble(tbs, algorithm, &[0; 64]).ok())
+    Certificate::of_tbs(tbs)
         .map(|certificate| certificate.identifiers().iter().map(|i| i.value()).collect())
         .unwrap_or_default()
 }

@@ -450,6 +450,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Find out who makes them; raise [issuer] registrations-per-hour if it is right to.",
     },
     Entry {
+        code: "CHY-REVOCATIONS",
+        means: "More certificates were to be revoked within an hour than revocations-per-account-per-hour or revocations-of-others-per-hour allows.",
+        do_this: "Find out who asks (`chancery log list --kind revoked`); revoke what must be revoked yourself (`chancery cert revoke`), or raise the limit if it is right to.",
+    },
+    Entry {
         code: "CHY-SERVE-REFUSED",
         means: "A process refused to start and only an operator can change that; `serve` ends instead of trying again and again.",
         do_this: "Do what the process's own message, just above, says.",

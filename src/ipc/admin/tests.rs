@@ -23,7 +23,7 @@ impl AdminService for Desk {
     fn answer(&self, operator: &Operator, _: AdminQuestion) -> Result<AdminAnswer, AdminRefusal> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         if self.busy {
-            return Err(AdminRefusal::Retry("CHY-TEST: busy".into()));
+            return Err(AdminRefusal::Retry("CHY-DISK-FULL: busy".into()));
         }
         Ok(AdminAnswer::Operator(operator.clone()))
     }
@@ -105,7 +105,7 @@ fn the_operator_is_whom_the_kernel_says() {
 fn a_refusal_keeps_its_words() {
     let house = Box::start(Desk { busy: true, ..Desk::default() }, vec![uid()]);
     let answer = house.connect().unwrap().ask(&AdminQuestion::Who);
-    assert_eq!(answer, Err(AdminError::Retry("CHY-TEST: busy".into())));
+    assert_eq!(answer, Err(AdminError::Retry("CHY-DISK-FULL: busy".into())));
 }
 
 /// Who got as far as the socket but cannot read the key is told nothing, not even a hello.

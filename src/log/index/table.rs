@@ -14,12 +14,13 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::certificates;
 use super::{Deactivation, Holder, Issuance, Layer, Point};
 use crate::env::{Disk, DiskFile};
 use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
 use crate::log::tree::Hash;
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Octets redb may keep in memory.
 const CACHE: usize = 4 << 20;
 /// Points kept: the newest ones, a few seconds apart under load.
@@ -40,7 +41,6 @@ const CHANGES: TableDefinition<'_, u64, [u8; 16]> = TableDefinition::new("change
 const TICKETS: TableDefinition<'_, &str, u64> = TableDefinition::new("tickets");
 const TICKET_ENDS: TableDefinition<'_, &str, u64> = TableDefinition::new("ticket-ends");
 const TICKET_USES: TableDefinition<'_, (&str, [u8; 16]), ()> = TableDefinition::new("ticket-uses");
-const REVOKED: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("revoked");
 
 /// The small facts that are kept whole.
 #[derive(Default, Serialize, Deserialize)]
@@ -104,7 +104,7 @@ fn create_in(backend: impl StorageBackend, origin: &Hash) -> Result<Database, St
     tx.open_table(TICKETS).map_err(text)?;
     tx.open_table(TICKET_ENDS).map_err(text)?;
     tx.open_table(TICKET_USES).map_err(text)?;
-    tx.open_table(REVOKED).map_err(text)?;
+    certificates::create(&tx)?;
     tx.commit().map_err(text)?;
     Ok(db)
 }
@@ -138,10 +138,7 @@ pub(super) fn write(db: &Database, layer: &Layer, facts: &Facts) -> Result<(), S
             table.insert(*thumbprint, (holder.account.0, holder.current)).map_err(text)?;
         }
         write_accounts(&tx, layer)?;
-        let mut table = tx.open_table(REVOKED).map_err(text)?;
-        for (serial, at) in &layer.revoked {
-            table.insert(*serial.octets(), at.0).map_err(text)?;
-        }
+        certificates::write(&tx, &layer.certificates)?;
         let mut table = tx.open_table(META).map_err(text)?;
         let value = postcard::to_stdvec(facts).map_err(text)?;
         table.insert("facts", value.as_slice()).map_err(text)?;
@@ -312,18 +309,6 @@ pub(super) fn ticket_accounts(db: &Database, ticket: &str) -> Result<BTreeSet<Ac
     range.map(|entry| Ok(AccountId(entry.map_err(text)?.0.value().1))).collect()
 }
 
-pub(super) fn revoked(db: &Database) -> Result<BTreeMap<Serial, Timestamp>, String> {
-    let table = db.begin_read().map_err(text)?.open_table(REVOKED).map_err(text)?;
-    let mut all = BTreeMap::new();
-    for entry in table.iter().map_err(text)? {
-        let (serial, at) = entry.map_err(text)?;
-        if let Some(serial) = Serial::from_octets(&serial.value()) {
-            all.insert(serial, Timestamp(at.value()));
-        }
-    }
-    Ok(all)
-}
-
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE);
@@ -334,7 +319,7 @@ fn identity(origin: &Hash) -> Vec<u8> {
     [&FORMAT.to_le_bytes(), origin.as_slice()].concat()
 }
 
-fn text(error: impl fmt::Display) -> String {
+pub(super) fn text(error: impl fmt::Display) -> String {
     error.to_string()
 }
 

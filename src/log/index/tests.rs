@@ -121,8 +121,11 @@ fn holds(index: &Index) {
 fn accounts_and_tickets_are_found_wherever_the_records_are() {
     let disk = SimulatedDisk::new();
     disk.create_dir("/log".as_ref()).unwrap();
-    let open =
-        || Index::open(Arc::new(disk.clone()), "/log/index.redb".as_ref(), [1; 32]).unwrap().0;
+    let open = || {
+        Index::open(Arc::new(disk.clone()), "/log/index.redb".as_ref(), [1; 32], |_| None)
+            .unwrap()
+            .0
+    };
     let records = records();
     let index = open();
     // All in memory.
@@ -144,7 +147,8 @@ fn accounts_and_tickets_are_found_wherever_the_records_are() {
     // Half in the file, half in memory.
     let disk = SimulatedDisk::new();
     disk.create_dir("/log".as_ref()).unwrap();
-    let index = Index::open(Arc::new(disk), "/log/index.redb".as_ref(), [1; 32]).unwrap().0;
+    let index =
+        Index::open(Arc::new(disk), "/log/index.redb".as_ref(), [1; 32], |_| None).unwrap().0;
     apply(&index, 0, &records[..6]);
     index.flush().unwrap();
     apply(&index, 6, &records[6..]);

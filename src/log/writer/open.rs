@@ -13,7 +13,7 @@ use crate::env::{Clock, Disk, DiskFile};
 use crate::id::LeafIndex;
 use crate::log::Settings;
 use crate::log::checkpoint::{BadCheckpoint, Checkpoint};
-use crate::log::index::{self, Index, Point};
+use crate::log::index::{self, Index, Point, ReadTbs};
 use crate::log::note::{MAX_NOTE, NoteSigner};
 use crate::log::record::{CeremonyV1, Record};
 use crate::log::recover::{self, OpenError, Segment, Tail, damaged, unreadable};
@@ -31,6 +31,8 @@ pub struct Opening {
     /// Its verifier key's name is the log's origin.
     pub signer: Arc<dyn NoteSigner>,
     pub clock: Arc<dyn Clock>,
+    /// Reads what the index says of certificates; the same at every opening.
+    pub read_tbs: ReadTbs,
     /// Called once, on a thread of the log, when the state of the disk or of the log key is unknown.
     /// Everyone who waits has been answered `Halt`. The process should end: nothing more is appended.
     pub on_halt: Box<dyn Fn(&str) + Send + Sync>,
@@ -68,7 +70,7 @@ pub(super) fn start(
     sizes: Sizes,
     ceremony: Option<CeremonyV1>,
 ) -> Result<Log, OpenError> {
-    let Opening { disk, dir, public, signer, clock, on_halt, .. } = opening;
+    let Opening { disk, dir, public, signer, clock, read_tbs, on_halt, .. } = opening;
     let name = signer.verifier_key().name().to_owned();
     let origin = origin_hash(&name);
     if ceremony.is_some() {
@@ -112,7 +114,7 @@ pub(super) fn start(
     }
     let known = known_checkpoints(&*disk, &dir, &public, &*signer)?;
     let index_path = dir.join(index::FILE);
-    let (index, notice) = Index::open(Arc::clone(&disk), &index_path, origin)
+    let (index, notice) = Index::open(Arc::clone(&disk), &index_path, origin, read_tbs)
         .map_err(|why| index_broken(&dir, &why))?;
     if let (Some(why), None) = (notice, &ceremony) {
         tracing::warn!(%why, "the log's index is built again from the log");

@@ -9,10 +9,11 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 
 use super::open::start;
 use super::*;
+
 use crate::env::simulated::{CrashMode, ManualClock, SimulatedDisk};
 use crate::id::{AccountId, OrderId, Serial, Timestamp};
 use crate::log::checkpoint::Checkpoint;
-use crate::log::index::Issuance;
+use crate::log::index::{Issuance, Listed};
 use crate::log::note::{NoteSignError, VerifierKey};
 use crate::log::record::*;
 use crate::log::recover::OpenError;
@@ -122,6 +123,7 @@ pub(super) fn opening(disk: &SimulatedDisk, signer: &Arc<TestSigner>) -> Opening
         settings: super::super::Settings::default(),
         signer: Arc::clone(signer) as Arc<dyn NoteSigner>,
         clock: Arc::new(ManualClock::new(Timestamp(5_000))),
+        read_tbs: |_| None,
         on_halt: Box::new(|_| {}),
     }
 }
@@ -170,7 +172,10 @@ fn records_are_read_back_indexed_and_covered_across_segments_and_restarts() {
             assert_eq!(log.index().by_serial(serial).unwrap(), Some(expected));
         }
         assert_eq!(log.index().by_order(order(40)).unwrap(), None);
-        assert_eq!(log.index().revoked().unwrap(), [(serial(1), Timestamp(4_001))]);
+        assert_eq!(
+            log.index().all_listed(Timestamp(0)).unwrap(),
+            [Listed { serial: serial(1), at: Timestamp(4_001), reason: None }]
+        );
         assert_eq!(log.index().open_intents().unwrap().len(), 19);
         assert_eq!(log.index().newest_instant().unwrap(), Timestamp(4_001));
         assert!(log.read(LeafIndex(62)).is_err());

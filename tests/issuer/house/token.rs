@@ -105,6 +105,7 @@ impl Token {
             settings: chancery::log::Settings { segment_mib: 1, ..Default::default() },
             signer: Arc::new(CheckpointKey::new(ORIGIN, key(LOG_KEY)).unwrap()),
             clock: Arc::clone(&clock),
+            read_tbs: issuer::read_tbs,
             on_halt: Box::new(|why| panic!("{why}")),
         };
         let log = Log::create(opening, record).unwrap();

@@ -1,0 +1,256 @@
+//! The CRLs: which there must be, when each is due, and how one is made: record, signature, file.
+//!
+//! Certificates name a *shard*, so a revocation costs one small CRL whatever else was revoked. Beside the
+//! shards there is the complete CRL, for software that is given one file and for certificates that name it; it
+//! follows the shards within [`COMPLETE_PAUSE`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::core::{Core, NotNow, Part, count, lock};
+use super::publish::{file_of, put};
+use super::revocation::sha256;
+use super::signing::sign_and_wait;
+use crate::hsm::Class;
+use crate::id::{Serial, Timestamp};
+use crate::log::Release;
+use crate::log::index::Listed;
+use crate::log::record::{CrlV2, Record};
+use crate::pki::crl::{self, RevokedEntry};
+
+pub(super) struct Crls {
+    core: Arc<Core>,
+    published: Mutex<BTreeMap<String, Published>>,
+}
+
+/// What is in place of a CRL.
+#[derive(Clone, Copy)]
+struct Published {
+    this_update: Timestamp,
+    next_update: Timestamp,
+    /// The index's mark when its entries were read.
+    mark: u64,
+}
+
+/// How urgent a CRL is, the most urgent least.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// It lacks an entry.
+    Changed,
+    /// Some certificate names it and there is none.
+    Absent,
+    /// Half of its life is over.
+    Old,
+}
+
+impl Crls {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self { core, published: Mutex::default() }
+    }
+
+    /// When the first of the published CRLs ends; the epoch while one is missing that must be there.
+    pub(super) fn next_update(&self) -> Timestamp {
+        let published = lock(&self.published);
+        let must = self.current().all(|url| published.contains_key(&url));
+        let first = published.values().map(|p| p.next_update).min();
+        first.filter(|_| must).unwrap_or_default()
+    }
+
+    /// Puts in place every CRL that is due. Waits for log and token.
+    pub(super) fn tend(&self) -> Result<(), NotNow> {
+        let made = self.make_due();
+        match (&made, self.core.rule.clock().now()) {
+            (Ok(()), _) => self.core.problems.clear(Part::Crl),
+            (Err(_), now) if now > self.next_update().minus(self.life() / 4) => {
+                let until = self.next_update();
+                self.core.problems.set(Part::Crl, "CHY-CRL-STALE", format!(
+                    "a CRL ends {until} and no new one can be signed; devices that check it will refuse its certificates then; see the other problems"
+                ));
+            }
+            (Err(_), _) => {}
+        }
+        made
+    }
+
+    fn make_due(&self) -> Result<(), NotNow> {
+        let now = self.core.now()?;
+        let wanted = self.wanted(now)?;
+        for url in &wanted {
+            self.take_up(url)?;
+        }
+        self.retire(&wanted);
+        loop {
+            // Looked at again after each: what is revoked while CRLs are renewed does not wait for them.
+            let now = self.core.now()?;
+            let due = wanted.iter().filter_map(|url| Some((self.due(url, now)?, url))).min();
+            match due {
+                Some((_, url)) => self.make(url, now)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The complete one and the shards of the present number.
+    fn current(&self) -> impl Iterator<Item = String> {
+        let core = &self.core;
+        let shards = crl::shard_urls(&core.crl_url, core.settings.crl_shards);
+        std::iter::once(core.crl_url.clone()).chain(shards)
+    }
+
+    /// Those, and what certificates name that were made under another number: until one CRL past the last of
+    /// these certificates.
+    fn wanted(&self, now: Timestamp) -> Result<Vec<String>, NotNow> {
+        let named = self.core.log.index().crls().map_err(|e| self.core.lost_index(&e))?;
+        let published = lock(&self.published);
+        let mut wanted: Vec<String> = self.current().collect();
+        for (url, end) in named {
+            let since = published.get(&url).map_or(now, |p| p.this_update);
+            if end >= since && !wanted.contains(&url) && file_of(&url).is_ok() {
+                wanted.push(url);
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Forgets, and takes out of the public directory, what no valid certificate names any more.
+    fn retire(&self, wanted: &[String]) {
+        let mut published = lock(&self.published);
+        published.retain(|url, _| {
+            let keep = wanted.contains(url);
+            if !keep {
+                tracing::info!(crl = url, "no valid certificate names this CRL any more");
+                let _ = self.core.disk.remove(&self.file(url));
+            }
+            keep
+        });
+    }
+
+    fn due(&self, url: &str, now: Timestamp) -> Option<Due> {
+        let Some(published) = lock(&self.published).get(url).copied() else {
+            return Some(Due::Absent);
+        };
+        let age = now.since(published.this_update);
+        let changed = self.mark(url) != published.mark;
+        let complete = url == self.core.crl_url;
+        // Certificates of before there were shards name the complete one, and cannot wait.
+        let waits =
+            complete && age < COMPLETE_PAUSE && self.core.log.index().listing_mark(url) == 0;
+        if changed && !waits {
+            return Some(Due::Changed);
+        }
+        let renew = if complete { (self.life() / 2).min(self.jump()) } else { self.life() / 2 };
+        (now < published.this_update || age >= renew).then_some(Due::Old)
+    }
+
+    fn mark(&self, url: &str) -> u64 {
+        let index = self.core.log.index();
+        if url == self.core.crl_url { index.all_listing_marks() } else { index.listing_mark(url) }
+    }
+
+    fn life(&self) -> Duration {
+        Duration::from_secs(u64::from(self.core.settings.crl_hours.max(1)) * 3600)
+    }
+
+    /// So that the log always holds a recent instant, one CRL is made in half of what the clock may jump.
+    fn jump(&self) -> Duration {
+        Duration::from_secs(u64::from(self.core.settings.clock_jump_hours.max(1)) * 3600) / 2
+    }
+
+    fn file(&self, url: &str) -> PathBuf {
+        // Only URLs that passed `file_of` get here.
+        self.core.public.join(file_of(url).unwrap_or_default())
+    }
+
+    /// What is listed at `url`, but for what has expired and stood in the CRL of `since`.
+    fn listed(&self, url: &str, since: Timestamp) -> Result<Vec<Listed>, NotNow> {
+        let index = self.core.log.index();
+        let listed = if url == self.core.crl_url {
+            index.all_listed(since)
+        } else {
+            index.listed(url, since)
+        };
+        let listed = listed.map_err(|e| self.core.lost_index(&e))?;
+        self.core
+            .counters
+            .crl_rows
+            .fetch_add(listed.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        Ok(listed)
+    }
+
+    /// Takes up the CRL that an earlier process left, if it is this issuer's and lists all it has to.
+    fn take_up(&self, url: &str) -> Result<(), NotNow> {
+        if lock(&self.published).contains_key(url) {
+            return Ok(());
+        }
+        let mark = self.mark(url);
+        let Ok(der) = self.core.disk.read(&self.file(url), crl::MAX_DER as u64) else {
+            return Ok(());
+        };
+        let Ok(found) = crl::parse_verified(&der, &self.core.issuing) else { return Ok(()) };
+        let shard = (url != self.core.crl_url).then_some(url);
+        let serials: std::collections::BTreeSet<Serial> =
+            found.revoked.iter().map(|entry| entry.serial).collect();
+        let listed = self.listed(url, found.this_update)?;
+        if found.shard.as_deref() == shard && listed.iter().all(|l| serials.contains(&l.serial)) {
+            let crl::Crl { this_update, next_update, .. } = found;
+            lock(&self.published)
+                .insert(url.to_owned(), Published { this_update, next_update, mark });
+        }
+        Ok(())
+    }
+
+    fn make(&self, url: &str, now: Timestamp) -> Result<(), NotNow> {
+        let core = &self.core;
+        core.token_signs()?;
+        let mark = self.mark(url);
+        let before = lock(&self.published).get(url).map_or(Timestamp(0), |p| p.this_update);
+        // Strictly rising over all CRLs, also across a log restored from a backup: time is in it.
+        let last = core.log.index().last_crl_number().map_err(|e| core.lost_index(&e))?;
+        let number = last.saturating_add(1).max(now.0);
+        // Whole seconds, as the CRL will say.
+        let this_update = Timestamp::from_unix_seconds(now.unix_seconds());
+        let next_update = this_update.plus(self.life()).min(core.issuing.validity().1);
+        let entries: Vec<RevokedEntry> = self
+            .listed(url, before)?
+            .into_iter()
+            .map(|Listed { serial, at, reason }| RevokedEntry { serial, at, reason })
+            .collect();
+        let tbs = if url == core.crl_url {
+            crl::tbs(&core.issuing, number, this_update, next_update, &entries)
+        } else {
+            crl::shard_tbs(&core.issuing, url, number, this_update, next_update, &entries)
+        };
+        core.counters.crl_octets.fetch_add(tbs.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        let record = CrlV2 {
+            at: now,
+            issuer_sha256: core.issuing_sha256,
+            crl: url.to_owned(),
+            number,
+            this_update,
+            next_update,
+            entries: entries.len() as u64,
+            tbs_sha256: sha256(&tbs),
+        };
+        let leaf = core.append_wait(Record::CrlV2(record), Release::Durable)?.leaf;
+        let signature = sign_and_wait(&*core.issuing_key, Class::Crl, tbs.clone(), DEADLINE)
+            .map_err(|e| core.unsigned(e))?;
+        let algorithm = core.issuing.public_key().preferred_algorithm();
+        let der = crl::assemble(&tbs, algorithm, &signature);
+        if let Err(why) = crl::parse_verified(&der, &core.issuing) {
+            tracing::error!("CHY-SIGNATURE: a CRL was thrown away: {why}");
+            return Err(NotNow::Wait(Duration::from_secs(5)));
+        }
+        put(core, &self.file(url), &der)?;
+        count(&core.counters.crls);
+        tracing::info!(crl = url, number, leaf = leaf.0, entries = entries.len(), %next_update, "CRL published");
+        lock(&self.published).insert(url.to_owned(), Published { this_update, next_update, mark });
+        Ok(())
+    }
+}
+
+/// How old the complete CRL must be to be made again for what the shards say already: its cost grows with
+/// all that is revoked.
+pub(super) const COMPLETE_PAUSE: Duration = Duration::from_secs(600);
+const DEADLINE: Duration = Duration::from_secs(60);
