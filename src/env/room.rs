@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::disk::{Disk, DiskFile, DiskLock, is_full};
 
@@ -12,24 +13,28 @@ pub struct KeepsRoom {
     disk: Arc<dyn Disk>,
     room: PathBuf,
     octets: u64,
+    given_up: AtomicBool,
 }
 
 impl KeepsRoom {
     /// Keeps `octets` in the file `room`, whose directory exists, if there is room for it now.
     pub fn new(disk: Arc<dyn Disk>, room: PathBuf, octets: u64) -> Self {
-        let this = Self { disk, room, octets };
+        let this = Self { disk, room, octets, given_up: AtomicBool::new(true) };
         this.make();
         this
     }
 
     /// Makes the file if it is missing and would not take the last of the disk.
     fn make(&self) {
+        // Asked of the disk only while the file is gone: checkpoints are replaced many times a second.
+        if !self.given_up.load(Ordering::Relaxed) {
+            return;
+        }
         let Some(dir) = self.room.parent() else { return };
         let plenty = self.disk.free(dir).is_ok_and(|free| free / 4 >= self.octets);
-        if plenty && self.disk.open_read(&self.room).is_err() {
-            // It exists, or there is no room after all: nothing is worse than before.
-            let _ = self.disk.create(&self.room, self.octets);
-        }
+        let there = self.disk.open_read(&self.room).is_ok()
+            || (plenty && self.disk.create(&self.room, self.octets).is_ok());
+        self.given_up.store(!there, Ordering::Relaxed);
     }
 }
 
@@ -37,6 +42,7 @@ impl Disk for KeepsRoom {
     fn replace(&self, path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
         match self.disk.replace(path, bytes, durable) {
             Err(error) if is_full(&error) => {
+                self.given_up.store(true, Ordering::Relaxed);
                 if self.disk.remove(&self.room).is_ok() {
                     tracing::warn!("CHY-DISK-FULL: the last room is given up for small files");
                 }

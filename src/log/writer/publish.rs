@@ -14,6 +14,8 @@ pub(super) const CHECKPOINT: &str = "checkpoint";
 /// Waits between attempts to sign or publish.
 const LEAST_WAIT: Duration = Duration::from_millis(50);
 const MOST_WAIT: Duration = Duration::from_secs(5);
+/// How long a head that nobody waits for stays without a checkpoint at most.
+const LINGER: Duration = Duration::from_millis(100);
 /// How often the checkpoint is copied beside the log, and the index moved into its file.
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -95,15 +97,25 @@ pub(super) fn index(shared: &Shared) {
     }
 }
 
-/// Waits for a head that is not signed yet. `None`: the writer has ended, or the log halted.
+/// Waits for a head that is not signed yet, and, a while, for somebody who wants it covered: an
+/// intent's own head is seldom worth a signature, because the issued record follows at once.
+/// `None`: the writer has ended, or the log halted.
 fn next_head(shared: &Shared) -> Option<TreeHead> {
     let mut mailbox = lock(&shared.mailbox);
     loop {
         if shared.halted.get().is_some() {
             return None;
         }
-        if let Some(head) = mailbox.head.take() {
-            return Some(head);
+        if mailbox.head.is_some() {
+            let unasked = |mailbox: &mut Mailbox| {
+                mailbox.waiters.is_empty() && !mailbox.closed && shared.halted.get().is_none()
+            };
+            let waited = shared.posted.wait_timeout_while(mailbox, LINGER, unasked);
+            mailbox = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if shared.halted.get().is_none() {
+                return mailbox.head.take();
+            }
+            continue;
         }
         if mailbox.closed {
             return None;
