@@ -4,10 +4,11 @@
 //! attempt's result is a durable fact, so a restart goes on where the last process stopped.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::Server;
 use crate::acme::account::AccountStatus;
@@ -19,6 +20,9 @@ use crate::store::{Change, StoreError, Version};
 use crate::validate::{Asker, Attempt, Observation};
 
 const BUSY: Duration = Duration::from_millis(100);
+/// How long the answer to a response waits for the first attempt: most devices of a LAN answer in less, and
+/// then their clients need not ask again.
+const PROMPT: Duration = Duration::from_millis(250);
 
 type Key = (AuthzId, ChallengeId);
 
@@ -94,6 +98,65 @@ pub(crate) async fn resume(server: &Arc<Server>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Stores the client's response and attempts at once; the authorization as it is stored afterwards.
+///
+/// Where the attempt ends within [`PROMPT`], response and result are one commit and the client learns the
+/// result with this very answer. Otherwise the response alone is stored, and the attempt goes on. A client
+/// that leaves meanwhile changes nothing of this.
+pub(crate) async fn respond(
+    server: &Arc<Server>,
+    authorization: Authorization,
+    version: Version,
+    challenge: ChallengeId,
+) -> Result<Authorization, StoreError> {
+    let Some(claim) = Claim::take(server, (authorization.id, challenge)) else {
+        server.store.commit(vec![Change::Authorization(authorization.clone(), version)]).await?;
+        // Whoever is at it looks at the facts again, now that they say so.
+        start(server, authorization.clone(), Version(version.0 + 1), challenge);
+        return Ok(authorization);
+    };
+    let (tell, told) = oneshot::channel();
+    server.spawn(open(claim, authorization, version, tell));
+    told.await.unwrap_or(Err(StoreError::Busy))
+}
+
+/// The first attempt, with the response to store; then the others.
+async fn open(
+    claim: Claim,
+    authorization: Authorization,
+    version: Version,
+    tell: oneshot::Sender<Result<Authorization, StoreError>>,
+) {
+    let server = claim.server.clone();
+    let (server, (id, challenge)) = (&*server, claim.key);
+    let mut attempting = pin!(attempt(server, &authorization, challenge));
+    let prompt = tokio::time::timeout(PROMPT, &mut attempting).await;
+    let mut changed = authorization.clone();
+    if let Ok(Some(observation)) = &prompt {
+        apply(server, &mut changed, challenge, observation);
+    }
+    let stored = server.store.commit(vec![Change::Authorization(changed.clone(), version)]).await;
+    let mut facts = match &stored {
+        Ok(()) => Some((changed.clone(), Version(version.0 + 1))),
+        Err(StoreError::Halt(_)) => None,
+        // Another response came first, and trusts in whoever has the claim.
+        Err(StoreError::Busy | StoreError::Conflict) => load(server, id).await,
+    };
+    let late = stored.is_ok() && prompt.is_err();
+    let _ = tell.send(stored.map(|()| changed));
+    if late && let Some((authorization, version)) = facts {
+        facts = match attempting.await {
+            Some(observation) => {
+                record(server, claim.key, authorization, version, &observation).await
+            }
+            None => None,
+        };
+    }
+    if let Some((authorization, version)) = facts {
+        run(claim, authorization, version).await;
+    }
+}
+
 /// Attempts until the challenge is decided or its authorization no longer pending.
 async fn run(claim: Claim, mut authorization: Authorization, mut version: Version) {
     let server = &*claim.server;
@@ -104,10 +167,7 @@ async fn run(claim: Claim, mut authorization: Authorization, mut version: Versio
             return;
         }
         let Some(challenge) = authorization.challenge(claim.key.1) else { return };
-        let (Some(response), Some(due)) = (&challenge.response, challenge.next_attempt(rule))
-        else {
-            return;
-        };
+        let Some(due) = challenge.next_attempt(rule) else { return };
         if due > now {
             let changed = tokio::select! {
                 () = tokio::time::sleep(due.since(now)) => false,
@@ -118,40 +178,75 @@ async fn run(claim: Claim, mut authorization: Authorization, mut version: Versio
                     Some(found) => (authorization, version) = found,
                     None => return,
                 }
-                continue;
             }
+            continue;
         }
-        // Asked for at each attempt: a deactivated account proves nothing more.
-        let Some(asker) = asker(server, authorization.account).await else { return };
-        let attempt = Attempt {
-            kind: challenge.kind,
-            identifier: authorization.identifier.clone(),
-            wildcard: authorization.wildcard,
-            token: challenge.token.clone(),
-            key_authorization: response.key_authorization.clone(),
-            asker,
-            now,
-        };
-        let observation = server.validator.attempt(attempt).await;
-        match &observation {
-            Observation::Matched { from, .. } => {
-                server.metrics.validation("matched");
-                tracing::info!(authorization = %authorization.id, account = %authorization.account, ?from, "challenge matched");
-            }
-            Observation::Failed(problem) => {
-                server.metrics.validation("failed");
-                tracing::info!(
-                    authorization = %authorization.id,
-                    account = %authorization.account,
-                    problem = problem.kind.urn(),
-                    detail = problem.detail,
-                    "validation attempt failed"
-                );
-            }
-        }
+        let Some(observation) = attempt(server, &authorization, claim.key.1).await else { return };
         match record(server, claim.key, authorization, version, &observation).await {
             Some(stored) => (authorization, version) = stored,
             None => return,
+        }
+    }
+}
+
+/// One attempt, if one is due; `None` also when the account is no longer valid.
+async fn attempt(
+    server: &Server,
+    authorization: &Authorization,
+    challenge: ChallengeId,
+) -> Option<Observation> {
+    let now = server.clock.now();
+    let challenge = authorization.challenge(challenge)?;
+    let response = challenge.response.as_ref()?;
+    if challenge.next_attempt(server.validator.retry_rule())? > now {
+        return None;
+    }
+    let attempt = Attempt {
+        kind: challenge.kind,
+        identifier: authorization.identifier.clone(),
+        wildcard: authorization.wildcard,
+        token: challenge.token.clone(),
+        key_authorization: response.key_authorization.clone(),
+        // Asked for at each attempt: a deactivated account proves nothing more.
+        asker: asker(server, authorization.account).await?,
+        now,
+    };
+    let observation = server.validator.attempt(attempt).await;
+    match &observation {
+        Observation::Matched { from, .. } => {
+            server.metrics.validation("matched");
+            tracing::info!(authorization = %authorization.id, account = %authorization.account, ?from, "challenge matched");
+        }
+        Observation::Failed(problem) => {
+            server.metrics.validation("failed");
+            tracing::info!(
+                authorization = %authorization.id,
+                account = %authorization.account,
+                problem = problem.kind.urn(),
+                detail = problem.detail,
+                "validation attempt failed"
+            );
+        }
+    }
+    Some(observation)
+}
+
+/// What an observation means for the authorization.
+fn apply(
+    server: &Server,
+    authorization: &mut Authorization,
+    challenge: ChallengeId,
+    observation: &Observation,
+) {
+    let now = server.clock.now();
+    match observation {
+        Observation::Matched { until, .. } => {
+            let lifetime = Duration::from_secs(server.settings.authorization_hours * 3600);
+            let lifetime = until.map_or(lifetime, |until| lifetime.min(until.since(now)));
+            authorization.succeeded(challenge, lifetime, now);
+        }
+        Observation::Failed(problem) => {
+            authorization.failed(challenge, problem.clone(), server.validator.retry_rule(), now);
         }
     }
 }
@@ -205,17 +300,7 @@ async fn record(
 ) -> Option<(Authorization, Version)> {
     loop {
         let mut changed = authorization.clone();
-        let now = server.clock.now();
-        match observation {
-            Observation::Matched { until, .. } => {
-                let lifetime = Duration::from_secs(server.settings.authorization_hours * 3600);
-                let lifetime = until.map_or(lifetime, |until| lifetime.min(until.since(now)));
-                changed.succeeded(key.1, lifetime, now);
-            }
-            Observation::Failed(problem) => {
-                changed.failed(key.1, problem.clone(), server.validator.retry_rule(), now);
-            }
-        }
+        apply(server, &mut changed, key.1, observation);
         if changed == authorization {
             return None;
         }

@@ -24,6 +24,60 @@ async fn an_authorization_offers_what_can_prove_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prompt_device_is_believed_in_the_same_answer() {
+    let ca = Ca::start().await;
+    let mut client = ca.registered().await;
+    let order = client.order(&["dns:a.test", "dns:slow.test"]).await;
+    let authorizations = order.json()["authorizations"].clone();
+    let (quick, slow) = (authorizations[0].as_str().unwrap(), authorizations[1].as_str().unwrap());
+    let tell = |challenge: &serde_json::Value, client: &crate::support::Client| {
+        let token = challenge["token"].as_str().unwrap();
+        ca.responder.tell(token, &format!("{token}.{}", client.key.thumbprint()));
+    };
+    let challenge = client.challenge(quick).await;
+    tell(&challenge, &client);
+    let answer = client.post(challenge["url"].as_str().unwrap(), &json!({})).await.json();
+    assert_eq!(answer["status"], "valid", "{answer}");
+    assert!(answer["validated"].is_string());
+    assert_eq!(client.post_as_get(quick).await.json()["status"], "valid");
+
+    // One that takes its time is asked on, also when its client has left.
+    let challenge = client.challenge(slow).await;
+    tell(&challenge, &client);
+    ca.responder.hold(true);
+    let at = challenge["url"].as_str().unwrap();
+    let answer = client.post(at, &json!({})).await;
+    assert_eq!(answer.json()["status"], "processing", "{answer:?}");
+    assert!(answer.json().get("error").is_none());
+    ca.responder.hold(false);
+    let valid = client.poll_while(at, &["processing"]).await.json();
+    assert_eq!(valid["status"], "valid");
+    let order = client.post_as_get(order.header("location").unwrap()).await.json();
+    assert_eq!(order["status"], "ready");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_at_once_is_validated_all_the_same() {
+    let ca = Ca::start().await;
+    let mut client = ca.registered().await;
+    let order = client.order(&["dns:a.test"]).await.json();
+    let authz = order["authorizations"][0].as_str().unwrap();
+    let challenge = client.challenge(authz).await;
+    let token = challenge["token"].as_str().unwrap();
+    ca.responder.tell(token, &format!("{token}.{}", client.key.thumbprint()));
+    ca.responder.hold(true);
+    let mut other = ca.client().await;
+    (other.account, other.key) = (client.account.clone(), client.key.clone());
+    let url = challenge["url"].as_str().unwrap().to_owned();
+    let left = tokio::spawn(async move { other.post(&url, &json!({})).await });
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    left.abort();
+    assert!(left.await.unwrap_err().is_cancelled(), "no answer was given yet");
+    ca.responder.hold(false);
+    assert_eq!(client.poll_while(authz, &["pending"]).await.json()["status"], "valid");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_probe_is_tried_again() {
     let ca = Ca::start().await;
     let mut client = ca.registered().await;

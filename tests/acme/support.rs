@@ -166,6 +166,7 @@ impl Dialer for Loopback {
 #[derive(Clone)]
 pub struct Responder {
     answers: Arc<Mutex<HashMap<String, String>>>,
+    held: tokio::sync::watch::Sender<bool>,
     pub address: SocketAddr,
 }
 
@@ -175,13 +176,17 @@ impl Responder {
         let address = listener.local_addr().unwrap();
         let answers: Arc<Mutex<HashMap<String, String>>> = Arc::default();
         let told = answers.clone();
+        let held = tokio::sync::watch::Sender::new(false);
+        let holding = held.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let told = told.clone();
+                let mut held = holding.subscribe();
                 tokio::spawn(async move {
                     let mut stream = BufReader::new(stream);
                     let mut line = String::new();
                     let _ = stream.read_line(&mut line).await;
+                    let _ = held.wait_for(|held| !held).await;
                     let path = line.split(' ').nth(1).unwrap_or_default();
                     let token = path.strip_prefix("/.well-known/acme-challenge/");
                     let answer = token.and_then(|token| told.lock().unwrap().get(token).cloned());
@@ -197,7 +202,12 @@ impl Responder {
                 });
             }
         });
-        Self { answers, address }
+        Self { answers, held, address }
+    }
+
+    /// Whether requests wait for their answer.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
     pub fn tell(&self, token: &str, key_authorization: &str) {

@@ -242,6 +242,26 @@ fn waiters_wait_while_the_key_is_away_and_other_records_go_on() {
 }
 
 #[test]
+fn a_head_that_nobody_waits_for_is_signed_with_the_next_or_a_little_later() {
+    let (disk, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
+    let log = create(&disk, &signer);
+    log.append_wait(intent(0), Release::Durable).unwrap();
+    log.append_wait(issued(0, LeafIndex(1)), Release::Covered).unwrap();
+    let sizes = |signer: &TestSigner| -> Vec<u64> {
+        lock(&signer.signed).iter().map(|head| head.size).collect()
+    };
+    assert!(!sizes(&signer).contains(&2), "an intent alone cost a signature");
+    log.append_wait(intent(1), Release::Durable).unwrap();
+    for _ in 0..200 {
+        if published(&disk, &signer).head.size == 4 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("never covered: {:?}", sizes(&signer));
+}
+
+#[test]
 fn a_key_that_stays_away_lets_nothing_out_and_closing_does_not_hang() {
     let (disk, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
     let log = create(&disk, &signer);

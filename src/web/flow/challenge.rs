@@ -11,7 +11,6 @@ use crate::acme::directory::Resource;
 use crate::acme::jws::Payload;
 use crate::acme::problem::Problem;
 use crate::id::{AuthzId, ChallengeId};
-use crate::store::{Change, Version};
 use crate::web::{Server, validation};
 
 /// POST-as-GET reads; any JSON object is the response, and a second one asks for a retry now. A
@@ -31,16 +30,13 @@ pub(super) async fn answer(
         .map_err(|_| Problem::malformed("the response is not a JSON object"))?;
     let rule = server.validator.retry_rule();
     until_committed(async || {
-        let (mut authorization, mut version) = own(server, &signed, authz).await?;
+        let (mut authorization, version) = own(server, &signed, authz).await?;
         if authorization.challenge(id).is_none() {
             return Err(Fault::missing());
         }
         let thumbprint = signed.account.key.thumbprint();
         if authorization.respond(id, thumbprint, rule, signed.now)? {
-            let change = Change::Authorization(authorization.clone(), version);
-            server.store.commit(vec![change]).await?;
-            version = Version(version.0 + 1);
-            validation::start(server, authorization.clone(), version, id);
+            authorization = validation::respond(server, authorization, version, id).await?;
         }
         let challenge = authorization.challenge(id).ok_or_else(Fault::missing)?;
         Ok(object(server, &signed, authz, challenge))

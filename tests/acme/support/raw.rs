@@ -20,15 +20,16 @@ use tokio_rustls::client::TlsStream;
 use super::Ca;
 
 /// An account key.
-pub struct Key(EcdsaKeyPair);
+#[derive(Clone)]
+pub struct Key(Arc<EcdsaKeyPair>);
 
 impl Key {
     pub fn new() -> Self {
-        Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
+        Self(Arc::new(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()))
     }
 
     pub fn from_pkcs8(der: &[u8]) -> Self {
-        Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).unwrap())
+        Self(Arc::new(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).unwrap()))
     }
 
     pub fn jwk(&self) -> Value {
