@@ -2,6 +2,7 @@
 //! and HSM together. Believes nothing but what an account signed.
 
 mod admin;
+mod caps;
 pub mod clock;
 mod core;
 mod crls;
@@ -17,6 +18,7 @@ mod revocation;
 mod service;
 pub mod signing;
 pub mod start;
+mod tickets;
 mod workers;
 
 pub use self::core::{OnHalt, TokenProbe};
@@ -56,6 +58,10 @@ pub struct Settings {
     /// Certificates of others that accounts may revoke within an hour because they control the identifiers
     /// now, over all accounts; 0: no cap.
     pub revocations_of_others_per_hour: u32,
+    /// Key changes of one account within an hour; 0: no cap.
+    pub key_changes_per_account_per_hour: u32,
+    /// Whether accounts register by enrolment ticket only (RFC 8555 section 7.3.4).
+    pub external_account_required: bool,
 }
 
 impl Default for Settings {
@@ -73,6 +79,8 @@ impl Default for Settings {
             crl_shards: 8,
             revocations_per_account_per_hour: 100,
             revocations_of_others_per_hour: 20,
+            key_changes_per_account_per_hour: 10,
+            external_account_required: false,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod page;
 mod public;
 pub mod route;
+mod standing;
 pub mod tls;
 mod upkeep;
 mod validation;
@@ -125,6 +126,8 @@ pub struct Parts {
     pub profiles: Vec<Profile>,
     /// Profile of orders that name none; one of `profiles`.
     pub default_profile: String,
+    /// `[issuer] external-account-required`; said here, held there.
+    pub external_account_required: bool,
     pub root: Certificate,
     /// The issuing certificate that is handed out behind each leaf.
     pub issuing: Certificate,
@@ -225,6 +228,7 @@ pub(crate) struct Server {
     pub(crate) policy: Policy,
     pub(crate) profiles: Vec<Profile>,
     pub(crate) default_profile: String,
+    pub(crate) external_account_required: bool,
     pub(crate) issuing: Certificate,
     pub(crate) public: PathBuf,
     pub(crate) shelf: public::Shelf,
@@ -262,7 +266,7 @@ impl Server {
             website: settings.website.clone(),
             caa_identities: parts.validator.caa_identities().to_vec(),
             issuer_domain_names: parts.validator.issuer_domain_names().to_vec(),
-            external_account_required: false,
+            external_account_required: parts.external_account_required,
             profiles: parts
                 .profiles
                 .iter()
@@ -279,7 +283,13 @@ impl Server {
         .map_err(StartError::System)?;
         Ok(Self {
             directory: urls.directory(&meta, &[]).into(),
-            page: page::render(&urls, &parts.root, &parts.profiles).into(),
+            page: page::render(
+                &urls,
+                &parts.root,
+                &parts.profiles,
+                meta.terms_of_service.as_deref(),
+            )
+            .into(),
             chain: parts.issuing.pem(),
             index,
             http: listen::http(&settings),
@@ -295,6 +305,7 @@ impl Server {
             policy: parts.policy,
             profiles: parts.profiles,
             default_profile: parts.default_profile,
+            external_account_required: parts.external_account_required,
             issuing: parts.issuing,
             public: parts.public,
             shelf: public::Shelf::default(),

@@ -1,5 +1,9 @@
 //! Accounts (RFC 8555 sections 7.1.2 and 7.3).
 
+mod key_change;
+
+pub use key_change::KeyChange;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,12 +21,21 @@ pub struct Account {
     /// Keys it had before a key change, oldest first (draft-ietf-acme-dns-persist needs them all).
     pub former_keys: Vec<Thumbprint>,
     pub contact: Vec<String>,
-    pub terms_agreed: Option<Timestamp>,
+    /// What it agreed to last.
+    pub terms: Option<Agreement>,
     pub created: Timestamp,
     pub deactivated: Option<Timestamp>,
     pub revoked: Option<Timestamp>,
     /// The verified externalAccountBinding, as the client sent it (JSON).
     pub external_account: Option<String>,
+}
+
+/// An account's agreement to terms of service.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Agreement {
+    pub at: Timestamp,
+    /// The URL of the terms that were in force; empty where there were none.
+    pub terms: String,
 }
 
 /// RFC 8555 section 7.1.6.
@@ -49,6 +62,8 @@ pub struct AccountUpdate {
     /// The contacts from now on, if they change.
     pub contact: Option<Vec<String>>,
     pub deactivate: bool,
+    /// Whether the terms in force are agreed to: how a client agrees anew when they changed.
+    pub agree: bool,
 }
 
 impl NewAccount {
@@ -87,11 +102,14 @@ impl AccountUpdate {
     /// `deactivated`.
     pub fn parse(payload: &[u8]) -> Result<Self, Problem> {
         #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
         struct Members {
             #[serde(default)]
             contact: Option<Vec<String>>,
             #[serde(default)]
             status: Option<String>,
+            #[serde(default)]
+            terms_of_service_agreed: Option<bool>,
         }
 
         let members: Members = json::object(payload)
@@ -102,20 +120,27 @@ impl AccountUpdate {
             None | Some("valid") => false,
             Some(_) => return Err(Problem::malformed("status can only become deactivated")),
         };
-        Ok(Self { contact: members.contact, deactivate })
+        let agree = members.terms_of_service_agreed.unwrap_or(false);
+        Ok(Self { contact: members.contact, deactivate, agree })
     }
 }
 
 impl Account {
     /// The account that a newAccount request makes once its terms were accepted. Its binding is not
-    /// believed here: set `external_account` when the issuer has verified it.
-    pub fn new(id: AccountId, key: Jwk, request: NewAccount, now: Timestamp) -> Self {
+    /// believed here: set `external_account` when the issuer has verified it. `terms` is the URL of those in force.
+    pub fn new(
+        id: AccountId,
+        key: Jwk,
+        request: NewAccount,
+        terms: Option<&str>,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id,
             key,
             former_keys: Vec::new(),
             contact: request.contact,
-            terms_agreed: request.terms_of_service_agreed.then_some(now),
+            terms: request.terms_of_service_agreed.then(|| Agreement::now(terms, now)),
             created: now,
             deactivated: None,
             revoked: None,
@@ -146,10 +171,32 @@ impl Account {
         Err(Problem::new(ProblemType::Unauthorized, detail).with_status(401))
     }
 
-    /// Applies an update.
-    pub fn update(&mut self, update: AccountUpdate, now: Timestamp) {
+    /// Whether it agreed to these terms, the ones in force.
+    pub fn agrees_to(&self, terms: &str) -> bool {
+        self.terms.as_ref().is_some_and(|agreement| agreement.terms == terms)
+    }
+
+    /// 403 `userActionRequired` where the terms changed since it agreed (RFC 8555 section 7.3.3); `instance` is
+    /// where a person reads what to do. The Link header to the terms is the flow's to add.
+    pub fn check_terms(&self, terms: Option<&str>, instance: &str) -> Result<(), Problem> {
+        if terms.is_none_or(|terms| self.agrees_to(terms)) {
+            return Ok(());
+        }
+        let mut problem = Problem::new(
+            ProblemType::UserActionRequired,
+            "the terms of service have changed; agree to them before you go on",
+        );
+        problem.instance = Some(instance.to_owned());
+        Err(problem)
+    }
+
+    /// Applies an update; `terms` is the URL of those in force.
+    pub fn update(&mut self, update: AccountUpdate, terms: Option<&str>, now: Timestamp) {
         if let Some(contact) = update.contact {
             self.contact = contact;
+        }
+        if update.agree && !self.agrees_to(terms.unwrap_or_default()) {
+            self.terms = Some(Agreement::now(terms, now));
         }
         if update.deactivate && self.deactivated.is_none() {
             self.deactivated = Some(now);
@@ -180,7 +227,7 @@ impl Account {
         json::text(&AccountObject {
             status: self.status().name(),
             contact: &self.contact,
-            terms_of_service_agreed: self.terms_agreed.map(|_| true),
+            terms_of_service_agreed: self.terms.as_ref().map(|_| true),
             // What `NewAccount::parse` let in is an object.
             external_account_binding: self
                 .external_account
@@ -188,6 +235,12 @@ impl Account {
                 .and_then(|text| serde_json::from_str(text).ok()),
             orders,
         })
+    }
+}
+
+impl Agreement {
+    fn now(terms: Option<&str>, at: Timestamp) -> Self {
+        Self { at, terms: terms.unwrap_or_default().to_owned() }
     }
 }
 
@@ -340,7 +393,7 @@ mod tests {
             external_account_binding: Some(r#"{"payload":"unverified"}"#.into()),
             ..NewAccount::default()
         };
-        let mut account = Account::new(AccountId([1; 16]), key("a"), request, Timestamp(5));
+        let mut account = Account::new(AccountId([1; 16]), key("a"), request, None, Timestamp(5));
         assert_eq!(account.external_account, None);
         account.external_account = Some(r#"{"payload":"Yg"}"#.into());
         let object: Value = serde_json::from_str(&account.to_json("https://ca/o")).unwrap();
@@ -354,8 +407,9 @@ mod tests {
                 "orders": "https://ca/o",
             })
         );
-        account.update(AccountUpdate::parse(br#"{"status":"deactivated"}"#).unwrap(), Timestamp(6));
-        account.update(AccountUpdate::parse(br#"{"status":"deactivated"}"#).unwrap(), Timestamp(7));
+        let end = AccountUpdate::parse(br#"{"status":"deactivated"}"#).unwrap();
+        account.update(end.clone(), None, Timestamp(6));
+        account.update(end, None, Timestamp(7));
         assert_eq!(account.deactivated, Some(Timestamp(6)));
         assert_eq!(account.check_active().unwrap_err().status, 401);
         account.revoked = Some(Timestamp(8));
@@ -367,13 +421,36 @@ mod tests {
         assert!(AccountUpdate::parse(br#"{"status":"revoked"}"#).is_err());
         assert_eq!(AccountUpdate::parse(br#"{"orders":"x"}"#), Ok(AccountUpdate::default()));
         let mut account =
-            Account::new(AccountId([1; 16]), key("a"), NewAccount::default(), Timestamp(5));
-        account
-            .update(AccountUpdate::parse(br#"{"contact":["mailto:a@b"]}"#).unwrap(), Timestamp(6));
+            Account::new(AccountId([1; 16]), key("a"), NewAccount::default(), None, Timestamp(5));
+        let contact = AccountUpdate::parse(br#"{"contact":["mailto:a@b"]}"#).unwrap();
+        account.update(contact, None, Timestamp(6));
         assert_eq!(account.contact, ["mailto:a@b"]);
         account.change_key(key("b"));
         assert_eq!(account.key, key("b"));
         assert_eq!(account.former_keys, [key("a").thumbprint()]);
+    }
+
+    #[test]
+    fn terms_that_change_are_agreed_to_anew() {
+        let request = NewAccount { terms_of_service_agreed: true, ..NewAccount::default() };
+        let first = Some("https://ca/terms/1");
+        let mut account = Account::new(AccountId([1; 16]), key("a"), request, first, Timestamp(5));
+        let check = |account: &Account, terms| account.check_terms(terms, "https://ca/");
+        assert_eq!(check(&account, first), Ok(()));
+        assert_eq!(check(&account, None), Ok(()), "nothing to agree to");
+        let second = Some("https://ca/terms/2");
+        let problem = check(&account, second).unwrap_err();
+        assert_eq!((problem.kind, problem.status), (ProblemType::UserActionRequired, 403));
+        assert_eq!(problem.instance.as_deref(), Some("https://ca/"));
+        let agree = AccountUpdate::parse(br#"{"termsOfServiceAgreed":true}"#).unwrap();
+        let not = AccountUpdate::parse(br#"{"termsOfServiceAgreed":false}"#).unwrap();
+        account.update(not, second, Timestamp(6));
+        assert!(check(&account, second).is_err());
+        account.update(agree.clone(), second, Timestamp(7));
+        assert_eq!(check(&account, second), Ok(()));
+        account.update(agree, second, Timestamp(8));
+        assert_eq!(account.terms.as_ref().map(|agreed| agreed.at), Some(Timestamp(7)));
+        assert!(check(&account, first).is_err());
     }
 
     proptest! {

@@ -14,6 +14,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+pub(super) use jwk::Members;
 pub use jwk::{Jwk, Thumbprint};
 
 use super::json::{self, Object, present};
@@ -39,7 +40,7 @@ pub enum KeyRef {
 }
 
 /// A request that parsed. Its signature is NOT verified until `verify` returns `Ok`; no method
-/// but `verify` gives out the payload.
+/// but `verify` gives out the payload of a request that is new.
 #[derive(Clone, Debug)]
 pub struct Jws {
     algorithm: Algorithm,
@@ -212,6 +213,12 @@ impl Jws {
         self.nonce.as_deref()
     }
 
+    /// The payload of a request whose very octets were verified earlier, by whoever stored them or their digest:
+    /// the key that signed may have been changed since. For no other request.
+    pub fn verified_before(&self) -> &Payload {
+        &self.payload
+    }
+
     /// Verifies under `key` and hands out the payload. Whether `key` is the one that `self.key()`
     /// names is the caller's to know.
     pub fn verify(&self, key: &Jwk) -> Result<Payload, JwsError> {
@@ -287,7 +294,7 @@ struct Header {
     #[serde(default, deserialize_with = "present")]
     url: Option<String>,
     #[serde(default, deserialize_with = "present")]
-    jwk: Option<Object<jwk::Members>>,
+    jwk: Option<Object<Members>>,
     #[serde(default, deserialize_with = "present")]
     kid: Option<String>,
     #[serde(default, deserialize_with = "present")]

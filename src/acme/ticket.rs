@@ -1,11 +1,19 @@
 //! Enrolment tickets: external account binding (RFC 8555 section 7.3.4). What a client's binding
 //! says and whether a secret verifies it; minting and spending tickets live with the issuer.
 
+mod bindings;
+mod constraints;
+mod secret;
+
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
 
 use super::json::{self, present};
 use super::jws::{Flattened, Jwk, JwsError, decode};
+
+pub use bindings::Bindings;
+pub use constraints::{BadConstraint, Constraints};
+pub use secret::Secret;
 
 /// The `kid` of a ticket.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -23,9 +31,6 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// A secret has at least this many octets.
-    pub const MIN_SECRET: usize = 32;
-
     /// Parses the flattened JWS: a MAC algorithm, `kid`, `url`, no `nonce`, no `jwk`; its payload is a JWK.
     pub fn parse(json: &[u8]) -> Result<Self, JwsError> {
         let Flattened { protected, payload, signature } = Flattened::parse(json)?;
@@ -59,7 +64,7 @@ impl Binding {
 
     /// Whether the ticket's secret made this binding, for this outer `url` and this account key.
     pub fn verify(&self, secret: &[u8], url: &str, account_key: &Jwk) -> bool {
-        secret.len() >= Self::MIN_SECRET
+        secret.len() >= Secret::MIN
             && self.url == url
             && self.key.thumbprint() == account_key.thumbprint()
             && hmac::verify(

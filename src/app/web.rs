@@ -161,6 +161,7 @@ fn parts(
         })?,
         profiles: config.profiles.clone(),
         default_profile: config.default_profile.clone(),
+        external_account_required: config.issuer.external_account_required,
         root: certificate(&authority.root)?,
         issuing: certificate(authority.issuing.as_deref().unwrap_or_default())?,
         public: config.paths.public(),

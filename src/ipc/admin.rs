@@ -7,14 +7,19 @@
 //!
 //! Frames are those of `frame`: a hello whose digest is the key, then one question, one answer, in turn.
 
+pub mod accounts;
 pub mod client;
 pub mod server;
 #[cfg(test)]
 mod tests;
+pub mod tickets;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use self::accounts::{AccountAnswer, AccountQuestion};
+use self::tickets::{TicketAnswer, TicketQuestion};
 
 /// Who asks: by the kernel's word, never by the asker's.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -36,12 +41,16 @@ impl fmt::Display for Operator {
 pub enum AdminQuestion {
     /// Whom the issuer takes the asker for.
     Who,
+    Ticket(TicketQuestion),
+    Account(AccountQuestion),
 }
 
 /// What the issuer answers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum AdminAnswer {
     Operator(Operator),
+    Ticket(TicketAnswer),
+    Account(AccountAnswer),
 }
 
 /// Why it did not do it. Both are for the operator and begin with a code.

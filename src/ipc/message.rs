@@ -9,6 +9,9 @@ use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
 /// The protocol version in the hello frame.
 pub const VERSION: u16 = 1;
 
+/// Standings in one answer at most: a JWK has less than 1 KiB.
+pub const STANDINGS: usize = 128;
+
 /// No frame is longer, in octets.
 pub const MAX_FRAME: usize = 256 * 1024;
 
@@ -33,6 +36,21 @@ pub enum Question {
     Health,
     /// A revokeCert request, verbatim. By an account's kid or by the certificate's key.
     Revoke(Box<Revoke>),
+    /// A keyChange request, verbatim, that the account's present key signed.
+    ChangeKey {
+        #[serde(with = "serde_bytes")]
+        jws: Vec<u8>,
+    },
+    /// An account's request to be deactivated, verbatim.
+    Deactivate {
+        #[serde(with = "serde_bytes")]
+        jws: Vec<u8>,
+    },
+    /// Whether tickets let an account have these names. Advice, so that an order is refused before anything is
+    /// validated: the issuer asks itself again when it counts.
+    Permits(Box<Permits>),
+    /// The issuer's word on accounts whose key or status changed, so that the web process catches up.
+    Standings(Which),
 }
 
 /// What accompanies a revokeCert request. Only `jws` is evidence.
@@ -42,6 +60,39 @@ pub struct Revoke {
     pub jws: Vec<u8>,
     /// For an account that did not get the certificate: one for each of its identifiers, without `*.`. Claimed.
     pub validations: Vec<Validation>,
+}
+
+/// What an account wants to order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Permits {
+    pub account: AccountId,
+    pub identifiers: Vec<crate::pki::name::Identifier>,
+    /// As ordered; `None`: the default.
+    pub profile: Option<String>,
+}
+
+/// Which accounts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Which {
+    /// Those that changed in the log from this leaf on; an answer holds a page of them.
+    ChangedFrom(LeafIndex),
+    One(AccountId),
+}
+
+/// What the issuer's registry says of an account now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Standing {
+    pub account: AccountId,
+    /// Its present key, canonical JSON.
+    pub jwk: String,
+    pub ended: Option<Ended>,
+}
+
+/// When an account was deactivated, and whether an operator did it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ended {
+    pub at: Timestamp,
+    pub by_operator: bool,
 }
 
 impl Question {
@@ -54,6 +105,10 @@ impl Question {
             Self::TlsChain => "tls-chain",
             Self::Health => "health",
             Self::Revoke(_) => "revoke",
+            Self::ChangeKey { .. } => "change-key",
+            Self::Deactivate { .. } => "deactivate",
+            Self::Permits(_) => "permits",
+            Self::Standings(_) => "standings",
         }
     }
 }
@@ -83,10 +138,11 @@ pub struct Validation {
 /// What the issuer answers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Answer {
-    /// Registered, or found: `existing` says which.
+    /// Registered, or found: `existing` says which. `bound`: by a ticket whose binding verified.
     Account {
         account: AccountId,
         existing: bool,
+        bound: bool,
     },
     /// A certificate, durable in the log and covered by a checkpoint.
     Certificate {
@@ -106,6 +162,23 @@ pub enum Answer {
     Health(Box<Health>),
     /// The revocation is durable in the log; the CRL follows.
     Revoked,
+    /// The account has the new key, now or since it was asked before.
+    KeyChanged,
+    /// The new key is this account's, and stays so.
+    KeyInUse {
+        account: AccountId,
+    },
+    Deactivated(Ended),
+    /// Nothing is bound to others. The profile is the one its ticket says, if it says one.
+    Permitted {
+        profile: Option<String>,
+    },
+    /// `next` is where to go on; the page was the last unless `more`.
+    Standings {
+        standings: Vec<Standing>,
+        next: LeafIndex,
+        more: bool,
+    },
 }
 
 /// The issuer's state, for people and probes. Nothing secret.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Settings;
+use super::caps::Caps;
 use super::clock::{ClockFault, ClockRule};
 use super::signing::SignQueue;
 use crate::acme::directory::Urls;
@@ -55,6 +56,7 @@ pub(super) struct Core {
     pub(super) on_halt: OnHalt,
     pub(super) halted: AtomicBool,
     pub(super) counters: Counters,
+    pub(super) caps: Caps,
     pub(super) problems: Problems,
 }
 
@@ -212,6 +214,11 @@ impl Core {
         }
         match intent.requester {
             crate::log::record::Requester::Own => Err("it was for this box itself".into()),
+            crate::log::record::Requester::Order { account, .. }
+                if self.log.index().deactivated(account).is_ok_and(|end| end.is_some()) =>
+            {
+                Err("its account was deactivated".into())
+            }
             crate::log::record::Requester::Order { .. } => {
                 let profile = self.profiles.iter().find(|p| p.name == intent.profile);
                 let profile = profile.ok_or("its profile was withdrawn")?;
@@ -272,6 +279,8 @@ pub(super) struct Counters {
     pub(super) crl_rows: AtomicU64,
     pub(super) crl_octets: AtomicU64,
     pub(super) revoked: AtomicU64,
+    pub(super) key_changes: AtomicU64,
+    pub(super) deactivated: AtomicU64,
 }
 
 impl Counters {
@@ -288,6 +297,8 @@ impl Counters {
             ("crl_entries", &self.crl_rows),
             ("crl_octets", &self.crl_octets),
             ("revoked", &self.revoked),
+            ("key_changes", &self.key_changes),
+            ("deactivated", &self.deactivated),
         ]
         .into_iter()
         .map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed)))

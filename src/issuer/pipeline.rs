@@ -14,7 +14,6 @@ use super::refusals::Refusals;
 use super::registry::Registry;
 use crate::acme::directory::Resource;
 use crate::acme::jws::{Jws, KeyRef, Payload};
-use crate::acme::limit::Hourly;
 use crate::acme::order::Order;
 use crate::acme::problem::{Problem, ProblemType, Subproblem};
 use crate::env::random_16;
@@ -35,9 +34,6 @@ pub(super) struct Pipeline {
     core: Arc<Core>,
     registry: Arc<Registry>,
     refusals: Arc<Refusals>,
-    caps: Hourly<AccountId>,
-    /// Over all accounts: whoever has many has no more of the token than this.
-    cap: Hourly<()>,
     under_way: Mutex<HashMap<OrderId, UnderWay>>,
 }
 
@@ -94,9 +90,7 @@ impl Drop for Claim {
 
 impl Pipeline {
     pub(super) fn new(core: Arc<Core>, registry: Arc<Registry>, refusals: Arc<Refusals>) -> Self {
-        let caps = Hourly::new(core.settings.issuance_per_account_per_hour);
-        let cap = Hourly::new(core.settings.issuance_per_hour);
-        Self { core, registry, refusals, caps, cap, under_way: Mutex::new(HashMap::new()) }
+        Self { core, registry, refusals, under_way: Mutex::new(HashMap::new()) }
     }
 
     /// Answers `Question::Finalize`. Runs on a worker's thread.
@@ -156,14 +150,39 @@ impl Pipeline {
                 "there is no such account",
             )));
         };
-        let payload = match jws.verify(&key).map_err(|e| Refusal::Refused(e.into()))? {
-            Payload::Json(payload) => payload,
-            Payload::PostAsGet => {
-                return Err(Refusal::Refused(Problem::malformed("finalize needs a payload")));
+        let jws_sha256 = sha256(&finalize.jws);
+        let payload = match jws.verify(&key) {
+            Ok(payload) => payload,
+            // The account's key has changed since.
+            Err(_) if self.was_intended(order, account, jws_sha256)? => {
+                jws.verified_before().clone()
             }
+            Err(why) => return Err(Refusal::Refused(why.into())),
+        };
+        let Payload::Json(payload) = payload else {
+            return Err(Refusal::Refused(Problem::malformed("finalize needs a payload")));
         };
         let csr = Order::parse_finalize(&payload).map_err(Refusal::Refused)?;
-        Ok(Signed { account, order, csr, jws_sha256: sha256(&finalize.jws) })
+        Ok(Signed { account, order, csr, jws_sha256 })
+    }
+
+    /// Whether an intent was made of this very request.
+    fn was_intended(
+        &self,
+        order: OrderId,
+        account: AccountId,
+        jws_sha256: [u8; 32],
+    ) -> Result<bool, Refusal> {
+        let issuance = self.core.log.index().by_order(order);
+        let intent = match issuance.map_err(|why| self.core.lost_index(&why))? {
+            None => return Ok(false),
+            Some(
+                Issuance::Intended { intent, .. }
+                | Issuance::Issued { intent, .. }
+                | Issuance::Abandoned { intent, .. },
+            ) => self.core.intent(intent)?,
+        };
+        Ok(intent.requester == Requester::Order { order, account, jws_sha256 })
     }
 
     /// Takes the order, or queues behind whoever has it. `None` when the reply found its place.
@@ -250,29 +269,15 @@ impl Pipeline {
                 "this key is known for another purpose; make a key for the certificate alone",
             ));
         }
+        self.registry.check_active(signed.account)?;
         self.within(profile, csr)?;
-        proven(profile, finalize, csr)?;
         let now = core.now()?;
+        let ticket = self.registry.known(signed.account)?.and_then(|known| known.ticket.clone());
+        let tickets = &self.registry.tickets;
+        tickets.permits(ticket.as_deref(), csr.identifiers(), Some(&profile.name), now)?;
+        proven(profile, finalize, csr)?;
         core.token_signs()?;
-        self.caps.take(signed.account, core.rule.clock().monotonic()).map_err(|wait| {
-            tracing::warn!(account = %signed.account, "CHY-ACCOUNT-CAP: an account has had all certificates of this hour");
-            let wait = wait.as_secs().div_ceil(60);
-            refused(
-                ProblemType::RateLimited,
-                &format!("this account has had all the certificates it may have in an hour; ask again in {wait} minutes"),
-            )
-        })?;
-        if let Err(wait) = self.cap.take((), core.rule.clock().monotonic()) {
-            self.caps.give_back(&signed.account);
-            tracing::warn!(account = %signed.account, "CHY-ISSUANCE-CAP: all certificates of this hour are issued");
-            return Err(Refusal::Limited(
-                Problem::new(
-                    ProblemType::RateLimited,
-                    "this server has issued all the certificates it may in an hour",
-                ),
-                u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
-            ));
-        }
+        core.caps.issuance(signed.account, core.rule.clock().monotonic())?;
         let identifiers: Vec<_> = csr.identifiers().iter().cloned().collect();
         let serial = Serial::from_random(random_16(&*core.rng));
         let leaf = Leaf {

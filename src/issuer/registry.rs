@@ -1,58 +1,91 @@
-//! Which account keys the issuer accepted: a view of the log.
+//! Which accounts there are, with which keys, and which of them have ended: a view of the log.
 //!
-//! An account exists here when its registration is durable. What else the web process knows of it
-//! (contacts, agreement, deactivation) is the web process's own.
+//! Whatever changes here comes as the client's own signed request, is verified here, and is a durable record
+//! before it is answered. Contacts and agreements are the web process's own. Asked again, everything answers
+//! the same: a web process that lost an answer asks again.
+
+mod ending;
+mod key_change;
+mod standing;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::core::{Core, NotNow, count, lock};
+use super::tickets::{Reservation, Tickets};
 use crate::acme::account::NewAccount;
 use crate::acme::directory::Resource;
 use crate::acme::jws::{Jwk, Jws, KeyRef, Payload};
-use crate::acme::limit::Hourly;
 use crate::acme::problem::{Problem, ProblemType};
+use crate::acme::ticket::Binding;
 use crate::env::random_16;
-use crate::id::AccountId;
+use crate::id::{AccountId, LeafIndex, Timestamp};
 use crate::ipc::{Answer, Refusal, Reply};
 use crate::log::Release;
-use crate::log::record::{AccountRegisteredV1, Record};
+use crate::log::record::{AccountRegisteredV2, Record};
 use crate::pki::key::PublicKey;
 
 pub(super) struct Registry {
     core: Arc<Core>,
-    /// Keys whose registration is on its way, with all who asked for it.
-    under_way: Mutex<HashMap<[u8; 32], Vec<Reply>>>,
-    /// Keys read from the log lately.
-    known: Mutex<HashMap<AccountId, Arc<Jwk>>>,
-    /// Over all clients: a flood of accounts would fill the log.
-    rate: Hourly<()>,
-    refused_by_rate: AtomicU64,
+    pub(super) tickets: Arc<Tickets>,
+    under_way: Mutex<UnderWay>,
+    known: Mutex<Cache>,
+}
+
+/// What is on its way into the log. What is not on its way any more is in the index.
+#[derive(Default)]
+struct UnderWay {
+    /// Keys being registered, with all who asked for it.
+    registering: HashMap<[u8; 32], Vec<Reply>>,
+    /// Accounts that are changing, and the key that they will have.
+    changing: HashMap<AccountId, Option<[u8; 32]>>,
+}
+
+impl UnderWay {
+    /// Whether a key change will give somebody this key.
+    fn takes(&self, thumbprint: [u8; 32]) -> bool {
+        self.changing.values().any(|key| *key == Some(thumbprint))
+    }
+}
+
+/// Accounts read from the log lately.
+#[derive(Default)]
+struct Cache {
+    accounts: HashMap<AccountId, Arc<Known>>,
+    /// Grows with every key change: what was read before one is not to be remembered after it.
+    changes: u64,
+}
+
+/// An account as the log has it; whether it has ended is for the index to say.
+pub(super) struct Known {
+    pub(super) key: Arc<Jwk>,
+    /// What it registered with.
+    pub(super) ticket: Option<String>,
+    pub(super) registered: Timestamp,
+    pub(super) key_changed: Option<Timestamp>,
+}
+
+/// A newAccount request that is its key's own.
+struct Asked {
+    key: Jwk,
+    request: NewAccount,
 }
 
 impl Registry {
-    pub(super) fn new(core: Arc<Core>) -> Self {
-        let rate = Hourly::new(core.settings.registrations_per_hour);
-        Self {
-            core,
-            under_way: Mutex::new(HashMap::new()),
-            known: Mutex::new(HashMap::new()),
-            rate,
-            refused_by_rate: AtomicU64::new(0),
-        }
+    pub(super) fn new(core: Arc<Core>, tickets: Arc<Tickets>) -> Self {
+        Self { core, tickets, under_way: Mutex::default(), known: Mutex::default() }
     }
 
     /// Answers `Question::Register`.
     pub(super) fn register(self: &Arc<Self>, jws: &[u8], reply: Reply) {
-        let key = match self.verify(jws) {
-            Ok(verified) => verified,
+        let asked = match self.verify(jws) {
+            Ok(asked) => asked,
             Err(refusal) => return reply(Err(refusal)),
         };
-        let (jwk, only_existing) = key;
-        let thumbprint = jwk.thumbprint().0;
+        let thumbprint = asked.key.thumbprint().0;
+        let only_existing = asked.request.only_return_existing;
         let mut under_way = lock(&self.under_way);
-        if let Some(waiting) = under_way.get_mut(&thumbprint) {
+        if let Some(waiting) = under_way.registering.get_mut(&thumbprint) {
             if only_existing {
                 // It does not exist yet; whoever registers it now will be told so.
                 drop(under_way);
@@ -62,99 +95,169 @@ impl Registry {
             return;
         }
         // Under the lock: what is not under way any more is in the index.
-        match self.core.log.index().account_by_key(thumbprint) {
-            Err(why) => {
-                drop(under_way);
-                return reply(Err(self.core.lost_index(&why).into()));
+        let decided = if under_way.takes(thumbprint) {
+            Err(Refusal::Retry(200))
+        } else {
+            match self.holder(thumbprint) {
+                Ok(Some(account)) => self.existing(account).map(Err),
+                Ok(None) if only_existing => Err(does_not_exist()),
+                Ok(None) => self.admit(&asked).map(Ok),
+                Err(refusal) => Err(refusal),
             }
-            Ok(Some(account)) => {
+        };
+        let (at, reservation) = match decided {
+            Ok(Ok(admitted)) => admitted,
+            Ok(Err(answer)) => {
                 drop(under_way);
-                return reply(Ok(Answer::Account { account, existing: true }));
+                return reply(Ok(answer));
             }
-            Ok(None) => {}
-        }
-        if only_existing {
-            drop(under_way);
-            return reply(Err(does_not_exist()));
-        }
-        let now = self.core.now().map_err(Refusal::from);
-        let at = match now.and_then(|now| self.within_rate().map(|()| now)) {
-            Ok(now) => now,
             Err(refusal) => {
                 drop(under_way);
                 return reply(Err(refusal));
             }
         };
-        under_way.insert(thumbprint, vec![reply]);
+        under_way.registering.insert(thumbprint, vec![reply]);
         drop(under_way);
 
         let account = AccountId(random_16(&*self.core.rng));
-        let jwk = jwk.canonical_json().to_owned();
-        let record = Record::AccountRegisteredV1(AccountRegisteredV1 { at, account, jwk });
+        let jwk = asked.key.canonical_json().to_owned();
+        let ticket = reservation.as_ref().map(|reserved| reserved.ticket().to_owned());
+        let bound = ticket.is_some();
+        let record = AccountRegisteredV2 { at, account, jwk, ticket };
         let registry = Arc::clone(self);
-        self.core.append(record, Release::Durable, move |result| {
-            let waiting = lock(&registry.under_way).remove(&thumbprint).unwrap_or_default();
-            match result {
+        self.core.append(Record::AccountRegisteredV2(record), Release::Durable, move |result| {
+            match &result {
                 Ok(appended) => {
                     count(&registry.core.counters.registered);
-                    tracing::info!(%account, leaf = appended.leaf.0, "account registered");
-                    for (n, reply) in waiting.into_iter().enumerate() {
-                        reply(Ok(Answer::Account { account, existing: n > 0 }));
+                    let ticket = reservation.as_ref().map(|reserved| reserved.ticket());
+                    tracing::info!(%account, leaf = appended.leaf.0, ticket, "account registered");
+                    if let Some(reserved) = reservation {
+                        reserved.spent();
                     }
                 }
-                Err(why) => {
-                    registry.rate.give_back(&());
-                    for reply in waiting {
-                        reply(Err(why.clone().into()));
-                    }
+                Err(_) => {
+                    registry.core.caps.unregistered();
+                    drop(reservation);
                 }
+            }
+            let waiting = lock(&registry.under_way).registering.remove(&thumbprint);
+            for (n, reply) in waiting.unwrap_or_default().into_iter().enumerate() {
+                reply(match &result {
+                    Ok(_) => Ok(Answer::Account { account, existing: n > 0, bound }),
+                    Err(why) => Err(why.clone().into()),
+                });
             }
         });
     }
 
-    /// The key of a registered account.
+    /// The key of a registered account, ended or not.
     pub(super) fn key(&self, account: AccountId) -> Result<Option<Arc<Jwk>>, NotNow> {
-        if let Some(key) = lock(&self.known).get(&account) {
-            return Ok(Some(Arc::clone(key)));
-        }
-        let index = self.core.log.index();
-        let Some(leaf) = index.account(account).map_err(|e| self.core.lost_index(&e))? else {
-            return Ok(None);
-        };
-        let record = self.core.log.read(leaf).map_err(|e| self.core.lost_index(&e))?;
-        let key = match record {
-            Record::AccountRegisteredV1(r) if r.account == account => Jwk::parse(r.jwk.as_bytes()),
-            _ => {
-                return Err(self
-                    .core
-                    .lost_index(&format!("leaf {leaf} is no registration of {account}")));
-            }
-        };
-        let key = Arc::new(key.map_err(|_| {
-            self.core.lost_index(&format!("the account key at leaf {leaf} does not parse"))
-        })?);
-        let mut known = lock(&self.known);
-        if known.len() >= KNOWN {
-            known.clear();
-        }
-        known.insert(account, Arc::clone(&key));
-        Ok(Some(key))
+        Ok(self.known(account)?.map(|known| Arc::clone(&known.key)))
     }
 
-    /// Whether a key belongs to an account (RFC 8555 section 11.1: such a key is not certified).
+    /// A registered account, ended or not.
+    pub(super) fn known(&self, account: AccountId) -> Result<Option<Arc<Known>>, NotNow> {
+        let changes = {
+            let cache = lock(&self.known);
+            if let Some(known) = cache.accounts.get(&account) {
+                return Ok(Some(Arc::clone(known)));
+            }
+            cache.changes
+        };
+        let lost = |why: String| self.core.lost_index(&why);
+        let index = self.core.log.index();
+        let Some(leaf) = index.account(account).map_err(lost)? else {
+            return Ok(None);
+        };
+        let record = self.core.log.read(leaf).map_err(lost)?;
+        let (registered, ticket, mut jwk) = match record {
+            Record::AccountRegisteredV1(r) if r.account == account => (r.at, None, r.jwk),
+            Record::AccountRegisteredV2(r) if r.account == account => (r.at, r.ticket, r.jwk),
+            _ => return Err(lost(format!("leaf {leaf} is no registration of {account}"))),
+        };
+        let mut key_changed = None;
+        if let Some(leaf) = index.key_change(account).map_err(lost)? {
+            match self.core.log.read(leaf).map_err(lost)? {
+                Record::KeyChangedV1(r) if r.account == account => {
+                    jwk = r.jwk;
+                    key_changed = Some(r.at);
+                }
+                _ => return Err(lost(format!("leaf {leaf} is no key change of {account}"))),
+            }
+        }
+        let key = Jwk::parse(jwk.as_bytes())
+            .map_err(|_| lost(format!("the key of account {account} does not parse")))?;
+        let known = Arc::new(Known { key: Arc::new(key), ticket, registered, key_changed });
+        let mut cache = lock(&self.known);
+        if cache.accounts.len() >= KNOWN {
+            cache.accounts.clear();
+        }
+        if cache.changes == changes {
+            cache.accounts.insert(account, Arc::clone(&known));
+        }
+        Ok(Some(known))
+    }
+
+    /// 401 `unauthorized` for an account that has ended (RFC 8555 section 7.3.6).
+    pub(super) fn check_active(&self, account: AccountId) -> Result<(), Refusal> {
+        let ended = self.core.log.index().deactivated(account);
+        match ended.map_err(|why| self.core.lost_index(&why))? {
+            None => Ok(()),
+            Some(_) => Err(Refusal::Refused(ended_problem())),
+        }
+    }
+
+    /// Whether a key is or was an account's (RFC 8555 section 11.1: such a key is not certified).
     pub(super) fn is_account_key(&self, key: &PublicKey) -> Result<bool, NotNow> {
         let Some(jwk) = Jwk::from_public_key(key.clone()) else {
             return Ok(false);
         };
         let thumbprint = jwk.thumbprint().0;
-        if lock(&self.under_way).contains_key(&thumbprint) {
-            return Ok(true);
+        {
+            let under_way = lock(&self.under_way);
+            if under_way.registering.contains_key(&thumbprint) || under_way.takes(thumbprint) {
+                return Ok(true);
+            }
         }
-        let found = self.core.log.index().account_by_key(thumbprint);
+        let found = self.core.log.index().key_holder(thumbprint);
         Ok(found.map_err(|e| self.core.lost_index(&e))?.is_some())
     }
 
-    fn verify(&self, body: &[u8]) -> Result<(Jwk, bool), Refusal> {
+    /// The account that has a key now.
+    fn holder(&self, thumbprint: [u8; 32]) -> Result<Option<AccountId>, Refusal> {
+        let found = self.core.log.index().account_by_key(thumbprint);
+        Ok(found.map_err(|why| self.core.lost_index(&why))?)
+    }
+
+    fn existing(&self, account: AccountId) -> Result<Answer, Refusal> {
+        self.check_active(account)?;
+        let bound = self.known(account)?.is_some_and(|known| known.ticket.is_some());
+        Ok(Answer::Account { account, existing: true, bound })
+    }
+
+    /// May there be one account more, and by which ticket?
+    fn admit(&self, asked: &Asked) -> Result<(Timestamp, Option<Reservation>), Refusal> {
+        let now = self.core.now()?;
+        let reservation = match &asked.request.external_account_binding {
+            Some(binding) => {
+                let binding =
+                    Binding::parse(binding.as_bytes()).map_err(|e| Refusal::Refused(e.into()))?;
+                let url = self.core.urls.url(Resource::NewAccount);
+                Some(self.tickets.reserve(&binding, &url, &asked.key, now)?)
+            }
+            None if self.core.settings.external_account_required => {
+                return Err(Refusal::Refused(Problem::new(
+                    ProblemType::ExternalAccountRequired,
+                    "this server registers accounts by enrolment ticket only; ask its operator for one",
+                )));
+            }
+            None => None,
+        };
+        self.core.caps.registration(self.core.rule.clock().monotonic())?;
+        Ok((now, reservation))
+    }
+
+    fn verify(&self, body: &[u8]) -> Result<Asked, Refusal> {
         let refused = |problem| Refusal::Refused(problem);
         let jws = Jws::parse(body).map_err(|e| refused(e.into()))?;
         let KeyRef::Jwk(jwk) = jws.key() else {
@@ -173,32 +276,88 @@ impl Registry {
             }
         };
         let request = NewAccount::parse(&payload).map_err(refused)?;
-        if self.core.own_keys.iter().any(|own| own == jwk.public_key().spki()) {
-            return Err(refused(Problem::new(
-                ProblemType::BadPublicKey,
-                "this key belongs to the certificate authority",
-            )));
-        }
-        Ok(((**jwk).clone(), request.only_return_existing))
+        self.foreign_key(jwk)?;
+        Ok(Asked { key: (**jwk).clone(), request })
     }
 
-    fn within_rate(&self) -> Result<(), Refusal> {
-        let Err(wait) = self.rate.take((), self.core.rule.clock().monotonic()) else {
+    /// No account has a key of the CA's own.
+    fn foreign_key(&self, key: &Jwk) -> Result<(), Refusal> {
+        if !self.core.own_keys.iter().any(|own| own == key.public_key().spki()) {
             return Ok(());
-        };
-        if self.refused_by_rate.fetch_add(1, Ordering::Relaxed).is_multiple_of(1000) {
-            tracing::warn!(
-                limit = self.core.settings.registrations_per_hour,
-                "CHY-REGISTRATIONS: more accounts than registrations-per-hour allows"
-            );
         }
-        Err(Refusal::Limited(
-            Problem::new(
-                ProblemType::RateLimited,
-                "this server has registered all the accounts it may in an hour",
-            ),
-            u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
-        ))
+        let detail = "this key belongs to the certificate authority";
+        Err(Refusal::Refused(Problem::new(ProblemType::BadPublicKey, detail)))
+    }
+
+    /// A request that an account signed with its present key, for this resource.
+    fn signed(
+        &self,
+        jws: &Jws,
+        expected: impl Fn(AccountId) -> Resource,
+    ) -> Result<Signed, Refusal> {
+        let unauthorized =
+            |why: &str| Refusal::Refused(Problem::new(ProblemType::Unauthorized, why));
+        let KeyRef::Kid(kid) = jws.key() else {
+            return Err(Refusal::Refused(Problem::malformed("this request needs kid, not jwk")));
+        };
+        let urls = &self.core.urls;
+        let Some(Resource::Account(account)) = urls.parse(kid) else {
+            return Err(unauthorized("kid is not an account URL of this server"));
+        };
+        if jws.url() != urls.url(expected(account)) {
+            return Err(unauthorized("url is not the URL of this request"));
+        }
+        let Some(known) = self.known(account)? else {
+            return Err(does_not_exist());
+        };
+        match jws.verify(&known.key).map_err(|e| Refusal::Refused(e.into()))? {
+            Payload::Json(payload) => Ok(Signed { account, known, payload }),
+            Payload::PostAsGet => {
+                Err(Refusal::Refused(Problem::malformed("this request needs a payload")))
+            }
+        }
+    }
+
+    /// Takes the right to change an account; `Retry` while someone has it.
+    fn claim(
+        self: &Arc<Self>,
+        account: AccountId,
+        key: Option<[u8; 32]>,
+    ) -> Result<Claim, Refusal> {
+        let mut under_way = lock(&self.under_way);
+        let taken =
+            key.is_some_and(|key| under_way.registering.contains_key(&key) || under_way.takes(key));
+        if taken || under_way.changing.contains_key(&account) {
+            return Err(Refusal::Retry(200));
+        }
+        under_way.changing.insert(account, key);
+        Ok(Claim { registry: Arc::clone(self), account })
+    }
+
+    /// The account's key has changed.
+    fn forget(&self, account: AccountId) {
+        let mut cache = lock(&self.known);
+        cache.changes += 1;
+        cache.accounts.remove(&account);
+    }
+}
+
+/// A verified request of an account.
+struct Signed {
+    account: AccountId,
+    known: Arc<Known>,
+    payload: Vec<u8>,
+}
+
+/// While it lives, nobody else changes the account.
+struct Claim {
+    registry: Arc<Registry>,
+    account: AccountId,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        lock(&self.registry.under_way).changing.remove(&self.account);
     }
 }
 
@@ -206,5 +365,14 @@ fn does_not_exist() -> Refusal {
     Refusal::Refused(Problem::new(ProblemType::AccountDoesNotExist, "no account has this key"))
 }
 
-/// Account keys kept in memory at most.
+fn ended_problem() -> Problem {
+    Problem::new(ProblemType::Unauthorized, "this account is deactivated").with_status(401)
+}
+
+/// Says where in the log it happened.
+fn said(what: &str, account: AccountId, leaf: LeafIndex) {
+    tracing::info!(%account, leaf = leaf.0, "{what}");
+}
+
+/// Accounts kept in memory at most.
 const KNOWN: usize = 4096;

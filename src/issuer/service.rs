@@ -17,7 +17,7 @@ use crate::acme::jws::Jws;
 use crate::acme::problem::Problem;
 use crate::hsm::Class;
 use crate::id::Timestamp;
-use crate::ipc::message::{Answer, Finalize, Health, Question, Refusal, Revoke};
+use crate::ipc::message::{Answer, Finalize, Health, Permits, Question, Refusal, Revoke, Which};
 use crate::ipc::{Reply, Service, Trespass};
 
 /// The issuer at work.
@@ -45,12 +45,16 @@ impl Service for Desk {
             other => self.refusals.watch(other.name(), None, reply),
         };
         match question {
-            Question::Register { jws } => self.register(jws, reply),
+            Question::Register { jws } => self.with_request(jws, reply, Registry::register),
             Question::Finalize(finalize) => self.finalize(finalize, reply),
             Question::SignTls { message } => self.sign_tls(message, reply),
             Question::TlsChain => reply(self.own.chain()),
             Question::Revoke(revoke) => self.revoke(revoke, reply),
             Question::Health => reply(Ok(Answer::Health(Box::new(self.health())))),
+            Question::ChangeKey { jws } => self.with_request(jws, reply, Registry::change_key),
+            Question::Deactivate { jws } => self.with_request(jws, reply, Registry::deactivate),
+            Question::Permits(asked) => self.permits(asked, reply),
+            Question::Standings(which) => self.standings(which, reply),
         }
     }
 
@@ -60,7 +64,8 @@ impl Service for Desk {
 }
 
 impl Desk {
-    fn register(&self, jws: Vec<u8>, reply: Reply) {
+    /// Has a worker judge a request that the registry answers.
+    fn with_request(&self, jws: Vec<u8>, reply: Reply, answer: fn(&Arc<Registry>, &[u8], Reply)) {
         if jws.len() > Jws::MAX {
             return reply(Err(Refusal::Refused(Problem::malformed("the request is too large"))));
         }
@@ -69,7 +74,17 @@ impl Desk {
         }
         let registry = Arc::clone(&self.registry);
         // Full: the reply is dropped with the job, which tells the peer to ask again.
-        let _ = self.workers.submit(Box::new(move || registry.register(&jws, reply)));
+        let _ = self.workers.submit(Box::new(move || answer(&registry, &jws, reply)));
+    }
+
+    fn permits(&self, asked: Box<Permits>, reply: Reply) {
+        let registry = Arc::clone(&self.registry);
+        let _ = self.workers.submit(Box::new(move || reply(registry.permits(&asked))));
+    }
+
+    fn standings(&self, which: Which, reply: Reply) {
+        let registry = Arc::clone(&self.registry);
+        let _ = self.workers.submit(Box::new(move || reply(registry.standings(which))));
     }
 
     fn finalize(&self, finalize: Box<Finalize>, reply: Reply) {

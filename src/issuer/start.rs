@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use base64ct::{Base64, Encoding};
 
 use super::Settings;
+use super::caps::Caps;
 use super::clock::ClockRule;
 use super::core::{Core, Counters, OnHalt, Problems, TokenProbe};
 use super::crls::Crls;
@@ -21,6 +22,7 @@ use super::registry::Registry;
 use super::revocation::Revoker;
 use super::service::Desk;
 use super::signing::SignQueue;
+use super::tickets::Tickets;
 use super::workers::Workers;
 use crate::acme::directory::Urls;
 use crate::env::{Clock, Disk, Rng};
@@ -145,6 +147,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         issuing_sha256: issuing.fingerprint(),
         aia_url: authority.aia_url.clone(),
         crl_url: authority.crl_url.clone(),
+        caps: Caps::new(&parts.settings),
         settings: parts.settings,
         urls,
         policy,
@@ -173,7 +176,8 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     }
     publish::publish_chain(&core, &places, parts.root_crl.as_deref())?;
 
-    let registry = Arc::new(Registry::new(Arc::clone(&core)));
+    let tickets = Arc::new(Tickets::open(Arc::clone(&core))?);
+    let registry = Arc::new(Registry::new(Arc::clone(&core), tickets));
     let refusals = Arc::new(Refusals::new(Arc::clone(&core)));
     let pipeline = Pipeline::new(Arc::clone(&core), Arc::clone(&registry), Arc::clone(&refusals));
     let pipeline = Arc::new(pipeline);

@@ -68,7 +68,7 @@ pub(super) fn account(id: u8, seed: u8) -> Account {
     let jwk = format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}"}}"#);
     let request =
         NewAccount { contact: vec!["mailto:ops@example.lan".into()], ..NewAccount::default() };
-    Account::new(AccountId([id; 16]), Jwk::parse(jwk.as_bytes()).unwrap(), request, NOW)
+    Account::new(AccountId([id; 16]), Jwk::parse(jwk.as_bytes()).unwrap(), request, None, NOW)
 }
 
 pub(super) fn order(id: u8, account: u8, authorizations: &[u8]) -> Order {

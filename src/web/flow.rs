@@ -9,9 +9,11 @@ mod authorization;
 mod certificate;
 mod challenge;
 mod finalize;
+mod key_change;
 mod new_account;
 mod new_order;
 mod order;
+mod permit;
 mod probe;
 mod reply;
 mod revoke_cert;
@@ -138,6 +140,7 @@ fn flow_name(route: &Route<'_>, origin: Origin) -> &'static str {
             Resource::Authz(_) => "authorization",
             Resource::Challenge(..) => "challenge",
             Resource::RevokeCert => "revoke-cert",
+            Resource::KeyChange => "key-change",
             _ => "none",
         },
         Route::Preflight => "preflight",
@@ -207,12 +210,6 @@ async fn post(
     resource: Resource,
     request: Request<Incoming>,
 ) -> Result<Reply, Fault> {
-    if resource == Resource::KeyChange {
-        // Clients refuse a directory without it, so it is named before it is served.
-        let status = StatusCode::NOT_IMPLEMENTED.as_u16();
-        let problem = Problem::new(ProblemType::ServerInternal, "this server does not do that yet");
-        return Err(problem.with_status(status).into());
-    }
     check_content_type(&request)?;
     let body = read_body(server, request).await?;
     let now = server.clock.now();
@@ -270,9 +267,9 @@ async fn post(
         Resource::Authz(id) => authorization::answer(server, signed, id).await,
         Resource::Challenge(authz, id) => challenge::answer(server, signed, authz, id).await,
         Resource::RevokeCert => revoke_cert::by_account(server, signed).await,
+        Resource::KeyChange => key_change::answer(server, signed).await,
         Resource::NewAccount
         | Resource::NewAuthz
-        | Resource::KeyChange
         | Resource::RenewalInfo
         | Resource::Renewal(_) => Err(Fault::missing()),
     }

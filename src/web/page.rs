@@ -12,7 +12,12 @@ pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 
 const TEMPLATE: &str = include_str!("page/index.html");
 
 /// The page, made once.
-pub(crate) fn render(urls: &Urls, root: &Certificate, profiles: &[Profile]) -> String {
+pub(crate) fn render(
+    urls: &Urls,
+    root: &Certificate,
+    profiles: &[Profile],
+    terms: Option<&str>,
+) -> String {
     let mut rows = String::new();
     for profile in profiles {
         let (name, description) = (escape(&profile.name), escape(&profile.description));
@@ -25,7 +30,18 @@ pub(crate) fn render(urls: &Urls, root: &Certificate, profiles: &[Profile]) -> S
         .replace("{{subject}}", &escape(&root.subject()))
         .replace("{{fingerprint}}", &fingerprint(root))
         .replace("{{profiles}}", &rows)
+        .replace(
+            "{{terms}}",
+            &terms.map(|url| TERMS.replace("{{url}}", &escape(url))).unwrap_or_default(),
+        )
 }
+
+/// Where `userActionRequired` sends a person (RFC 8555 section 7.3.3).
+const TERMS: &str = r#"<h2 id="terms">Terms of service</h2>
+<p>Read <a href="{{url}}">{{url}}</a>. An account that agreed to earlier terms places no orders until it agrees to
+these: its client posts <code>{"termsOfServiceAgreed":true}</code> to the account's URL, or registers anew under a new
+account key.</p>
+"#;
 
 /// SHA-256 in hexadecimal pairs, as OpenSSL prints it.
 fn fingerprint(certificate: &Certificate) -> String {

@@ -1,9 +1,9 @@
-//! What runs beside requests: the TLS chain, what an earlier process left unfinished, the expiry sweep.
+//! What runs beside requests: the TLS chain, the issuer's word on accounts, what an earlier process left unfinished, the expiry sweep.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Server, issuance, validation};
+use super::{Server, issuance, standing, validation};
 use crate::store::StoreError;
 
 /// Between two sweeps.
@@ -18,6 +18,8 @@ pub(crate) fn start(server: &Arc<Server>) {
     server.spawn(async move { chain.tls.keep_chain(&*chain.clock).await });
     let left = server.clone();
     server.spawn(async move { resume(&left).await });
+    let kept = server.clone();
+    server.spawn(async move { standing::keep(&kept).await });
     let swept = server.clone();
     server.spawn(async move { sweep(&swept).await });
 }

@@ -136,19 +136,6 @@ async fn one_account_cannot_look_at_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_that_are_not_made_are_not_ignored() {
-    let ca = Ca::start().await;
-    let mut client = ca.registered().await;
-    let url = client.account.clone().unwrap();
-    let answer = client.post(&url, &json!({ "status": "deactivated" })).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (400, "malformed"));
-    for path in ["/acme/key-change", "/acme/revoke-cert"] {
-        let answer = client.post(&ca.url(path), &json!({})).await;
-        assert_eq!((answer.status, answer.problem().as_str()), (501, "serverInternal"));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn contacts_can_be_changed() {
     let ca = Ca::start().await;
     let mut client = ca.registered().await;

@@ -43,6 +43,7 @@ pub struct Wish {
     pub validation: validate::Settings,
     pub issuer: Arc<SoftIssuer>,
     pub store: Arc<dyn Store>,
+    pub external_account_required: bool,
 }
 
 impl Wish {
@@ -63,6 +64,7 @@ impl Wish {
             },
             issuer: Arc::new(SoftIssuer::new()),
             store: Arc::new(Memory::new()),
+            external_account_required: false,
         }
     }
 }
@@ -74,7 +76,7 @@ impl Ca {
     }
 
     pub async fn with(wish: Wish) -> Self {
-        let Wish { mut settings, mut validation, issuer, store } = wish;
+        let Wish { mut settings, mut validation, issuer, store, external_account_required } = wish;
         let responder = Responder::start().await;
         validation.http_port = responder.address.port();
         validation.redirect_ports = vec![responder.address.port()];
@@ -100,6 +102,7 @@ impl Ca {
             policy: Policy::new(&names).unwrap(),
             profiles: vec![Profile::server()],
             default_profile: Profile::server().name,
+            external_account_required,
             root: issuer.root.clone(),
             issuing: issuer.issuing.clone(),
             public: public.path().to_owned(),

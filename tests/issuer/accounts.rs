@@ -24,7 +24,7 @@ fn an_account_is_registered_once() {
     let mut ids = Vec::new();
     let mut new = 0;
     for answer in answers {
-        let Answer::Account { account, existing } = answer else { panic!() };
+        let Answer::Account { account, existing, .. } = answer else { panic!() };
         ids.push(account);
         new += usize::from(!existing);
     }
@@ -34,7 +34,7 @@ fn an_account_is_registered_once() {
     drop(running);
     let running = house.start();
     let found = running.ask(Question::Register { jws: account.new_account(true) });
-    assert_eq!(found, Ok(Answer::Account { account: ids[0], existing: true }));
+    assert_eq!(found, Ok(Answer::Account { account: ids[0], existing: true, bound: false }));
 }
 
 /// Whoever has many accounts has no more of the token for it.

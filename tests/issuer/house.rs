@@ -214,7 +214,7 @@ impl Office {
     pub(crate) fn register(&self) -> Account {
         let account = Account::unregistered();
         match self.ask(Question::Register { jws: account.new_account(false) }) {
-            Ok(Answer::Account { account: id, existing: false }) => Account { id, ..account },
+            Ok(Answer::Account { account: id, existing: false, .. }) => Account { id, ..account },
             other => panic!("{other:?}"),
         }
     }

@@ -85,7 +85,7 @@ impl Jwk {
         })
     }
 
-    pub(super) fn from_members(members: Members) -> Result<Self, JwsError> {
+    pub(in crate::acme) fn from_members(members: Members) -> Result<Self, JwsError> {
         if members.has_private() {
             return Err(refused("the JWK contains a private or symmetric key; that key is burnt"));
         }
@@ -152,7 +152,7 @@ impl fmt::Display for Thumbprint {
 
 /// The members of a JWK that matter here; any other is ignored.
 #[derive(Deserialize)]
-pub(super) struct Members {
+pub(in crate::acme) struct Members {
     kty: String,
     #[serde(default, deserialize_with = "present")]
     crv: Option<String>,

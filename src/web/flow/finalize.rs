@@ -31,7 +31,7 @@ pub(super) async fn answer(
         let mut facts = own(server, &signed, id).await?;
         let authorizations = authorizations(&facts);
         match facts.order.finalize(&authorizations, &csr, signed.now)? {
-            FinalizeDecision::AlreadyProcessing if repeats(&signed, &facts.order, &csr) => {
+            FinalizeDecision::AlreadyProcessing if repeats(&facts.order, &csr) => {
                 return Ok((facts, false));
             }
             FinalizeDecision::AlreadyProcessing => {
@@ -68,10 +68,11 @@ async fn issued(server: &Arc<Server>, facts: OrderFacts) -> OrderFacts {
 }
 
 /// Whether the order was finalized with this key and these names.
-fn repeats(signed: &Signed, order: &Order, csr: &Csr) -> bool {
+fn repeats(order: &Order, csr: &Csr) -> bool {
     let accepted = order.finalize.as_ref().and_then(|accepted| {
-        match Jws::parse(&accepted.jws).ok()?.verify(&signed.account.key).ok()? {
-            Payload::Json(payload) => Order::parse_finalize(&payload).ok(),
+        // Verified when it was accepted, under a key that the account may have changed since.
+        match Jws::parse(&accepted.jws).ok()?.verified_before() {
+            Payload::Json(payload) => Order::parse_finalize(payload).ok(),
             Payload::PostAsGet => None,
         }
     });

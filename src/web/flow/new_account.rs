@@ -17,9 +17,8 @@ use crate::ipc::{Answer, AskError, Question};
 use crate::store::{Change, Version};
 use crate::web::Server;
 use crate::web::listen::Origin;
+use crate::web::standing::{self, PATIENCE};
 
-/// How long an answer waits for the issuer: what hangs there must not hold connections here.
-const PATIENCE: Duration = Duration::from_secs(10);
 const AWAY: Duration = Duration::from_secs(5);
 
 pub(super) async fn answer(
@@ -37,23 +36,22 @@ pub(super) async fn answer(
     if let Some((account, _)) = server.store.account_by_key(jwk.thumbprint()).await? {
         return existing(server, &account);
     }
-    if asked.only_return_existing {
-        return Err(Problem::new(
-            ProblemType::AccountDoesNotExist,
-            "there is no account with this key",
-        )
-        .into());
+    if !asked.only_return_existing {
+        check_new(server, &asked)?;
     }
-    if let Some(terms) = &server.settings.terms_of_service
-        && !asked.terms_of_service_agreed
-    {
-        let problem = Problem::malformed("the terms of service must be agreed to");
-        server.metrics.problem(problem.kind);
-        return Ok(Reply::problem(&problem).link(terms, "terms-of-service"));
-    }
-    let id = register(server, origin, jws).await?;
-    let account = Account::new(id, jwk.clone(), asked, now);
+    let binding = asked.external_account_binding.clone();
+    let registered = register(server, origin, jws, asked.only_return_existing).await?;
+    let id = registered.account;
+    let terms = server.settings.terms_of_service.as_deref();
+    let mut account = Account::new(id, jwk.clone(), asked, terms, now);
+    account.external_account = binding.filter(|_| registered.bound);
     tracing::Span::current().record("account", tracing::field::display(id));
+    if registered.existing && server.store.account(id).await?.is_some() {
+        // Known here under another key: a change of it did not get this far.
+        let account = standing::catch_up(server, id).await?.ok_or_else(Fault::missing)?;
+        return existing(server, &account);
+    }
+    let status = if registered.existing { StatusCode::OK } else { StatusCode::CREATED };
     until_committed(async || {
         // Another request with this key may have been faster.
         if let Some((account, _)) = server.store.account_by_key(jwk.thumbprint()).await? {
@@ -61,26 +59,64 @@ pub(super) async fn answer(
         }
         server.store.commit(vec![Change::Account(account.clone(), Version::ABSENT)]).await?;
         tracing::info!(account = %id, "account registered");
-        Ok(object(server, StatusCode::CREATED, &account))
+        Ok(object(server, status, &account))
     })
     .await
 }
 
-/// Has the issuer register the key, if the peer may have another account in this hour.
-async fn register(server: &Server, origin: Origin, jws: Bytes) -> Result<AccountId, Fault> {
+/// What a key that has no account must bring to get one.
+fn check_new(server: &Server, asked: &NewAccount) -> Result<(), Fault> {
+    if server.external_account_required && asked.external_account_binding.is_none() {
+        return Err(Problem::new(
+            ProblemType::ExternalAccountRequired,
+            "this server registers accounts by enrolment ticket only; ask its operator for one",
+        )
+        .into());
+    }
+    match &server.settings.terms_of_service {
+        Some(terms) if !asked.terms_of_service_agreed => Err(Fault::Linked(
+            Problem::malformed("the terms of service must be agreed to"),
+            terms.clone(),
+            "terms-of-service",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the issuer says.
+struct Registered {
+    account: AccountId,
+    existing: bool,
+    bound: bool,
+}
+
+/// Has the issuer register the key, if the peer may have another account in this hour; or asks it for the account
+/// that the key has.
+async fn register(
+    server: &Server,
+    origin: Origin,
+    jws: Bytes,
+    only_existing: bool,
+) -> Result<Registered, Fault> {
     // An IPv4 peer of an IPv6 socket is the same peer.
     let peer = origin.peer.to_canonical();
-    server.registrations.take(peer, server.clock.monotonic()).map_err(|wait| {
-        let detail = "this address has registered all the accounts it may in an hour";
-        Fault::Limited(Problem::new(ProblemType::RateLimited, detail), wait)
-    })?;
+    if !only_existing {
+        server.registrations.take(peer, server.clock.monotonic()).map_err(|wait| {
+            let detail = "this address has registered all the accounts it may in an hour";
+            Fault::Limited(Problem::new(ProblemType::RateLimited, detail), wait)
+        })?;
+    }
     let asked = server.issuer.ask(Question::Register { jws: jws.to_vec() });
     let answer = tokio::time::timeout(PATIENCE, asked).await;
     match answer.unwrap_or(Err(AskError::Retry(AWAY))) {
-        Ok(Answer::Account { account, .. }) => Ok(account),
+        Ok(Answer::Account { account, existing, bound }) => {
+            Ok(Registered { account, existing, bound })
+        }
         Ok(_) => Err(Fault::Internal),
         Err(error) => {
-            server.registrations.give_back(&peer);
+            if !only_existing {
+                server.registrations.give_back(&peer);
+            }
             Err(error.into())
         }
     }

@@ -133,6 +133,8 @@ pub(crate) enum Fault {
     Problem(Problem),
     /// Too often: for the client to read, and to ask again after so long (RFC 8555 section 6.6).
     Limited(Problem, Duration),
+    /// The same with a link (its URL and relation) that says more.
+    Linked(Problem, String, &'static str),
     /// The store; a conflict makes the flow decide again.
     Store(StoreError),
     /// Something is away: 503, and ask again after so long.
@@ -159,8 +161,13 @@ impl Fault {
             .with_status(StatusCode::SERVICE_UNAVAILABLE.as_u16());
             (problem, Some(wait))
         };
+        let mut link = None;
         let (problem, wait) = match self {
             Self::Problem(problem) => (problem, None),
+            Self::Linked(problem, url, relation) => {
+                link = Some((url, relation));
+                (problem, None)
+            }
             Self::Limited(problem, wait) => (problem, Some(wait)),
             Self::Retry(wait) => away(wait),
             Self::Store(StoreError::Conflict | StoreError::Busy) => away(Duration::from_secs(1)),
@@ -179,7 +186,10 @@ impl Fault {
             detail = problem.detail,
             "refused"
         );
-        let reply = Reply::problem(&problem);
+        let mut reply = Reply::problem(&problem);
+        if let Some((url, relation)) = link {
+            reply = reply.link(&url, relation);
+        }
         match wait {
             Some(wait) => reply.retry_after(wait),
             None => reply,

@@ -5,13 +5,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use chancery::acme::jws::{Jwk, Jws, KeyRef, Payload, Thumbprint};
+use chancery::acme::account::{AccountUpdate, KeyChange, NewAccount};
+use chancery::acme::jws::{Jwk, Jws, KeyRef, Payload};
 use chancery::acme::order::Order;
-use chancery::acme::problem::Problem;
+use chancery::acme::problem::{Problem, ProblemType, Subproblem};
 use chancery::env::system::{SystemClock, SystemRng};
 use chancery::env::{Clock, random_16};
 use chancery::id::{AccountId, LeafIndex, OrderId, Serial};
-use chancery::ipc::message::{Answer, Finalize, Health, Question, Refusal};
+use chancery::ipc::message::{
+    Answer, Ended, Finalize, Health, Permits, Question, Refusal, Standing, Which,
+};
 use chancery::ipc::{Reply, Service};
 use chancery::pki::certificate::Certificate;
 use chancery::pki::name::Identifier;
@@ -28,7 +31,11 @@ pub struct SoftIssuer {
     authority: Issuer<'static, KeyPair>,
     tls: KeyPair,
     tls_leaf: Vec<u8>,
-    accounts: Mutex<HashMap<Thumbprint, (AccountId, Jwk)>>,
+    accounts: Mutex<Vec<Registered>>,
+    /// Names that are bound to a ticket of nobody here.
+    pub bound: Mutex<Vec<String>>,
+    /// The next change of an account is made, and its answer lost.
+    pub loses: AtomicBool,
     issued: Mutex<HashMap<OrderId, Answer>>,
     /// Answers nothing but Retry.
     pub away: AtomicBool,
@@ -40,6 +47,14 @@ pub struct SoftIssuer {
     pub slow: AtomicU64,
     /// Finalize questions that were asked.
     pub asked: AtomicUsize,
+}
+
+/// An account as the issuer has it.
+struct Registered {
+    id: AccountId,
+    key: Jwk,
+    bound: bool,
+    ended: Option<Ended>,
 }
 
 impl SoftIssuer {
@@ -64,6 +79,8 @@ impl SoftIssuer {
             tls,
             tls_leaf,
             accounts: Mutex::default(),
+            bound: Mutex::default(),
+            loses: AtomicBool::new(false),
             issued: Mutex::default(),
             away: AtomicBool::new(false),
             panics: AtomicBool::new(false),
@@ -78,7 +95,11 @@ impl SoftIssuer {
             return Err(Refusal::Retry(50));
         }
         match question {
-            Question::Register { jws } => Ok(self.register(&jws)),
+            Question::Register { jws } => self.register(&jws),
+            Question::ChangeKey { jws } => self.change_key(&jws),
+            Question::Deactivate { jws } => self.deactivate(&jws),
+            Question::Permits(asked) => self.permits(&asked),
+            Question::Standings(which) => Ok(self.standings(which)),
             Question::Finalize(finalize) => self.finalize(&finalize),
             Question::SignTls { message } => {
                 Ok(Answer::Signature(self.tls.sign(&message).unwrap()))
@@ -99,17 +120,110 @@ impl SoftIssuer {
         }
     }
 
-    fn register(&self, jws: &[u8]) -> Answer {
+    fn register(&self, jws: &[u8]) -> Result<Answer, Refusal> {
         assert!(!self.panics.load(Ordering::SeqCst), "told to");
         let jws = Jws::parse(jws).unwrap();
         let KeyRef::Jwk(jwk) = jws.key() else { panic!("registered without a jwk") };
-        jws.verify(jwk).unwrap();
+        let Payload::Json(payload) = jws.verify(jwk).unwrap() else { panic!("no payload") };
+        let asked = NewAccount::parse(&payload).unwrap();
         let mut accounts = self.accounts.lock().unwrap();
-        let existing = accounts.contains_key(&jwk.thumbprint());
-        let (account, _) = accounts
-            .entry(jwk.thumbprint())
-            .or_insert_with(|| (AccountId(random_16(&SystemRng)), (**jwk).clone()));
-        Answer::Account { account: *account, existing }
+        if let Some(found) = accounts.iter().find(|account| account.key == **jwk) {
+            let bound = found.bound;
+            return Ok(Answer::Account { account: found.id, existing: true, bound });
+        }
+        if asked.only_return_existing {
+            let none = Problem::new(ProblemType::AccountDoesNotExist, "no account has this key");
+            return Err(Refusal::Refused(none));
+        }
+        let (id, key) = (AccountId(random_16(&SystemRng)), (**jwk).clone());
+        let bound = asked.external_account_binding.is_some();
+        accounts.push(Registered { id, key, bound, ended: None });
+        Ok(Answer::Account { account: id, existing: false, bound })
+    }
+
+    /// The account that signed this, and what.
+    fn signed<'a>(
+        accounts: &'a mut [Registered],
+        jws: &[u8],
+    ) -> Result<(&'a mut Registered, Vec<u8>), Refusal> {
+        let jws = Jws::parse(jws).unwrap();
+        let KeyRef::Kid(kid) = jws.key() else { panic!("no kid") };
+        let id: AccountId = kid.rsplit('/').next().unwrap().parse().unwrap();
+        let account = accounts.iter_mut().find(|account| account.id == id).unwrap();
+        match jws.verify(&account.key) {
+            Ok(Payload::Json(payload)) => Ok((account, payload)),
+            Ok(Payload::PostAsGet) => panic!("no payload"),
+            Err(why) => Err(Refusal::Refused(why.into())),
+        }
+    }
+
+    fn change_key(&self, jws: &[u8]) -> Result<Answer, Refusal> {
+        let mut accounts = self.accounts.lock().unwrap();
+        let (account, payload) = Self::signed(&mut accounts, jws)?;
+        let outer = Jws::parse(jws).unwrap();
+        let KeyRef::Kid(kid) = outer.key() else { panic!("no kid") };
+        let change = KeyChange::parse(&payload, outer.url(), kid, &account.key).unwrap();
+        let id = account.id;
+        if let Some(holder) = accounts.iter().find(|account| account.key == change.key) {
+            return Ok(Answer::KeyInUse { account: holder.id });
+        }
+        accounts.iter_mut().find(|account| account.id == id).unwrap().key = change.key;
+        drop(accounts);
+        self.lost()?;
+        Ok(Answer::KeyChanged)
+    }
+
+    fn deactivate(&self, jws: &[u8]) -> Result<Answer, Refusal> {
+        let mut accounts = self.accounts.lock().unwrap();
+        let (account, payload) = Self::signed(&mut accounts, jws)?;
+        assert!(AccountUpdate::parse(&payload).unwrap().deactivate);
+        let now = Ended { at: SystemClock::new().now(), by_operator: false };
+        let ended = *account.ended.get_or_insert(now);
+        drop(accounts);
+        self.lost()?;
+        Ok(Answer::Deactivated(ended))
+    }
+
+    /// As an operator does it.
+    pub fn end(&self, id: AccountId) {
+        let mut accounts = self.accounts.lock().unwrap();
+        let account = accounts.iter_mut().find(|account| account.id == id).unwrap();
+        account.ended = Some(Ended { at: SystemClock::new().now(), by_operator: true });
+    }
+
+    fn permits(&self, asked: &Permits) -> Result<Answer, Refusal> {
+        let bound = self.bound.lock().unwrap();
+        let refused = asked.identifiers.iter().filter(|name| bound.contains(&name.value()));
+        let parts: Vec<Subproblem> = refused
+            .map(|name| Subproblem::of(ProblemType::RejectedIdentifier, "bound to another", name))
+            .collect();
+        if parts.is_empty() {
+            Ok(Answer::Permitted { profile: None })
+        } else {
+            Err(Refusal::Refused(Problem::compound(parts)))
+        }
+    }
+
+    fn standings(&self, which: Which) -> Answer {
+        let accounts = self.accounts.lock().unwrap();
+        let standings = accounts
+            .iter()
+            .filter(|account| match which {
+                Which::One(id) => account.id == id,
+                Which::ChangedFrom(_) => true,
+            })
+            .map(|account| Standing {
+                account: account.id,
+                jwk: account.key.canonical_json().to_owned(),
+                ended: account.ended,
+            })
+            .collect();
+        Answer::Standings { standings, next: LeafIndex(0), more: false }
+    }
+
+    /// Whether what was done is answered.
+    fn lost(&self) -> Result<(), Refusal> {
+        if self.loses.swap(false, Ordering::SeqCst) { Err(Refusal::Retry(50)) } else { Ok(()) }
     }
 
     fn finalize(&self, question: &Finalize) -> Result<Answer, Refusal> {
@@ -120,7 +234,7 @@ impl SoftIssuer {
         assert!(!question.validations.is_empty());
         let jws = Jws::parse(&question.jws).unwrap();
         let accounts = self.accounts.lock().unwrap();
-        let (_, key) = accounts.values().find(|(id, _)| *id == question.account).unwrap();
+        let key = &accounts.iter().find(|account| account.id == question.account).unwrap().key;
         let Payload::Json(payload) = jws.verify(key).unwrap() else { panic!("no payload") };
         let csr = Order::parse_finalize(&payload).unwrap();
         let mut issued = self.issued.lock().unwrap();
