@@ -10,6 +10,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Look at what the account does (`chancery log list`); raise [issuer] issuance-per-account-per-hour if it is right to.",
     },
     Entry {
+        code: "CHY-ACCOUNT-UNKNOWN",
+        means: "There is no account of this id.",
+        do_this: "`chancery account list` shows all; it is the last part of the account's URL.",
+    },
+    Entry {
         code: "CHY-ADMIN-AWAY",
         means: "No issuer answers at its admin socket, or it ended in the middle of a question.",
         do_this: "Start the box (`chancery serve`, or systemctl start chancery-issuer) and ask again; after a lost answer look first whether it was done (`chancery log tail`).",
@@ -238,6 +243,11 @@ pub const CODES: &[Entry] = &[
         code: "CHY-ISSUER-AWAY",
         means: "The issuer process does not answer.",
         do_this: "See why it stopped: `journalctl -u chancery-issuer`, or the output of `chancery serve`.",
+    },
+    Entry {
+        code: "CHY-ISSUER-BUSY",
+        means: "The issuer cannot record what was asked at present: its disk is full, or its clock is not believed.",
+        do_this: "Look at `chancery status`, and ask again.",
     },
     Entry {
         code: "CHY-KEY-AMBIGUOUS",
@@ -508,6 +518,41 @@ pub const CODES: &[Entry] = &[
         code: "CHY-THREADS",
         means: "The operating system gave no further thread.",
         do_this: "Raise the limit on tasks (systemd: TasksMax), or lower [token] threads.",
+    },
+    Entry {
+        code: "CHY-TICKET-ALTERED",
+        means: "A ticket's file says something else than the log recorded when the ticket was minted.",
+        do_this: "Find out who changed files below issuer/tickets; restore them from a backup. The ticket is not honoured meanwhile.",
+    },
+    Entry {
+        code: "CHY-TICKET-BAD",
+        means: "A ticket was asked for that makes no sense: a name that no one gets, a profile that is not there, no use, or an end in the past.",
+        do_this: "Correct what the message names. Nothing was minted.",
+    },
+    Entry {
+        code: "CHY-TICKET-CLASH",
+        means: "A name would be bound to two tickets, or is bound to one that still holds it.",
+        do_this: "Choose other names, or --shared for both; or revoke the ticket that holds the name and deactivate its accounts.",
+    },
+    Entry {
+        code: "CHY-TICKET-FILE",
+        means: "A file of enrolment tickets, below issuer/tickets, cannot be read or written.",
+        do_this: "Look at the disk and at who owns the file. Restore it from a backup; taken away, its tickets are lost, and accounts that registered with them get no certificates.",
+    },
+    Entry {
+        code: "CHY-TICKET-LOST",
+        means: "An account asks for a certificate, and the ticket it registered with is in no file of the issuer: what it may have is not known.",
+        do_this: "Restore issuer/tickets from a backup; or deactivate the account (`chancery account deactivate`) and give its device a new ticket.",
+    },
+    Entry {
+        code: "CHY-TICKET-PARTLY",
+        means: "Of several tickets only some were recorded, and their secrets were not shown to anyone.",
+        do_this: "Revoke them (`chancery ticket list`, `chancery ticket revoke`) and mint again when `chancery status` is well.",
+    },
+    Entry {
+        code: "CHY-TICKET-UNKNOWN",
+        means: "There is no ticket of this id.",
+        do_this: "`chancery ticket list` shows all.",
     },
     Entry {
         code: "CHY-TLS-CERTIFICATE",
