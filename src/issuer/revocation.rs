@@ -123,6 +123,7 @@ impl Revoker {
                         "there is no such account",
                     )));
                 };
+                self.registry.check_active(account)?;
                 (Signer::Account(account), jws.verify(&key))
             }
         };
