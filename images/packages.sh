@@ -8,7 +8,7 @@ set -euo pipefail
 
 # What is looked for (a command, or a file) and the package that has it.
 run="cc=gcc make=make softhsm2-util=softhsm2 openssl=openssl curl=curl lego=lego"
-test="$run pkcs11-tool=opensc python3=python3-venv gdb=gdb faketime=faketime"
+test="$run pkcs11-tool=opensc python3=python3-venv gdb=gdb faketime=faketime nft=nftables strace=strace systemd-analyze=systemd"
 bench="$test pebble=pebble"
 fuzz="cc=gcc c++=g++ make=make"
 

@@ -1,0 +1,242 @@
+//! What `firmware-config/unit/` and `firmware-config/net/` say, judged by the tools that will read them, and by what
+//! the processes really do. A tool that is missing is named and passed over, but not where `CI` is set.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "support/client.rs"]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+mod client;
+#[path = "support/lab.rs"]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+mod lab;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use client::{Client, Responder};
+use lab::{Lab, Options, succeed};
+
+const UNITS: [&str; 2] = ["chancery-issuer", "chancery-web"];
+
+/// Whether the tool is there.
+fn has(tool: &str) -> bool {
+    let found = Command::new("sh")
+        .args(["-c", &format!("PATH=$PATH:/usr/sbin command -v {tool}")])
+        .output()
+        .unwrap()
+        .status
+        .success();
+    assert!(found || std::env::var_os("CI").is_none(), "{tool} is missing");
+    if !found {
+        eprintln!("not run: {tool} is missing (images/packages.sh test)");
+    }
+    found
+}
+
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("not run: needs root");
+    }
+    root
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn unit(name: &str) -> String {
+    std::fs::read_to_string(repository(&format!("firmware-config/unit/{name}.service"))).unwrap()
+}
+
+#[test]
+fn systemd_understands_the_units_and_finds_little_exposed() {
+    if !has("systemd-analyze") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for name in UNITS {
+        let path = directory.path().join(format!("{name}.service"));
+        let program = env!("CARGO_BIN_EXE_chancery");
+        std::fs::write(&path, unit(name).replace("/usr/bin/chancery", program)).unwrap();
+        // Both beside each other: one names the other.
+        let output =
+            Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let ours: Vec<&str> = said.lines().filter(|line| line.contains(name)).collect();
+        assert!(output.status.success() && ours.is_empty(), "{name}: {said}");
+        // In tenths; "OK" begins below 5.
+        succeed(
+            Command::new("systemd-analyze")
+                .args(["security", "--offline=true", "--threshold=20", "--no-pager"])
+                .arg(&path),
+        );
+    }
+}
+
+#[test]
+fn users_and_directories_are_made_as_the_units_want_them() {
+    if !has("systemd-sysusers") || !has("systemd-tmpfiles") || !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("etc")).unwrap();
+    let root = format!("--root={}", directory.path().display());
+    let conf = |name: &str| repository(&format!("firmware-config/unit/{name}.conf"));
+    succeed(Command::new("systemd-sysusers").arg(&root).arg(conf("sysusers")));
+    succeed(Command::new("systemd-tmpfiles").args([&root, "--create"]).arg(conf("tmpfiles")));
+    let passwd = std::fs::read_to_string(directory.path().join("etc/passwd")).unwrap();
+    for name in UNITS {
+        assert!(passwd.lines().any(|line| line.starts_with(&format!("{name}:"))), "{passwd}");
+        let unit = unit(name);
+        assert!(unit.contains(&format!("User={name}\n")));
+        for path in setting(&unit, "ReadWritePaths") {
+            assert!(directory.path().join(path.trim_start_matches('/')).is_dir(), "{path}");
+        }
+    }
+}
+
+#[test]
+fn nft_understands_the_firewall() {
+    if !has("nft") || !is_root() {
+        return;
+    }
+    let sample = repository("firmware-config/net/firewall.nft");
+    let text = std::fs::read_to_string(&sample).unwrap();
+    assert!(text.contains("\"chancery-web\""));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("firewall.nft");
+    // The user does not exist here.
+    std::fs::write(&path, text.replace("\"chancery-web\"", "\"nobody\"")).unwrap();
+    // A name space of its own, loaded twice: the sample replaces what it made before.
+    let load = "PATH=$PATH:/usr/sbin; nft -f $0 && nft -f $0 && nft list table inet chancery";
+    let listed = succeed(Command::new("unshare").args(["-n", "sh", "-c", load]).arg(&path));
+    assert_eq!(listed.matches("policy drop").count(), 2, "{listed}");
+}
+
+/// Each unit's SystemCallFilter= lets through what its process calls from start to end, an enrolment between.
+#[test]
+fn the_units_allow_every_system_call_that_is_made() {
+    if !has("systemd-analyze") || !has("strace") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let responder = runtime.block_on(Responder::start(0)).unwrap();
+    let lab = Lab::prepare(
+        directory.path(),
+        &Options { http_port: responder.address.port(), ..Options::default() },
+    );
+    let traced: Vec<Traced> =
+        ["issuer", "web"].into_iter().map(|role| Traced::start(&lab, role)).collect();
+    lab.wait_ready(Duration::from_secs(60));
+    runtime.block_on(async {
+        let mut client = Client::new(lab.acme, "localhost", "/acme/directory", responder.clone());
+        client.register().await.unwrap();
+        client.order(&["traced.lab.test"]).await.unwrap();
+    });
+    let groups = groups();
+    for (mut process, name) in traced.into_iter().zip(UNITS) {
+        let called = process.end();
+        assert!(called.contains("fdatasync") || name == "chancery-web", "{called:?}");
+        assert!(called.contains("landlock_restrict_self") == (name == "chancery-web"));
+        let allowed = allowed(&unit(name), &groups);
+        let refused: Vec<_> = called.difference(&allowed).collect();
+        assert!(refused.is_empty(), "{name}: {refused:?}");
+    }
+}
+
+/// A process of the box under strace.
+struct Traced {
+    strace: Child,
+    names: PathBuf,
+}
+
+impl Traced {
+    fn start(lab: &Lab, role: &str) -> Self {
+        let names = lab.dir.join(format!("{role}.calls"));
+        let arguments = ["-f", "-qq", "-c", "-U", "name", "-o", names.to_str().unwrap()];
+        let strace = lab
+            .chancery_under("strace", &arguments)
+            .arg(role)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { strace, names }
+    }
+
+    /// Asks the process to stop; the names of all it has called.
+    fn end(&mut self) -> BTreeSet<String> {
+        let id = self.strace.id();
+        let children = format!("/proc/{id}/task/{id}/children");
+        for child in std::fs::read_to_string(children).unwrap().split_whitespace() {
+            lab::signal(child.parse().unwrap(), "TERM");
+        }
+        self.strace.wait().unwrap();
+        let text = std::fs::read_to_string(&self.names).unwrap();
+        let words = text.split_whitespace().filter(|word| {
+            word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        });
+        words.filter(|word| *word != "syscall" && *word != "total").map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        // What it traces ends with it.
+        let _ = self.strace.kill();
+        let _ = self.strace.wait();
+    }
+}
+
+/// The values of a setting, all its lines in order.
+fn setting<'a>(unit: &'a str, name: &str) -> Vec<&'a str> {
+    let lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    lines.flat_map(str::split_whitespace).collect()
+}
+
+/// systemd's groups of system calls, by name.
+fn groups() -> BTreeMap<String, Vec<String>> {
+    let text = succeed(Command::new("systemd-analyze").args(["syscall-filter", "--no-pager"]));
+    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut group = String::new();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        match line.strip_prefix(' ') {
+            None => group = line.to_owned(),
+            Some(member) => {
+                groups.entry(group.clone()).or_default().push(member.trim().to_owned());
+            }
+        }
+    }
+    assert!(groups.contains_key("@system-service"), "{text}");
+    groups
+}
+
+fn expand(name: &str, groups: &BTreeMap<String, Vec<String>>, into: &mut BTreeSet<String>) {
+    match groups.get(name) {
+        None => drop(into.insert(name.to_owned())),
+        Some(members) => members.iter().for_each(|member| expand(member, groups, into)),
+    }
+}
+
+/// What a unit's filter lets through; systemd adds @default by itself.
+fn allowed(unit: &str, groups: &BTreeMap<String, Vec<String>>) -> BTreeSet<String> {
+    let mut allowed = BTreeSet::new();
+    expand("@default", groups, &mut allowed);
+    for line in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        let mut named = BTreeSet::new();
+        for name in line.trim_start_matches('~').split_whitespace() {
+            expand(name, groups, &mut named);
+        }
+        match line.starts_with('~') {
+            true => allowed.retain(|name| !named.contains(name)),
+            false => allowed.extend(named),
+        }
+    }
+    allowed
+}
