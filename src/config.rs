@@ -49,6 +49,10 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// Cross-certificates that the operator put there, in PEM.
+    pub fn cross(&self) -> PathBuf {
+        self.ca().join("cross")
+    }
     /// What the ceremony fixed, read by both processes.
     pub fn authority(&self) -> PathBuf {
         self.ca().join("authority.json")

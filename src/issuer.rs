@@ -14,6 +14,7 @@ mod publish;
 mod refusals;
 pub mod refused_pin;
 mod registry;
+mod renewal;
 mod revocation;
 mod service;
 pub mod signing;

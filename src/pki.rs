@@ -8,6 +8,7 @@ pub mod authority;
 pub mod certificate;
 pub mod constraint;
 pub mod crl;
+pub mod cross;
 pub mod csr;
 pub mod key;
 pub mod lint;

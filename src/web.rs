@@ -28,7 +28,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use hyper_util::rt::TokioExecutor;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::acme::directory::{Meta, Resource, Urls};
 use crate::acme::limit::Hourly;
@@ -82,6 +82,8 @@ pub struct Settings {
     pub authorization_hours: u64,
     /// How long ended orders are kept.
     pub retention_days: u64,
+    /// After how long clients ask again when to renew.
+    pub renewal_info_hours: u64,
     /// Accounts registered from one address within an hour; 0: no cap. The issuer has one over all.
     pub registrations_per_peer_per_hour: u32,
     /// Orders one account may place within an hour; 0: no cap.
@@ -108,6 +110,7 @@ impl Default for Settings {
             order_hours: 168,
             authorization_hours: 720,
             retention_days: 30,
+            renewal_info_hours: 6,
             registrations_per_peer_per_hour: 100,
             orders_per_account_per_hour: 3600,
         }
@@ -131,6 +134,8 @@ pub struct Parts {
     pub root: Certificate,
     /// The issuing certificate that is handed out behind each leaf.
     pub issuing: Certificate,
+    /// Chains by way of cross-certificates: what stands behind a leaf, each as [`crate::pki::cross`] made it.
+    pub cross: Vec<Vec<Certificate>>,
     /// The directory the issuer publishes into.
     pub public: PathBuf,
 }
@@ -240,14 +245,31 @@ pub(crate) struct Server {
     pub(crate) http: hyper_util::server::conn::auto::Builder<TokioExecutor>,
     pub(crate) validations: validation::Validations,
     pub(crate) issuances: issuance::Issuances,
+    /// Renewal information that is being asked for.
+    pub(crate) renewals: Semaphore,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) halt: watch::Sender<Option<String>>,
-    /// The directory object, the page and the issuing certificate in PEM: they never change.
+    /// The directory object, the page and the chains: they never change.
     pub(crate) directory: Bytes,
     pub(crate) page: Bytes,
-    pub(crate) chain: String,
+    /// What stands behind a leaf, in PEM, the usual chain first.
+    pub(crate) chains: Vec<String>,
     /// The Link header back to the directory.
     pub(crate) index: HeaderValue,
+}
+
+/// The chains that are offered: without the root, with it, and by way of each cross-certificate.
+fn chains(
+    issuing: &Certificate,
+    root: &Certificate,
+    cross: &[Vec<Certificate>],
+) -> Result<Vec<String>, StartError> {
+    let mut chains = vec![issuing.pem(), issuing.pem() + &root.pem()];
+    chains.extend(cross.iter().map(|chain| chain.iter().map(Certificate::pem).collect()));
+    if chains.len() > usize::from(u8::MAX) {
+        return Err(StartError::Settings("more cross-certificates than can be counted".into()));
+    }
+    Ok(chains)
 }
 
 impl Server {
@@ -267,6 +289,7 @@ impl Server {
             caa_identities: parts.validator.caa_identities().to_vec(),
             issuer_domain_names: parts.validator.issuer_domain_names().to_vec(),
             external_account_required: parts.external_account_required,
+            subdomain_auth_allowed: parts.policy.subdomains(),
             profiles: parts
                 .profiles
                 .iter()
@@ -282,7 +305,7 @@ impl Server {
         )
         .map_err(StartError::System)?;
         Ok(Self {
-            directory: urls.directory(&meta, &[]).into(),
+            directory: urls.directory(&meta, &[Resource::NewAuthz, Resource::RenewalInfo]).into(),
             page: page::render(
                 &urls,
                 &parts.root,
@@ -290,7 +313,7 @@ impl Server {
                 meta.terms_of_service.as_deref(),
             )
             .into(),
-            chain: parts.issuing.pem(),
+            chains: chains(&parts.issuing, &parts.root, &parts.cross)?,
             index,
             http: listen::http(&settings),
             registrations: Hourly::new(settings.registrations_per_peer_per_hour),
@@ -314,6 +337,7 @@ impl Server {
             tls,
             validations: validation::Validations::default(),
             issuances: issuance::Issuances::new(),
+            renewals: Semaphore::new(flow::RENEWALS),
             phase: watch::Sender::new(Phase::Serving),
             halt: watch::Sender::new(None),
         })

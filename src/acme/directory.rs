@@ -42,6 +42,8 @@ pub enum Resource {
     Certificate(OrderId),
     Authz(AuthzId),
     Challenge(AuthzId, ChallengeId),
+    /// The certificate with another chain behind it, counted from 1 (RFC 8555 section 7.4.2).
+    AlternateCertificate(OrderId, u8),
 }
 
 /// A certificate of this server as renewal information names it (RFC 9773 section 4.1): the issuer's
@@ -61,6 +63,8 @@ pub struct Meta {
     /// The names by which records of dns-persist-01 mean this server; none: it is not offered.
     pub issuer_domain_names: Vec<String>,
     pub external_account_required: bool,
+    /// Whether proof of a name counts for those below it (RFC 9444).
+    pub subdomain_auth_allowed: bool,
     /// Profile name → description.
     pub profiles: Vec<(String, String)>,
 }
@@ -152,6 +156,9 @@ impl Urls {
             ("order", Some(id), Some("certificate"), None) => {
                 Resource::Certificate(id.parse().ok()?)
             }
+            ("order", Some(id), Some("certificate"), Some(chain)) => {
+                Resource::AlternateCertificate(id.parse().ok()?, alternate(chain)?)
+            }
             ("authz", Some(id), None, _) => Resource::Authz(id.parse().ok()?),
             ("authz", Some(id), Some(challenge), None) => {
                 Resource::Challenge(id.parse().ok()?, challenge.parse().ok()?)
@@ -198,6 +205,7 @@ impl Urls {
                 account_hash_prefix: (!meta.issuer_domain_names.is_empty())
                     .then(|| self.account_hash_prefix()),
                 external_account_required: meta.external_account_required,
+                subdomain_auth_allowed: meta.subdomain_auth_allowed,
                 profiles: meta
                     .profiles
                     .iter()
@@ -228,6 +236,7 @@ impl fmt::Display for Resource {
             Self::Order(id) => write!(f, "order/{id}"),
             Self::Finalize(id) => write!(f, "order/{id}/finalize"),
             Self::Certificate(id) => write!(f, "order/{id}/certificate"),
+            Self::AlternateCertificate(id, chain) => write!(f, "order/{id}/certificate/{chain}"),
             Self::Authz(id) => write!(f, "authz/{id}"),
             Self::Challenge(authz, id) => write!(f, "authz/{authz}/{id}"),
         }
@@ -274,12 +283,19 @@ struct MetaObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     account_hash_prefix: Option<String>,
     external_account_required: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    subdomain_auth_allowed: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     profiles: BTreeMap<&'a str, &'a str>,
 }
 
 /// Every ACME path begins so.
 const PREFIX: &str = "/acme/";
+
+/// The number of an alternate chain in its one spelling.
+fn alternate(text: &str) -> Option<u8> {
+    text.parse().ok().filter(|chain: &u8| *chain > 0 && chain.to_string() == text)
+}
 
 /// A DNS name or IPv4 address in the one spelling that clients keep.
 fn check_host(host: &str) -> Result<(), String> {
@@ -380,6 +396,10 @@ mod tests {
         let more: Value = serde_json::from_str(&urls().directory(&meta, &optional)).unwrap();
         assert_eq!(more["newAuthz"], "https://ca.home.arpa:8443/acme/new-authz");
         assert_eq!(more["renewalInfo"], "https://ca.home.arpa:8443/acme/renewal-info");
+        assert_eq!(more["meta"].get("subdomainAuthAllowed"), None);
+        let meta = Meta { subdomain_auth_allowed: true, ..meta };
+        let more: Value = serde_json::from_str(&urls().directory(&meta, &optional)).unwrap();
+        assert_eq!(more["meta"]["subdomainAuthAllowed"], true);
     }
 
     #[test]
@@ -397,6 +417,11 @@ mod tests {
             format!("/acme/order/{id}/"),
             format!("/acme/order/{id}/finalize/"),
             format!("/acme/order/{id}/finalize/x"),
+            format!("/acme/order/{id}/certificate/0"),
+            format!("/acme/order/{id}/certificate/01"),
+            format!("/acme/order/{id}/certificate/+1"),
+            format!("/acme/order/{id}/certificate/256"),
+            format!("/acme/order/{id}/certificate/1/"),
             format!("/acme/order/{id}="),
             format!("/acme/acct/{id}/orders/{id}/x"),
             format!("/acme/authz/{id}/{id}/{id}"),

@@ -1,5 +1,6 @@
 //! The web process: its parts, built once, after it has confined itself.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::env::{Clock, Disk};
 use crate::ipc::client::{Client, Options};
 use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
+use crate::pki::cross;
 use crate::pki::policy::Policy;
 use crate::store::StoreError;
 use crate::store::embedded::Embedded;
@@ -149,7 +151,12 @@ fn parts(
             Failure::operator(format!("CHY-CA-BROKEN: ca/authority.json: a certificate: {}", why.0))
         })
     };
+    let (root, issuing) = (
+        certificate(&authority.root)?,
+        certificate(authority.issuing.as_deref().unwrap_or_default())?,
+    );
     Ok(Parts {
+        cross: cross_certificates(&config.paths.cross(), &issuing, &root)?,
         settings: config.web.clone(),
         issuer: Arc::new(issuer),
         store: Arc::new(store),
@@ -162,10 +169,42 @@ fn parts(
         profiles: config.profiles.clone(),
         default_profile: config.default_profile.clone(),
         external_account_required: config.issuer.external_account_required,
-        root: certificate(&authority.root)?,
-        issuing: certificate(authority.issuing.as_deref().unwrap_or_default())?,
+        root,
+        issuing,
         public: config.paths.public(),
     })
+}
+
+/// The chains that the operator added: a `*.pem` each, in the order of their names.
+fn cross_certificates(
+    dir: &Path,
+    issuing: &Certificate,
+    root: &Certificate,
+) -> Result<Vec<Vec<Certificate>>, Failure> {
+    let refused = |path: &Path, why: &dyn std::fmt::Display| {
+        Failure::operator(format!(
+            "CHY-CA-CROSS: {}: {why}; put cross-certificates of this CA there and nothing else",
+            path.display()
+        ))
+    };
+    let mut files = match std::fs::read_dir(dir) {
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| refused(dir, &error))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(refused(dir, &error)),
+    };
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "pem"));
+    files.sort();
+    files
+        .iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(path).map_err(|error| refused(path, &error))?;
+            let bundle = cross::parse_bundle(&text).map_err(|why| refused(path, &why.0))?;
+            cross::chain(bundle, issuing, root).map_err(|why| refused(path, &why))
+        })
+        .collect()
 }
 
 /// How long a predecessor may take to end.

@@ -466,6 +466,7 @@ impl Judge<'_> {
         self.range(&["web", "order-hours"], web.order_hours, 1, 24 * 90)?;
         self.range(&["web", "authorization-hours"], web.authorization_hours, 1, 24 * 398)?;
         self.range(&["web", "retention-days"], web.retention_days, 1, 3_660)?;
+        self.range(&["web", "renewal-info-hours"], web.renewal_info_hours, 1, 24)?;
         self.range(&["issuer", "tls-days"], issuer.tls_days, 1, 398)?;
         self.range(&["issuer", "crl-hours"], issuer.crl_hours, 2, 24 * 365)?;
         self.range(&["issuer", "clock-jump-hours"], issuer.clock_jump_hours, 1, 24 * 366)?;

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::acme::problem::Problem;
+use crate::acme::renewal::Certified;
 use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
 
 /// The protocol version in the hello frame.
@@ -51,6 +52,8 @@ pub enum Question {
     Permits(Box<Permits>),
     /// The issuer's word on accounts whose key or status changed, so that the web process catches up.
     Standings(Which),
+    /// What is known of a certificate that was issued for an order, for its renewal.
+    Renewal { serial: Serial },
 }
 
 /// What accompanies a revokeCert request. Only `jws` is evidence.
@@ -109,6 +112,7 @@ impl Question {
             Self::Deactivate { .. } => "deactivate",
             Self::Permits(_) => "permits",
             Self::Standings(_) => "standings",
+            Self::Renewal { .. } => "renewal",
         }
     }
 }
@@ -179,6 +183,8 @@ pub enum Answer {
         next: LeafIndex,
         more: bool,
     },
+    /// `None`: no order was issued a certificate of this serial.
+    Renewal(Option<Box<Certified>>),
 }
 
 /// The issuer's state, for people and probes. Nothing secret.

@@ -48,6 +48,7 @@ pub(super) fn publish_chain(
     put(Path::new("root.pem"), root.as_bytes())?;
     put(Path::new("root.der"), core.root.der())?;
     put(Path::new("issuing.pem"), issuing.as_bytes())?;
+    put(Path::new("issuing.der"), core.issuing.der())?;
     put(Path::new("chain.pem"), [issuing.as_str(), root.as_str()].concat().as_bytes())?;
     put(&places.issuing, core.issuing.der())?;
     match root_crl {

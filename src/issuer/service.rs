@@ -11,12 +11,13 @@ use super::own::Own;
 use super::pipeline::{FINALIZE, Pipeline};
 use super::refusals::Refusals;
 use super::registry::Registry;
+use super::renewal;
 use super::revocation::{REVOKE, Revoker};
 use super::workers::Workers;
 use crate::acme::jws::Jws;
 use crate::acme::problem::Problem;
 use crate::hsm::Class;
-use crate::id::Timestamp;
+use crate::id::{Serial, Timestamp};
 use crate::ipc::message::{Answer, Finalize, Health, Permits, Question, Refusal, Revoke, Which};
 use crate::ipc::{Reply, Service, Trespass};
 
@@ -55,6 +56,7 @@ impl Service for Desk {
             Question::Deactivate { jws } => self.with_request(jws, reply, Registry::deactivate),
             Question::Permits(asked) => self.permits(asked, reply),
             Question::Standings(which) => self.standings(which, reply),
+            Question::Renewal { serial } => self.renewal(serial, reply),
         }
     }
 
@@ -113,6 +115,14 @@ impl Desk {
             reply(result);
         });
         let _ = self.workers.submit(Box::new(move || revoker.revoke(&revoke, reply)));
+    }
+
+    fn renewal(&self, serial: Serial, reply: Reply) {
+        let core = Arc::clone(&self.core);
+        let _ = self.workers.submit(Box::new(move || {
+            let found = renewal::certified(&core, serial);
+            reply(found.map(|c| Answer::Renewal(c.map(Box::new))).map_err(Refusal::from));
+        }));
     }
 
     fn sign_tls(&self, message: Vec<u8>, reply: Reply) {

@@ -11,10 +11,12 @@ mod challenge;
 mod finalize;
 mod key_change;
 mod new_account;
+mod new_authz;
 mod new_order;
 mod order;
 mod permit;
 mod probe;
+mod renewal;
 mod reply;
 mod revoke_cert;
 
@@ -28,13 +30,14 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE, ALLOW,
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, EXPECT,
+    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, EXPECT,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use tracing::Instrument;
 use tracing::field::Empty;
 
+pub(crate) use renewal::CONCURRENCY as RENEWALS;
 pub(crate) use reply::{Fault, Reply, link};
 
 use super::listen::{Door, Origin};
@@ -59,6 +62,8 @@ pub(crate) struct Signed {
     pub(crate) jws: Bytes,
     /// Read once per request.
     pub(crate) now: Timestamp,
+    /// Whether it asks for a certificate by itself, in DER.
+    pub(crate) wants_der: bool,
 }
 
 /// Answers one request; never fails, whatever happens inside.
@@ -132,17 +137,19 @@ fn flow_name(route: &Route<'_>, origin: Origin) -> &'static str {
             Resource::NewNonce => "new-nonce",
             Resource::NewAccount => "new-account",
             Resource::NewOrder => "new-order",
+            Resource::NewAuthz => "new-authz",
             Resource::Account(_) => "account",
             Resource::AccountOrders(_) | Resource::AccountOrdersAfter(..) => "orders",
             Resource::Order(_) => "order",
             Resource::Finalize(_) => "finalize",
-            Resource::Certificate(_) => "certificate",
+            Resource::Certificate(_) | Resource::AlternateCertificate(..) => "certificate",
             Resource::Authz(_) => "authorization",
             Resource::Challenge(..) => "challenge",
             Resource::RevokeCert => "revoke-cert",
             Resource::KeyChange => "key-change",
             _ => "none",
         },
+        Route::Renewal(_) => "renewal-info",
         Route::Preflight => "preflight",
         Route::Page => "page",
         Route::Public(_) => "public",
@@ -159,7 +166,11 @@ async fn dispatch(
 ) -> Result<Reply, Fault> {
     let acme = matches!(
         route,
-        Route::Directory | Route::NewNonce { .. } | Route::Acme(_) | Route::Preflight
+        Route::Directory
+            | Route::NewNonce { .. }
+            | Route::Renewal(_)
+            | Route::Acme(_)
+            | Route::Preflight
     );
     if acme && origin.door != Door::Https {
         return Err(Fault::missing());
@@ -167,6 +178,7 @@ async fn dispatch(
     match route {
         Route::Directory => Ok(directory(server)),
         Route::NewNonce { head } => Ok(new_nonce(server, head)),
+        Route::Renewal(id) => renewal::answer(server, id).await,
         Route::Acme(resource) => post(server, origin, resource, request).await,
         Route::Preflight => Ok(Reply::empty(StatusCode::NO_CONTENT)
             .header(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST")
@@ -211,6 +223,7 @@ async fn post(
     request: Request<Incoming>,
 ) -> Result<Reply, Fault> {
     check_content_type(&request)?;
+    let wants_der = wants_der(&request);
     let body = read_body(server, request).await?;
     let now = server.clock.now();
     let jws = Jws::parse(&body).map_err(Problem::from)?;
@@ -251,7 +264,7 @@ async fn post(
     tracing::Span::current().record("account", tracing::field::display(account.id));
     let payload = jws.verify(&account.key).map_err(Problem::from)?;
     account.check_active()?;
-    let signed = Signed { account, payload, jws: body, now };
+    let signed = Signed { account, payload, jws: body, now, wants_der };
     match resource {
         Resource::Directory => signed.only_get().map(|()| directory(server)),
         Resource::NewNonce => signed.only_get().map(|()| new_nonce(server, false)),
@@ -263,15 +276,18 @@ async fn post(
         }
         Resource::Order(id) => order::answer(server, signed, id).await,
         Resource::Finalize(id) => finalize::answer(server, signed, id).await,
-        Resource::Certificate(id) => certificate::answer(server, signed, id).await,
+        Resource::NewAuthz => new_authz::answer(server, signed).await,
+        Resource::Certificate(id) => certificate::answer(server, signed, id, 0).await,
+        Resource::AlternateCertificate(id, chain) => {
+            certificate::answer(server, signed, id, chain).await
+        }
         Resource::Authz(id) => authorization::answer(server, signed, id).await,
         Resource::Challenge(authz, id) => challenge::answer(server, signed, authz, id).await,
         Resource::RevokeCert => revoke_cert::by_account(server, signed).await,
         Resource::KeyChange => key_change::answer(server, signed).await,
-        Resource::NewAccount
-        | Resource::NewAuthz
-        | Resource::RenewalInfo
-        | Resource::Renewal(_) => Err(Fault::missing()),
+        Resource::NewAccount | Resource::RenewalInfo | Resource::Renewal(_) => {
+            Err(Fault::missing())
+        }
     }
 }
 
@@ -306,6 +322,16 @@ fn check_content_type(request: &Request<Incoming>) -> Result<(), Fault> {
     Err(Problem::malformed("requests have the content type application/jose+json")
         .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16())
         .into())
+}
+
+/// Whether the Accept header names `application/pkix-cert` and not the chain.
+fn wants_der(request: &Request<Incoming>) -> bool {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let names = |kind: &str| {
+        let mut kinds = accept.unwrap_or_default().split([',', ';']).map(str::trim);
+        kinds.any(|accepted| accepted.eq_ignore_ascii_case(kind))
+    };
+    names("application/pkix-cert") && !names("application/pem-certificate-chain")
 }
 
 /// The whole body, at most `Jws::MAX` octets, within the body timeout.

@@ -2,7 +2,7 @@
 
 use hyper::Method;
 
-use crate::acme::directory::Resource;
+use crate::acme::directory::{CertId, Resource};
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Route<'a> {
     NewNonce {
         head: bool,
     },
+    /// `GET` or `HEAD` of a certificate's renewal information (RFC 9773).
+    Renewal(CertId),
     /// A signed request to an ACME resource.
     Acme(Resource),
     /// A CORS preflight of an ACME resource.
@@ -79,15 +81,16 @@ pub fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
 
 /// Resources that this release does not serve, and the directory does not name, are not found.
 fn acme<'a>(method: &Method, resource: Resource) -> Route<'a> {
-    if matches!(resource, Resource::NewAuthz | Resource::RenewalInfo | Resource::Renewal(_)) {
-        return Route::NotFound;
-    }
     match (resource, method.as_str()) {
         (Resource::Directory, "GET" | "HEAD") => Route::Directory,
         (Resource::NewNonce, "GET") => Route::NewNonce { head: false },
         (Resource::NewNonce, "HEAD") => Route::NewNonce { head: true },
-        (_, "POST") => Route::Acme(resource),
+        // Clients append a certificate's identifier; by itself it is nothing.
+        (Resource::RenewalInfo, _) => Route::NotFound,
         (_, "OPTIONS") => Route::Preflight,
+        (Resource::Renewal(id), "GET" | "HEAD") => Route::Renewal(id),
+        (Resource::Renewal(_), _) => Route::MethodNotAllowed("GET, HEAD, OPTIONS"),
+        (_, "POST") => Route::Acme(resource),
         (Resource::Directory | Resource::NewNonce, _) => {
             Route::MethodNotAllowed("GET, HEAD, POST, OPTIONS")
         }
@@ -208,6 +211,12 @@ mod tests {
         assert_eq!(get(&path(Resource::Directory)), Route::Directory);
         assert_eq!(get(&path(Resource::NewNonce)), Route::NewNonce { head: false });
         assert_eq!(route(&Method::HEAD, &path(Resource::NewNonce)), Route::NewNonce { head: true });
+        let id = CertId { issuer_key_id: [5; 20], serial: crate::id::Serial::from_random([7; 16]) };
+        let renewal = path(Resource::Renewal(id));
+        assert_eq!(get(&renewal), Route::Renewal(id));
+        assert_eq!(route(&Method::OPTIONS, &renewal), Route::Preflight);
+        assert!(matches!(route(&Method::POST, &renewal), Route::MethodNotAllowed(_)));
+        assert_eq!(get(&path(Resource::RenewalInfo)), Route::NotFound);
         assert_eq!(route(&Method::POST, "/"), Route::MethodNotAllowed("GET, HEAD"));
         assert_eq!(route(&Method::POST, "/root.pem"), Route::MethodNotAllowed("GET, HEAD"));
         assert_eq!(get("/metrics"), Route::Probe(Probe::Metrics));

@@ -23,7 +23,9 @@ async fn the_directory_names_its_resources() {
     assert_eq!(directory["meta"]["termsOfService"], "https://ca.test/terms");
     assert_eq!(directory["meta"]["website"], "https://ca.test/");
     assert!(directory["meta"]["profiles"].as_object().unwrap().contains_key("server"));
-    assert!(directory.get("newAuthz").is_none());
+    assert_eq!(directory["newAuthz"], ca.url("/acme/new-authz"));
+    assert_eq!(directory["renewalInfo"], ca.url("/acme/renewal-info"));
+    assert!(directory["meta"].get("subdomainAuthAllowed").is_none());
 
     // POST-as-GET too (section 6.3).
     client.register().await;

@@ -6,6 +6,9 @@
 //! - `accounts`    section 7.3
 //! - `orders`      section 7.4: newOrder, finalize, certificates, restarts
 //! - `challenges`  sections 7.5 and 8: authorizations, http-01 and its retries
+//! - `preauthorization` sections 7.4.1 and 7.5.2
+//! - `renewal`     RFC 9773
+//! - `profiles`    draft-ietf-acme-profiles
 //! - `client`      the whole path with instant-acme
 //! - `transport`   TLS, HTTP/2, limits, timeouts, shutdown
 //! - `public`      published files, the page, probes
@@ -17,7 +20,10 @@ mod challenges;
 mod client;
 mod directory;
 mod orders;
+mod preauthorization;
+mod profiles;
 mod public;
+mod renewal;
 mod requests;
 mod support;
 mod transport;

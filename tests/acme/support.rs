@@ -14,6 +14,7 @@ use chancery::env::net::{CaaRecord, Connection, ResolveError};
 use chancery::env::system::{SystemClock, SystemRng};
 use chancery::env::{BoxFuture, Dialer, Resolver};
 use chancery::ipc::local::Local;
+use chancery::pki::certificate::Certificate;
 use chancery::pki::policy::{self, Policy};
 use chancery::pki::profile::Profile;
 use chancery::store::Store;
@@ -44,6 +45,10 @@ pub struct Wish {
     pub issuer: Arc<SoftIssuer>,
     pub store: Arc<dyn Store>,
     pub external_account_required: bool,
+    pub profiles: Vec<Profile>,
+    pub cross: Vec<Vec<Certificate>>,
+    /// RFC 9444.
+    pub subdomains: bool,
 }
 
 impl Wish {
@@ -65,6 +70,9 @@ impl Wish {
             issuer: Arc::new(SoftIssuer::new()),
             store: Arc::new(Memory::new()),
             external_account_required: false,
+            profiles: vec![Profile::server()],
+            cross: Vec::new(),
+            subdomains: false,
         }
     }
 }
@@ -76,7 +84,16 @@ impl Ca {
     }
 
     pub async fn with(wish: Wish) -> Self {
-        let Wish { mut settings, mut validation, issuer, store, external_account_required } = wish;
+        let Wish {
+            mut settings,
+            mut validation,
+            issuer,
+            store,
+            external_account_required,
+            profiles,
+            cross,
+            subdomains,
+        } = wish;
         let responder = Responder::start().await;
         validation.http_port = responder.address.port();
         validation.redirect_ports = vec![responder.address.port()];
@@ -90,6 +107,7 @@ impl Ca {
         std::fs::write(public.path().join("root.pem"), issuer.root.pem()).unwrap();
         let mut names = policy::Settings::default();
         names.allow_networks.push("127.0.0.0/8".into());
+        names.subdomains = subdomains;
         let parts = Parts {
             settings,
             issuer: Arc::new(Local::new(issuer.clone())),
@@ -100,11 +118,12 @@ impl Ca {
             clock: Arc::new(SystemClock::new()),
             rng: Arc::new(SystemRng),
             policy: Policy::new(&names).unwrap(),
-            profiles: vec![Profile::server()],
-            default_profile: Profile::server().name,
+            default_profile: profiles[0].name.clone(),
+            profiles,
             external_account_required,
             root: issuer.root.clone(),
             issuing: issuer.issuing.clone(),
+            cross,
             public: public.path().to_owned(),
         };
         let web = Web::start(parts, listeners).unwrap();

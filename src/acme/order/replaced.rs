@@ -27,15 +27,18 @@ impl Replaced {
         account: AccountId,
         order: &Order,
     ) -> Result<Self, Problem> {
-        let own = certified.filter(|certified| certified.account == account).ok_or_else(|| {
-            Problem::malformed("replaces names no certificate that this account was issued")
-        })?;
+        let own = certified.filter(|c| c.account == account).ok_or_else(Self::unknown)?;
         if !own.identifiers.iter().any(|identifier| order.identifiers.contains(identifier)) {
             return Err(Problem::malformed(
                 "the order and the certificate that it replaces share no identifier",
             ));
         }
         Ok(Self { serial, by: order.id, until: own.not_after })
+    }
+
+    /// One answer for another's certificate and for none, so that it tells nothing.
+    pub fn unknown() -> Problem {
+        Problem::malformed("replaces names no certificate that this account was issued")
     }
 
     /// `alreadyReplaced` while the order that it names, of this status, stands; `None` for one that is gone.

@@ -45,6 +45,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Restore it from the ceremony's backup; it is never edited by hand.",
     },
     Entry {
+        code: "CHY-CA-CROSS",
+        means: "A file in ca/cross/ is no cross-certificate of this CA: one for the name and key of its issuing or root certificate, followed by what certifies it.",
+        do_this: "Take it out of the directory, or put the whole chain into it, each certificate before the one that issued it.",
+    },
+    Entry {
         code: "CHY-CA-EXPIRED",
         means: "A certificate of the CA has expired; nothing it signed is valid any more.",
         do_this: "Hold a ceremony for a new one, and have clients trust it.",

@@ -29,20 +29,26 @@ pub(super) async fn answer(server: &Server, signed: Signed, id: AuthzId) -> Resu
                 let change = Change::Authorization(authorization.clone(), version);
                 server.store.commit(vec![change]).await?;
             }
-            Ok(object(server, &authorization, signed.now))
+            Ok(object(server, StatusCode::OK, &authorization, signed.now))
         })
         .await;
     }
     let (authorization, _) = own(server, &signed, id).await?;
-    Ok(object(server, &authorization, signed.now))
+    Ok(object(server, StatusCode::OK, &authorization, signed.now))
 }
 
-fn object(server: &Server, authorization: &Authorization, now: Timestamp) -> Reply {
+/// The authorization object.
+pub(super) fn object(
+    server: &Server,
+    status: StatusCode,
+    authorization: &Authorization,
+    now: Timestamp,
+) -> Reply {
     let url = |challenge: &Challenge| {
         server.urls.url(Resource::Challenge(authorization.id, challenge.id))
     };
     let issuers = server.validator.issuer_domain_names();
-    let reply = Reply::object(StatusCode::OK, authorization.to_json(now, &url, issuers));
+    let reply = Reply::object(status, authorization.to_json(now, &url, issuers));
     match authorization.next_attempt(server.validator.retry_rule()) {
         Some((next, _)) => reply.retry_after(next.since(now)),
         None => reply,

@@ -43,7 +43,11 @@ pub(super) async fn answer(
         check_key(server, &facts.order, &csr).await?;
         caa::recheck(server, &authorizations, None, signed.now).await?;
         facts.order.accept(signed.jws.to_vec(), signed.now);
-        server.store.commit(vec![Change::Order(facts.order.clone(), facts.version)]).await?;
+        // One commit: what it rests on is still as it was judged, or this is decided again.
+        let held = facts.authorizations.iter().map(|(a, version)| Change::Holds(a.id, *version));
+        let mut changes = vec![Change::Order(facts.order.clone(), facts.version)];
+        changes.extend(held);
+        server.store.commit(changes).await?;
         facts.version = Version(facts.version.0 + 1);
         Ok((facts, true))
     })

@@ -4,35 +4,68 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use super::{Fault, Reply, Signed, order, permit};
+use super::{Fault, Reply, Signed, order, permit, renewal, until_committed};
 use crate::acme::authz::Authorization;
 use crate::acme::order::{NewOrder, Placed, Terms};
 use crate::acme::problem::{Problem, ProblemType};
 use crate::env::random_16;
+use crate::id::AccountId;
 use crate::store::{Change, Version};
 use crate::web::Server;
 
 pub(super) async fn answer(server: &Server, signed: Signed) -> Result<Reply, Fault> {
     let asked = NewOrder::parse(signed.json()?)?;
+    let account = signed.account.id;
     permit::check_terms(server, &signed.account)?;
-    server.orders.take(signed.account.id, server.clock.monotonic()).map_err(|wait| {
+    limit(server, account)?;
+    let (names, profile) = (&asked.identifiers, asked.profile.as_deref());
+    let profile = permit::check_tickets(server, account, names, profile).await?;
+    let predecessor = renewal::predecessor(server, asked.replaces.as_deref()).await?;
+    until_committed(async || {
+        let reusable = server.store.valid_authorizations(account, &asked.identifiers).await?;
+        let Placed { order, made } =
+            place(server, asked.clone(), profile.as_deref(), &signed, &reusable)?;
+        tracing::Span::current().record("order", tracing::field::display(order.id));
+        let mut changes = Vec::with_capacity(2 + made.len());
+        if let Some(predecessor) = &predecessor {
+            changes.push(predecessor.replace(server, account, &order, signed.now).await?);
+        }
+        let mut authorizations = reusable;
+        authorizations.extend(made.iter().cloned());
+        let reply = order::object(server, StatusCode::CREATED, &order, &authorizations, signed.now);
+        changes.push(Change::Order(order, Version::ABSENT));
+        changes.extend(made.into_iter().map(|authz| Change::Authorization(authz, Version::ABSENT)));
+        server.store.commit(changes).await?;
+        server.metrics.order("created");
+        Ok(reply)
+    })
+    .await
+}
+
+/// Takes one of the orders that the account may place.
+pub(super) fn limit(server: &Server, account: AccountId) -> Result<(), Fault> {
+    server.orders.take(account, server.clock.monotonic()).map_err(|wait| {
         let detail = "this account has placed all the orders it may in an hour";
         Fault::Limited(Problem::new(ProblemType::RateLimited, detail), wait)
-    })?;
-    let (names, profile) = (&asked.identifiers, asked.profile.as_deref());
-    let profile = permit::check_tickets(server, signed.account.id, names, profile).await?;
-    let reusable = server.store.valid_authorizations(signed.account.id, &asked.identifiers).await?;
-    let Placed { order, made } = place(server, asked, profile.as_deref(), &signed, &reusable)?;
-    tracing::Span::current().record("order", tracing::field::display(order.id));
+    })
+}
 
-    let mut authorizations = reusable;
-    authorizations.extend(made.iter().cloned());
-    let reply = order::object(server, StatusCode::CREATED, &order, &authorizations, signed.now);
-    let mut changes = vec![Change::Order(order, Version::ABSENT)];
-    changes.extend(made.into_iter().map(|authz| Change::Authorization(authz, Version::ABSENT)));
-    server.store.commit(changes).await?;
-    server.metrics.order("created");
-    Ok(reply)
+/// What this server gives, to whoever is to judge by it.
+pub(super) fn with_terms<T>(
+    server: &Server,
+    default_profile: &str,
+    judge: impl FnOnce(&Terms<'_>) -> T,
+) -> T {
+    judge(&Terms {
+        profiles: &server.profiles,
+        default_profile,
+        challenges: server.validator.offered(),
+        // The issuer asks the same policy again; refused here, a name costs nobody a probe.
+        permits: &|name| server.policy.permits(name).map_err(|refusal| refusal.to_string()),
+        subdomains: server.policy.subdomains(),
+        lifetime: Duration::from_secs(server.settings.order_hours * 3600),
+        issuer_ends: server.issuing.validity().1,
+    })
 }
 
 fn place(
@@ -42,17 +75,9 @@ fn place(
     signed: &Signed,
     reusable: &[Authorization],
 ) -> Result<Placed, Problem> {
-    let terms = Terms {
-        profiles: &server.profiles,
-        // An account's ticket may say another one.
-        default_profile: profile.unwrap_or(&server.default_profile),
-        challenges: server.validator.offered(),
-        // The issuer asks the same policy again; refused here, a name costs nobody a probe.
-        permits: &|name| server.policy.permits(name).map_err(|refusal| refusal.to_string()),
-        subdomains: server.policy.subdomains(),
-        lifetime: Duration::from_secs(server.settings.order_hours * 3600),
-        issuer_ends: server.issuing.validity().1,
-    };
     let mut random = || random_16(&*server.rng);
-    asked.place(signed.account.id, &terms, reusable, &mut random, signed.now)
+    // An account's ticket may say another profile.
+    with_terms(server, profile.unwrap_or(&server.default_profile), |terms| {
+        asked.place(signed.account.id, terms, reusable, &mut random, signed.now)
+    })
 }

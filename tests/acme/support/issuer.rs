@@ -9,6 +9,7 @@ use chancery::acme::account::{AccountUpdate, KeyChange, NewAccount};
 use chancery::acme::jws::{Jwk, Jws, KeyRef, Payload};
 use chancery::acme::order::Order;
 use chancery::acme::problem::{Problem, ProblemType, Subproblem};
+use chancery::acme::renewal::Certified;
 use chancery::env::system::{SystemClock, SystemRng};
 use chancery::env::{Clock, random_16};
 use chancery::id::{AccountId, LeafIndex, OrderId, Serial};
@@ -37,6 +38,8 @@ pub struct SoftIssuer {
     /// The next change of an account is made, and its answer lost.
     pub loses: AtomicBool,
     issued: Mutex<HashMap<OrderId, Answer>>,
+    /// What renewal questions are answered with; tests revoke and recall here.
+    pub certified: Mutex<HashMap<Serial, Certified>>,
     /// Answers nothing but Retry.
     pub away: AtomicBool,
     /// Panics when asked to register.
@@ -82,6 +85,7 @@ impl SoftIssuer {
             bound: Mutex::default(),
             loses: AtomicBool::new(false),
             issued: Mutex::default(),
+            certified: Mutex::default(),
             away: AtomicBool::new(false),
             panics: AtomicBool::new(false),
             refuses: Mutex::default(),
@@ -115,6 +119,10 @@ impl SoftIssuer {
                 issued: self.issued.lock().unwrap().len() as u64,
                 ..Health::default()
             }))),
+            Question::Renewal { serial } => {
+                let found = self.certified.lock().unwrap().get(&serial).cloned();
+                Ok(Answer::Renewal(found.map(Box::new)))
+            }
             #[allow(unreachable_patterns)]
             _ => Err(Refusal::Refused(Problem::malformed("not in this test"))),
         }
@@ -254,8 +262,26 @@ impl SoftIssuer {
                 })
                 .collect();
             params.use_authority_key_identifier_extension = true;
+            // Ninety days around now, as whole seconds.
+            let now = SystemClock::new().now().unix_seconds();
+            let at = |seconds| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+            params.not_before =
+                question.not_before.map_or(at(now - 3600), |t| at(t.unix_seconds()));
+            let until = now - 3601 + 90 * 86_400;
+            params.not_after = question.not_after.map_or(at(until), |t| at(t.unix_seconds()));
             let key = P256(csr.key().key_bits().to_vec());
             let der = params.signed_by(&key, &self.authority).unwrap().der().to_vec();
+            let certificate = Certificate::parse(&der).unwrap();
+            let (not_before, not_after) = certificate.validity();
+            let certified = Certified {
+                account: question.account,
+                identifiers: certificate.identifiers(),
+                not_before,
+                not_after,
+                revoked: None,
+                recall: None,
+            };
+            self.certified.lock().unwrap().insert(serial, certified);
             Answer::Certificate { der, serial, leaf, at: SystemClock::new().now() }
         });
         Ok(answer.clone())

@@ -250,15 +250,19 @@ impl Client {
     /// Proves every authorization of an order, and waits until it is ready.
     pub async fn prove(&mut self, ca: &Ca, order: &Answer) {
         for authz in order.json()["authorizations"].as_array().unwrap() {
-            let url = authz.as_str().unwrap();
-            let challenge = self.challenge(url).await;
-            let token = challenge["token"].as_str().unwrap();
-            ca.responder.tell(token, &format!("{token}.{}", self.key.thumbprint()));
-            let answer = self.post(challenge["url"].as_str().unwrap(), &json!({})).await;
-            assert_eq!(answer.status, 200, "{answer:?}");
-            let authz = self.poll_while(url, &["pending"]).await;
-            assert_eq!(authz.json()["status"], "valid", "{authz:?}");
+            self.prove_authz(ca, authz.as_str().unwrap()).await;
         }
+    }
+
+    /// Proves one by http-01.
+    pub async fn prove_authz(&mut self, ca: &Ca, url: &str) {
+        let challenge = self.challenge(url).await;
+        let token = challenge["token"].as_str().unwrap();
+        ca.responder.tell(token, &format!("{token}.{}", self.key.thumbprint()));
+        let answer = self.post(challenge["url"].as_str().unwrap(), &json!({})).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let authz = self.poll_while(url, &["pending"]).await;
+        assert_eq!(authz.json()["status"], "valid", "{authz:?}");
     }
 
     /// The http-01 challenge of an authorization.
