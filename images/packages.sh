@@ -8,7 +8,8 @@ set -euo pipefail
 
 # What is looked for (a command, or a file) and the package that has it.
 run="cc=gcc make=make softhsm2-util=softhsm2 openssl=openssl curl=curl lego=lego"
-test="$run pkcs11-tool=opensc python3=python3-venv gdb=gdb faketime=faketime nft=nftables strace=strace systemd-analyze=systemd"
+test="$run pkcs11-tool=opensc python3=python3-venv gdb=gdb faketime=faketime nft=nftables strace=strace
+    systemd-analyze=systemd dnsmasq=dnsmasq-base avahi-daemon=avahi-daemon ip=iproute2"
 bench="$test pebble=pebble"
 fuzz="cc=gcc c++=g++ make=make"
 

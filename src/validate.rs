@@ -35,6 +35,8 @@ pub struct Attempt {
     pub identifier: Identifier,
     /// Whether `*.` stood before it in the order.
     pub wildcard: bool,
+    /// Whether it shall stand for every name below as well (RFC 9444).
+    pub subdomains: bool,
     pub token: String,
     pub key_authorization: String,
     pub asker: Asker,

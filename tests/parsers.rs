@@ -7,10 +7,16 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
+#[path = "fuzz/judges/alpn_certificate.rs"]
+mod alpn_certificate;
 #[path = "fuzz/judges/config.rs"]
 mod config;
 #[path = "fuzz/judges/csr.rs"]
 mod csr;
+#[path = "fuzz/judges/dns_answer.rs"]
+mod dns_answer;
+#[path = "fuzz/judges/http_answer.rs"]
+mod http_answer;
 #[path = "fuzz/judges/ipc_frame.rs"]
 mod ipc_frame;
 #[path = "fuzz/judges/jws.rs"]
@@ -42,6 +48,21 @@ fn frames_between_the_processes() {
 #[test]
 fn frames_and_notes_of_the_log() {
     exercise("log_frame", log_frame::judge, &[], 6000);
+}
+
+#[test]
+fn answers_of_dns() {
+    exercise("dns_answer", dns_answer::judge, &["mdns-loop"], 6000);
+}
+
+#[test]
+fn answers_of_web_servers() {
+    exercise("http_answer", http_answer::judge, &["elsewhere", "redirect", "secret"], 1500);
+}
+
+#[test]
+fn certificates_of_tls_alpn() {
+    exercise("alpn_certificate", alpn_certificate::judge, &[], 6000);
 }
 
 /// Judges each seed, all but `refused` of which must be let in, then `rounds` mutations. What a judge cannot stand is

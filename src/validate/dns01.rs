@@ -22,16 +22,16 @@ pub(super) async fn look(
         ChallengeType::DnsAccount01 => dns::dns_account_01_name(domain, &asker.url),
         _ => dns::dns_01_name(domain),
     };
-    let records =
-        validator.resolver.txt(&name).await.map_err(|error| lookup_problem(&name, error))?;
-    let problem = |kind, detail: String| {
-        // Whoever configures the record needs to know of which account its label is made.
-        let detail = match attempt.kind {
-            ChallengeType::DnsAccount01 => format!("{detail} (the label is that of {})", asker.url),
-            _ => detail,
-        };
-        Err(Problem::new(kind, detail))
+    // Whoever configures the record needs to know of which account its label is made.
+    let told = |detail: String| match attempt.kind {
+        ChallengeType::DnsAccount01 => format!("{detail} (the label is that of {})", asker.url),
+        _ => detail,
     };
+    let records = validator.resolver.txt(&name).await.map_err(|error| {
+        let problem = lookup_problem(&name, error);
+        Problem { detail: told(problem.detail), ..problem }
+    })?;
+    let problem = |kind, detail: String| Err(Problem::new(kind, told(detail)));
     if records.is_empty() {
         return problem(ProblemType::Dns, format!("DNS: {name} has no TXT records"));
     }
@@ -42,7 +42,7 @@ pub(super) async fn look(
                 issuers: &validator.settings.caa_identities,
                 prefix: &asker.hash_prefix,
                 domain,
-                wildcard: attempt.wildcard,
+                wide: attempt.wildcard || attempt.subdomains,
                 account_url: &asker.url,
                 thumbprints: &asker.thumbprints,
                 now: attempt.now,

@@ -52,6 +52,7 @@ pub(super) fn attempt(kind: ChallengeType, identifier: (&str, &str)) -> Attempt 
         kind,
         identifier: identifier.base(),
         wildcard: identifier.is_wildcard(),
+        subdomains: false,
         token: "token".to_owned(),
         key_authorization: "token.thumbprint".to_owned(),
         asker: Asker {

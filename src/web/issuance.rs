@@ -149,7 +149,8 @@ async fn ask(server: &Arc<Server>, facts: &OrderFacts, question: Question) -> Op
     loop {
         // The issuer may have been away for longer than what CAA said then counts.
         let now = server.clock.now();
-        if let Err(problem) = caa::recheck(server, &authorizations, checked, now).await {
+        let answer = caa::recheck(server, &facts.order, &authorizations, checked, now).await;
+        if let Err(problem) = answer {
             return Some(Outcome::Failed { at: now, problem });
         }
         if checked.is_some_and(|at| now.since(at) > caa::VALID_FOR) {

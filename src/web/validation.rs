@@ -205,6 +205,7 @@ async fn attempt(
         kind: challenge.kind,
         identifier: authorization.identifier.clone(),
         wildcard: authorization.wildcard,
+        subdomains: authorization.subdomains,
         token: challenge.token.clone(),
         key_authorization: response.key_authorization.clone(),
         // Asked for at each attempt: a deactivated account proves nothing more.

@@ -9,6 +9,7 @@
 //! - `preauthorization` sections 7.4.1 and 7.5.2
 //! - `renewal`     RFC 9773
 //! - `profiles`    draft-ietf-acme-profiles
+//! - `methods`     section 8.4, RFC 8737, RFC 8738, CAA: every challenge but http-01, and wildcards
 //! - `client`      the whole path with instant-acme
 //! - `transport`   TLS, HTTP/2, limits, timeouts, shutdown
 //! - `public`      published files, the page, probes
@@ -19,6 +20,7 @@ mod accounts;
 mod challenges;
 mod client;
 mod directory;
+mod methods;
 mod orders;
 mod preauthorization;
 mod profiles;
@@ -26,4 +28,7 @@ mod public;
 mod renewal;
 mod requests;
 mod support;
+#[path = "../support/tls_alpn.rs"]
+#[allow(dead_code)]
+mod tls_alpn;
 mod transport;

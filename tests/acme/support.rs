@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chancery::env::net::{CaaRecord, Connection, ResolveError};
 use chancery::env::system::{SystemClock, SystemRng};
-use chancery::env::{BoxFuture, Dialer, Resolver};
+use chancery::env::{BoxFuture, Clock, Dialer, Resolver};
 use chancery::ipc::local::Local;
 use chancery::pki::certificate::Certificate;
 use chancery::pki::policy::{self, Policy};
@@ -33,6 +33,7 @@ pub struct Ca {
     pub issuer: Arc<SoftIssuer>,
     pub store: Arc<dyn Store>,
     pub responder: Responder,
+    pub network: Loopback,
     pub addresses: Addresses,
     pub base: String,
     pub public: tempfile::TempDir,
@@ -49,6 +50,9 @@ pub struct Wish {
     pub cross: Vec<Vec<Certificate>>,
     /// RFC 9444.
     pub subdomains: bool,
+    pub wildcards: bool,
+    /// Another clock than the system's.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
 impl Wish {
@@ -73,6 +77,8 @@ impl Wish {
             profiles: vec![Profile::server()],
             cross: Vec::new(),
             subdomains: false,
+            wildcards: false,
+            clock: None,
         }
     }
 }
@@ -93,8 +99,11 @@ impl Ca {
             profiles,
             cross,
             subdomains,
+            wildcards,
+            clock,
         } = wish;
         let responder = Responder::start().await;
+        let network = Loopback::default();
         validation.http_port = responder.address.port();
         validation.redirect_ports = vec![responder.address.port()];
         validation.allow_networks = vec!["127.0.0.0/8".into()];
@@ -108,14 +117,16 @@ impl Ca {
         let mut names = policy::Settings::default();
         names.allow_networks.push("127.0.0.0/8".into());
         names.subdomains = subdomains;
+        names.wildcards = wildcards;
         let parts = Parts {
             settings,
             issuer: Arc::new(Local::new(issuer.clone())),
             store: store.clone(),
             validator: Arc::new(
-                Validator::new(validation, Arc::new(Loopback), Arc::new(Loopback)).unwrap(),
+                Validator::new(validation, Arc::new(network.clone()), Arc::new(network.clone()))
+                    .unwrap(),
             ),
-            clock: Arc::new(SystemClock::new()),
+            clock: clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
             rng: Arc::new(SystemRng),
             policy: Policy::new(&names).unwrap(),
             default_profile: profiles[0].name.clone(),
@@ -127,7 +138,7 @@ impl Ca {
             public: public.path().to_owned(),
         };
         let web = Web::start(parts, listeners).unwrap();
-        Self { web, issuer, store, responder, addresses, base, public }
+        Self { web, issuer, store, responder, network, addresses, base, public }
     }
 
     /// A client of the HTTPS listener, without an account.
@@ -152,20 +163,38 @@ impl Ca {
     }
 }
 
-/// Every name is here.
-struct Loopback;
+/// A network where every name is here, and whose DNS says what it is told.
+#[derive(Clone, Default)]
+pub struct Loopback {
+    texts: Arc<Mutex<HashMap<String, Vec<Vec<u8>>>>>,
+    properties: Arc<Mutex<HashMap<String, Vec<CaaRecord>>>>,
+}
+
+impl Loopback {
+    pub fn txt(&self, name: &str, texts: &[&str]) {
+        let texts = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+        self.texts.lock().unwrap().insert(name.to_owned(), texts);
+    }
+
+    pub fn caa(&self, name: &str, tag: &str, value: &str) {
+        let property = CaaRecord { critical: false, tag: tag.into(), value: value.into() };
+        self.properties.lock().unwrap().insert(name.to_owned(), vec![property]);
+    }
+}
 
 impl Resolver for Loopback {
     fn addresses<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
         Box::pin(async { Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]) })
     }
 
-    fn txt<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Vec<u8>>, ResolveError>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn txt<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Vec<u8>>, ResolveError>> {
+        let found = self.texts.lock().unwrap().get(name).cloned();
+        Box::pin(async { found.ok_or(ResolveError::NoSuchName) })
     }
 
-    fn caa<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<CaaRecord>, ResolveError>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn caa<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<CaaRecord>, ResolveError>> {
+        let found = self.properties.lock().unwrap().get(name).cloned();
+        Box::pin(async { Ok(found.unwrap_or_default()) })
     }
 }
 

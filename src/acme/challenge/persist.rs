@@ -18,7 +18,8 @@ pub struct PersistTerms<'a> {
     pub prefix: &'a str,
     /// What is proven, without `*.`.
     pub domain: &'a DnsName,
-    pub wildcard: bool,
+    /// Whether more than this one name is to be authorized: its wildcard, or the names below.
+    pub wide: bool,
     pub account_url: &'a str,
     /// Of every key the account has or had, the current one first.
     pub thumbprints: &'a [Thumbprint],
@@ -96,7 +97,7 @@ fn judge_one(record: &[u8], terms: &PersistTerms<'_>) -> Result<Option<Timestamp
     if until.is_some_and(|until| until <= terms.now) {
         return Err(Flaw::Expired);
     }
-    if terms.wildcard && !policy.is_some_and(|policy| policy.eq_ignore_ascii_case("wildcard")) {
+    if terms.wide && !policy.is_some_and(|policy| policy.eq_ignore_ascii_case("wildcard")) {
         return Err(Flaw::NoWildcard);
     }
     Ok(until)
@@ -132,9 +133,10 @@ impl Flaw {
                  persistUntil is a number",
             ),
             Self::Expired => (ProblemType::Unauthorized, "its persistUntil has passed"),
-            Self::NoWildcard => {
-                (ProblemType::Unauthorized, "a wildcard name needs policy=wildcard in the record")
-            }
+            Self::NoWildcard => (
+                ProblemType::Unauthorized,
+                "a wildcard, or the names below, need policy=wildcard in the record",
+            ),
         }
     }
 }
@@ -155,14 +157,14 @@ mod tests {
         Thumbprint(octets.unwrap().try_into().unwrap())
     }
 
-    fn judged(records: &[&str], wildcard: bool) -> Result<Option<u64>, ProblemType> {
+    fn judged(records: &[&str], wide: bool) -> Result<Option<u64>, ProblemType> {
         let (issuers, domain) = (["authority.example".to_owned()], DnsName::parse("example.com"));
         let thumbprints = [Thumbprint([9; 32]), thumbprint()];
         let terms = PersistTerms {
             issuers: &issuers,
             prefix: PREFIX,
             domain: &domain.unwrap(),
-            wildcard,
+            wide,
             account_url: ACCOUNT,
             thumbprints: &thumbprints,
             now: NOW,

@@ -41,7 +41,7 @@ pub(super) async fn answer(
             FinalizeDecision::Accept => {}
         }
         check_key(server, &facts.order, &csr).await?;
-        caa::recheck(server, &authorizations, None, signed.now).await?;
+        caa::recheck(server, &facts.order, &authorizations, None, signed.now).await?;
         facts.order.accept(signed.jws.to_vec(), signed.now);
         // One commit: what it rests on is still as it was judged, or this is decided again.
         let held = facts.authorizations.iter().map(|(a, version)| Change::Holds(a.id, *version));
