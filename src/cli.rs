@@ -5,6 +5,7 @@
 
 mod admin;
 pub mod ceremony;
+pub mod cert;
 pub mod clock;
 pub mod config;
 pub mod docs;
@@ -62,6 +63,9 @@ enum Command {
     Root(root::RootArguments),
     /// Ask the running box how it is.
     Status(status::StatusArguments),
+    /// List, show and revoke certificates. For the issuer's user and root, while the box runs.
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// Read, verify and export the issuance log.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -127,6 +131,7 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Ceremony(command) => ceremony::run(command, context),
         Command::Root(arguments) => root::run(arguments, context),
         Command::Status(arguments) => status::run(arguments, context),
+        Command::Cert(command) => cert::run(command, context),
         Command::Log(command) => log::run(command, context),
         Command::Doctor(arguments) => doctor::run(arguments, context),
         Command::Why(arguments) => why::run(arguments, context),

@@ -8,6 +8,7 @@
 //! Frames are those of `frame`: a hello whose digest is the key, then one question, one answer, in turn.
 
 pub mod accounts;
+pub mod certificate;
 pub mod client;
 pub mod server;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub enum AdminQuestion {
     Who,
     Ticket(TicketQuestion),
     Account(AccountQuestion),
+    Certificate(certificate::CertificateQuestion),
 }
 
 /// What the issuer answers.
@@ -51,6 +53,8 @@ pub enum AdminAnswer {
     Operator(Operator),
     Ticket(TicketAnswer),
     Account(AccountAnswer),
+    Page(certificate::Page),
+    Certificate(Box<certificate::Detail>),
 }
 
 /// Why it did not do it. Both are for the operator and begin with a code.

@@ -1,12 +1,16 @@
 //! Answers what the operator's tools ask. Every record that comes of it names the operator.
 
 mod accounts;
+mod certificate;
 mod tickets;
+
+use std::sync::atomic::Ordering;
 
 use super::core::NotNow;
 use super::service::Desk;
-use crate::ipc::Trespass;
+use crate::id::Serial;
 use crate::ipc::admin::{AdminAnswer, AdminQuestion, AdminRefusal, AdminService, Operator};
+use crate::ipc::{Refusal, Trespass};
 use crate::log::record::Actor;
 
 impl AdminService for Desk {
@@ -15,6 +19,9 @@ impl AdminService for Desk {
         operator: &Operator,
         question: AdminQuestion,
     ) -> Result<AdminAnswer, AdminRefusal> {
+        if self.core.halted.load(Ordering::SeqCst) {
+            return Err(AdminRefusal::Retry(BUSY.into()));
+        }
         match question {
             AdminQuestion::Who => Ok(AdminAnswer::Operator(operator.clone())),
             AdminQuestion::Ticket(question) => {
@@ -23,6 +30,7 @@ impl AdminService for Desk {
             AdminQuestion::Account(question) => {
                 self.account(operator, question).map(AdminAnswer::Account)
             }
+            AdminQuestion::Certificate(question) => self.certificates(operator, question),
         }
     }
 
@@ -42,8 +50,23 @@ fn not_now(why: &NotNow) -> AdminRefusal {
         NotNow::Never => AdminRefusal::Refused(
             "CHY-INTERNAL: the issuer cannot do this; its log says why".into(),
         ),
-        NotNow::Wait(_) | NotNow::Clock(_) => AdminRefusal::Retry(
-            "CHY-ISSUER-BUSY: the issuer cannot record this at present; look at `chancery status` and ask again".into(),
-        ),
+        NotNow::Wait(_) | NotNow::Clock(_) => AdminRefusal::Retry(BUSY.into()),
     }
 }
+/// Why something was not done, for the operator.
+fn later(why: impl Into<Refusal>) -> AdminRefusal {
+    match why.into() {
+        Refusal::Retry(_) => AdminRefusal::Retry(BUSY.into()),
+        Refusal::Refused(problem) | Refusal::Limited(problem, _) => {
+            AdminRefusal::Refused(format!("CHY-ADMIN-REFUSED: {}", problem.detail))
+        }
+    }
+}
+
+fn gone(serial: Serial) -> AdminRefusal {
+    AdminRefusal::Refused(format!(
+        "CHY-CERT-UNKNOWN: this CA issued no certificate with the serial {serial}; chancery cert list names them"
+    ))
+}
+
+const BUSY: &str = "CHY-ISSUER-BUSY: the issuer cannot do this at present; look at `chancery status` and ask again";

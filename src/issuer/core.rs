@@ -21,7 +21,7 @@ use crate::log::record::{IntentV1, IssuedV1, Record};
 use crate::log::writer::AppendError;
 use crate::log::{Appended, Log, Release};
 use crate::pki::certificate::Certificate;
-use crate::pki::key::SignatureAlgorithm;
+use crate::pki::key::{PublicKey, SignatureAlgorithm};
 use crate::pki::policy::Policy;
 use crate::pki::profile::Profile;
 
@@ -170,6 +170,12 @@ impl Core {
             Ok(_) => Err(self.lost_index(&format!("leaf {leaf} is no signature"))),
             Err(why) => Err(self.lost_index(&why)),
         }
+    }
+
+    /// Whether a key was revoked as compromised: it is neither certified nor an account's ever again.
+    pub(super) fn is_compromised(&self, key: &PublicKey) -> Result<bool, NotNow> {
+        let sha256 = super::revocation::sha256(key.spki());
+        self.log.index().is_blocked(&sha256).map_err(|e| self.lost_index(&e))
     }
 
     /// The URL that a certificate of this serial names for its CRL.

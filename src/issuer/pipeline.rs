@@ -270,6 +270,12 @@ impl Pipeline {
             ));
         }
         self.registry.check_active(signed.account)?;
+        if core.is_compromised(csr.key())? {
+            return Err(refused(
+                ProblemType::BadCsr,
+                "this key was revoked as compromised; make another",
+            ));
+        }
         self.within(profile, csr)?;
         let now = core.now()?;
         let ticket = self.registry.known(signed.account)?.and_then(|known| known.ticket.clone());

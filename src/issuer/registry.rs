@@ -280,12 +280,15 @@ impl Registry {
         Ok(Asked { key: (**jwk).clone(), request })
     }
 
-    /// No account has a key of the CA's own.
+    /// No account has a key of the CA's own, nor one that was compromised.
     fn foreign_key(&self, key: &Jwk) -> Result<(), Refusal> {
-        if !self.core.own_keys.iter().any(|own| own == key.public_key().spki()) {
+        let detail = if self.core.own_keys.iter().any(|own| own == key.public_key().spki()) {
+            "this key belongs to the certificate authority"
+        } else if self.core.is_compromised(key.public_key())? {
+            "this key was revoked as compromised; make another"
+        } else {
             return Ok(());
-        }
-        let detail = "this key belongs to the certificate authority";
+        };
         Err(Refusal::Refused(Problem::new(ProblemType::BadPublicKey, detail)))
     }
 

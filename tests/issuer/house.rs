@@ -59,6 +59,7 @@ pub(crate) struct House {
     pub(crate) policy: policy::Settings,
     pub(crate) authority: Authority,
     pub(crate) root: Certificate,
+    pub(crate) root_key: Arc<SoftKey>,
     pub(crate) issuing: Certificate,
     pub(crate) issuing_key: Arc<SoftKey>,
     pub(crate) log_key: Arc<SoftKey>,
@@ -70,7 +71,7 @@ impl House {
     /// A CA whose ceremony was just held.
     pub(crate) fn new() -> Self {
         let (issuing_key, log_key, tls_key) = (SoftKey::new(), SoftKey::new(), SoftKey::new());
-        let (root, issuing) = certificates(&issuing_key.public, NOW);
+        let (root, issuing, root_key) = certificates(&issuing_key.public, NOW);
         let keys = [issuing_key.record(), log_key.record(), tls_key.record()];
         let house = Self {
             clock: Arc::new(ManualClock::new(NOW)),
@@ -81,6 +82,7 @@ impl House {
             policy: policy::Settings::default(),
             authority: authority(&root, &issuing, keys),
             root,
+            root_key,
             issuing,
             issuing_key,
             log_key,
@@ -266,6 +268,20 @@ impl Office {
 
     pub(crate) fn crl_der(&self) -> Option<Vec<u8>> {
         self.disk.read(&self.public.join("issuing.crl"), 1 << 20).ok()
+    }
+
+    /// A published file.
+    pub(crate) fn public(&self, name: &str) -> Option<Vec<u8>> {
+        self.disk.read(&self.public.join(name), 1 << 24).ok()
+    }
+
+    /// What a certificate's own CRL says, verified and found to be the one it names.
+    pub(crate) fn crl_of(&self, certificate: &Certificate) -> Option<Crl> {
+        let url = certificate.crl_url().unwrap();
+        let der = self.public(url.strip_prefix("http://ca.lan/").unwrap())?;
+        let crl = crl::parse_verified(&der, &self.issuing).unwrap();
+        assert_eq!(crl.shard.as_deref(), Some(url));
+        Some(crl)
     }
 
     /// The published CRL, verified.

@@ -3,6 +3,8 @@
 //! - issuance: one order, one certificate, whatever happens between; promises 1 to 3
 //! - petitioner: promise 4, what a taken-over web process can try at the socket
 //! - accounts: registration and caps
+//! - revocation: who may revoke; record, shard, file; promise 4 again
+//! - shards: what fifty thousand revocations cost, and that OpenSSL reads what comes of them
 //! - upkeep: clock, CRL, the box's own certificate
 //! - start: a foreign log, foreign keys, a refused PIN
 
@@ -12,6 +14,8 @@ mod accounts;
 mod house;
 mod issuance;
 mod petitioner;
+mod revocation;
+mod shards;
 mod start;
 mod upkeep;
 

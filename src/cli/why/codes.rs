@@ -30,6 +30,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Restart the box, so that it runs what is installed.",
     },
     Entry {
+        code: "CHY-ADMIN-REFUSED",
+        means: "The running issuer will not do what was asked.",
+        do_this: "The message says why.",
+    },
+    Entry {
         code: "CHY-ADMIN-SIZE",
         means: "More was asked of the issuer at once than a question may hold (256 KiB).",
         do_this: "Ask in parts.",
@@ -98,6 +103,16 @@ pub const CODES: &[Entry] = &[
         code: "CHY-CEREMONY-UNFINISHED",
         means: "An earlier ceremony in this state directory stopped midway; its keys may be on the token.",
         do_this: "Read ca/unfinished.json; `chancery ceremony run FILE --discard-unfinished` removes exactly those keys and begins anew.",
+    },
+    Entry {
+        code: "CHY-CERT-REVOKED",
+        means: "The certificate was revoked before; nothing was done.",
+        do_this: "`chancery cert show SERIAL` says when and by whom.",
+    },
+    Entry {
+        code: "CHY-CERT-UNKNOWN",
+        means: "This CA issued no certificate with that serial.",
+        do_this: "Take the serial from `chancery cert list`, or from the certificate: `openssl x509 -noout -serial`.",
     },
     Entry {
         code: "CHY-CLOCK-ACCEPT-NEEDLESS",
@@ -468,6 +483,11 @@ pub const CODES: &[Entry] = &[
         code: "CHY-REVOCATIONS",
         means: "More certificates were to be revoked within an hour than revocations-per-account-per-hour or revocations-of-others-per-hour allows.",
         do_this: "Find out who asks (`chancery log list --kind revoked`); revoke what must be revoked yourself (`chancery cert revoke`), or raise the limit if it is right to.",
+    },
+    Entry {
+        code: "CHY-ROOT-CRL",
+        means: "The root's CRL ends within 30 days, or has ended; devices that check the whole chain refuse every certificate then. Only the root key can sign a new one.",
+        do_this: "Plan a ceremony with the root now.",
     },
     Entry {
         code: "CHY-SERVE-REFUSED",

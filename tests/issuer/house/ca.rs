@@ -1,5 +1,7 @@
 //! A ceremony in small.
 
+use std::sync::Arc;
+
 use chancery::id::{Serial, Timestamp};
 use chancery::log::record::CeremonyV1;
 use chancery::pki::authority::{Authority, KeyRecord};
@@ -11,7 +13,10 @@ use super::key::SoftKey;
 use super::{ORIGIN, TRANSCRIPT};
 
 /// Root and issuing certificate; the root's key is in this process.
-pub(super) fn certificates(issuing_key: &PublicKey, now: Timestamp) -> (Certificate, Certificate) {
+pub(super) fn certificates(
+    issuing_key: &PublicKey,
+    now: Timestamp,
+) -> (Certificate, Certificate, Arc<SoftKey>) {
     let root_key = SoftKey::new();
     let template = CaTemplate {
         common_name: "Test Root".into(),
@@ -50,7 +55,7 @@ pub(super) fn certificates(issuing_key: &PublicKey, now: Timestamp) -> (Certific
         ..ca
     };
     let issuing = seal(&ca, &root_key);
-    (root, issuing)
+    (root, issuing, root_key)
 }
 
 pub(super) fn seal(ca: &Ca<'_>, key: &SoftKey) -> Certificate {

@@ -9,7 +9,7 @@ use chancery::acme::directory::{Resource, Urls};
 use chancery::env::random_16;
 use chancery::env::system::SystemRng;
 use chancery::id::{AccountId, OrderId};
-use chancery::ipc::message::{Finalize, Question};
+use chancery::ipc::message::{Finalize, Question, Revoke};
 
 use super::BASE;
 
@@ -31,15 +31,38 @@ impl Account {
 
     /// A newAccount request.
     pub(crate) fn new_account(&self, only_return_existing: bool) -> Vec<u8> {
-        let pair = self.pair();
-        let point = pair.public_key().as_ref();
-        let jwk = serde_json::json!({
-            "kty": "EC", "crv": "P-256", "x": b64(&point[1..33]), "y": b64(&point[33..]),
-        });
         let url = format!("{}{}", self.base, Resource::NewAccount);
-        let header = serde_json::json!({ "alg": "ES256", "jwk": jwk, "nonce": "AAAA", "url": url });
+        let header =
+            serde_json::json!({ "alg": "ES256", "jwk": self.jwk(), "nonce": "AAAA", "url": url });
         let payload = serde_json::json!({ "onlyReturnExisting": only_return_existing });
         self.jws(&header, &payload)
+    }
+
+    /// One that signs with a certificate's key.
+    pub(crate) fn of_key(key: &rcgen::KeyPair) -> Self {
+        Self { key: Arc::new(key.serialize_der()), ..Self::unregistered() }
+    }
+
+    /// A revokeCert request by this account, with what a web process claims besides.
+    pub(crate) fn revoke(&self, certificate: &[u8], reason: Option<i64>) -> Revoke {
+        let payload = revocation(certificate, reason);
+        let header = self.kid_header(&urls().url(Resource::RevokeCert));
+        Revoke { jws: self.jws(&header, &payload), validations: Vec::new() }
+    }
+
+    /// The same by whoever has this key.
+    pub(crate) fn revoke_by_jwk(&self, certificate: &[u8], reason: Option<i64>) -> Revoke {
+        let url = urls().url(Resource::RevokeCert);
+        let header =
+            serde_json::json!({ "alg": "ES256", "jwk": self.jwk(), "nonce": "AAAA", "url": url });
+        let jws = self.jws(&header, &revocation(certificate, reason));
+        Revoke { jws, validations: Vec::new() }
+    }
+
+    /// Signed for the url of another resource.
+    pub(crate) fn revoke_at(&self, url: &str, certificate: &[u8]) -> Revoke {
+        let jws = self.jws(&self.kid_header(url), &revocation(certificate, None));
+        Revoke { jws, validations: Vec::new() }
     }
 
     pub(crate) fn finalize_url(&self, order: OrderId) -> String {
@@ -76,9 +99,20 @@ impl Account {
     }
 
     fn signed(&self, url: &str, csr: &Csr) -> Vec<u8> {
+        self.jws(&self.kid_header(url), &serde_json::json!({ "csr": b64(&csr.0) }))
+    }
+
+    fn kid_header(&self, url: &str) -> serde_json::Value {
         let kid = format!("{}{}", self.base, Resource::Account(self.id));
-        let header = serde_json::json!({ "alg": "ES256", "kid": kid, "nonce": "AAAA", "url": url });
-        self.jws(&header, &serde_json::json!({ "csr": b64(&csr.0) }))
+        serde_json::json!({ "alg": "ES256", "kid": kid, "nonce": "AAAA", "url": url })
+    }
+
+    fn jwk(&self) -> serde_json::Value {
+        let pair = self.pair();
+        let point = pair.public_key().as_ref();
+        serde_json::json!({
+            "kty": "EC", "crv": "P-256", "x": b64(&point[1..33]), "y": b64(&point[33..]),
+        })
     }
 
     fn jws(&self, header: &serde_json::Value, payload: &serde_json::Value) -> Vec<u8> {
@@ -103,6 +137,11 @@ pub(crate) struct Csr(Vec<u8>);
 impl Csr {
     pub(crate) fn names(names: &[&str]) -> Self {
         Self::made(names, &rcgen::KeyPair::generate().unwrap(), Vec::new())
+    }
+
+    /// For a key of the caller's.
+    pub(crate) fn of_key(names: &[&str], key: &rcgen::KeyPair) -> Self {
+        Self::made(names, key, Vec::new())
     }
 
     /// Asks for CA:true.
@@ -130,6 +169,13 @@ impl Csr {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.custom_extensions = more;
         Self(params.serialize_request(key).unwrap().der().to_vec())
+    }
+}
+
+fn revocation(certificate: &[u8], reason: Option<i64>) -> serde_json::Value {
+    match reason {
+        Some(reason) => serde_json::json!({ "certificate": b64(certificate), "reason": reason }),
+        None => serde_json::json!({ "certificate": b64(certificate) }),
     }
 }
 

@@ -65,7 +65,7 @@ impl SoftKey {
         asked.iter().filter(|(c, m)| *c == class && texts.iter().all(|t| holds(m, t))).count()
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
     }
 

@@ -77,7 +77,7 @@ impl Token {
         *self.tls.borrow_mut() = tls.1.spki().to_vec();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let now = clock.now();
-        let (root, certificate) = certificates(&issuing.1, now);
+        let (root, certificate, _) = certificates(&issuing.1, now);
         let authority = authority(&root, &certificate, [issuing.0, log.0, tls.0]);
         let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
         let (dir, public) = (self.dir.join("issuer"), self.dir.join("public"));
