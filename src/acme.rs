@@ -6,6 +6,7 @@
 //! inside a versioned outer enum, so a new field is a new version there.
 
 pub mod account;
+pub mod admission;
 pub mod authz;
 pub mod challenge;
 pub mod directory;
@@ -13,6 +14,7 @@ pub mod issue_value;
 mod json;
 pub mod jws;
 pub mod limit;
+pub mod name_set;
 pub mod nonce;
 pub mod order;
 pub mod problem;

@@ -9,10 +9,13 @@ mod contract;
 pub mod embedded;
 pub mod memory;
 
+use std::time::Duration;
+
 use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::Authorization;
 use crate::acme::jws::Thumbprint;
+use crate::acme::name_set::NameSet;
 use crate::acme::order::{Order, Replaced};
 use crate::env::BoxFuture;
 use crate::id::{AccountId, AuthzId, OrderId, Serial, Timestamp};
@@ -47,6 +50,9 @@ pub enum StoreError {
     /// What is stored is unknown: stop serving. The text is for the operator.
     Halt(String),
 }
+
+/// How much longer than an order it is remembered that its names were certified.
+const HELD: Duration = Duration::from_secs(365 * 86_400);
 
 /// Where the facts live.
 pub trait Store: Send + Sync {
@@ -98,6 +104,8 @@ pub trait Store: Send + Sync {
     fn processing(&self) -> BoxFuture<'_, Result<Vec<OrderId>, StoreError>>;
     /// Authorizations with a challenge that is processing: to be tried again after a restart.
     fn validating(&self) -> BoxFuture<'_, Result<Vec<AuthzId>, StoreError>>;
+    /// When a certificate was last issued for exactly these names. Remembered for a year longer than its order.
+    fn held(&self, names: NameSet) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>>;
     /// All changes or none; durable when it returns `Ok`. A fact named twice, or an account whose key
     /// another account has, is a conflict. Dropping the future does not take a commit back.
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>>;

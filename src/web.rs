@@ -8,6 +8,7 @@
 mod caa;
 pub mod flow;
 mod issuance;
+pub mod limits;
 pub mod listen;
 pub mod metrics;
 pub mod page;
@@ -20,7 +21,6 @@ mod validation;
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +31,8 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::{Semaphore, watch};
 
 use crate::acme::directory::{Meta, Resource, Urls};
-use crate::acme::limit::Hourly;
 use crate::acme::nonce::Nonces;
 use crate::env::{Clock, Rng};
-use crate::id::AccountId;
 use crate::ipc::Issuer;
 use crate::pki::certificate::Certificate;
 use crate::pki::policy::Policy;
@@ -84,10 +82,7 @@ pub struct Settings {
     pub retention_days: u64,
     /// After how long clients ask again when to renew.
     pub renewal_info_hours: u64,
-    /// Accounts registered from one address within an hour; 0: no cap. The issuer has one over all.
-    pub registrations_per_peer_per_hour: u32,
-    /// Orders one account may place within an hour; 0: no cap.
-    pub orders_per_account_per_hour: u32,
+    pub limits: limits::Settings,
 }
 
 impl Default for Settings {
@@ -111,8 +106,7 @@ impl Default for Settings {
             authorization_hours: 720,
             retention_days: 30,
             renewal_info_hours: 6,
-            registrations_per_peer_per_hour: 100,
-            orders_per_account_per_hour: 3600,
+            limits: limits::Settings::default(),
         }
     }
 }
@@ -238,8 +232,9 @@ pub(crate) struct Server {
     pub(crate) public: PathBuf,
     pub(crate) shelf: public::Shelf,
     pub(crate) nonces: Nonces,
-    pub(crate) registrations: Hourly<IpAddr>,
-    pub(crate) orders: Hourly<AccountId>,
+    pub(crate) limits: limits::Limits,
+    /// Where a client finds what the limits are.
+    pub(crate) help: String,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) tls: tls::Tls,
     pub(crate) http: hyper_util::server::conn::auto::Builder<TokioExecutor>,
@@ -311,13 +306,14 @@ impl Server {
                 &parts.root,
                 &parts.profiles,
                 meta.terms_of_service.as_deref(),
+                &settings.limits,
             )
             .into(),
             chains: chains(&parts.issuing, &parts.root, &parts.cross)?,
+            help: format!("{}/#limits", urls.base()),
             index,
             http: listen::http(&settings),
-            registrations: Hourly::new(settings.registrations_per_peer_per_hour),
-            orders: Hourly::new(settings.orders_per_account_per_hour),
+            limits: limits::Limits::new(settings.limits.clone()),
             settings,
             urls,
             issuer: parts.issuer,

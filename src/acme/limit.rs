@@ -58,6 +58,19 @@ impl<K: Eq + Hash> Hourly<K> {
         Ok(())
     }
 
+    /// How long until there is one time, taking none.
+    pub fn look(&self, who: &K, monotonic: Duration) -> Result<(), Duration> {
+        if self.most == 0 {
+            return Ok(());
+        }
+        match self.table().hours.get(who) {
+            Some(hour) if hour.taken >= self.most && monotonic < hour.began + HOUR => {
+                Err((hour.began + HOUR).saturating_sub(monotonic))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Takes nothing after all: what was to be done did not happen.
     pub fn give_back(&self, who: &K) {
         if let Some(hour) = self.table().hours.get_mut(who) {
@@ -89,6 +102,9 @@ mod tests {
         assert_eq!(limit.take('a', at(0)), Ok(()));
         assert_eq!(limit.take('a', at(10)), Ok(()));
         assert_eq!(limit.take('a', at(3000)), Err(at(600)));
+        assert_eq!(limit.look(&'a', at(3000)), Err(at(600)));
+        assert_eq!(limit.look(&'b', at(3000)), Ok(()));
+        assert_eq!(limit.look(&'a', at(3600)), Ok(()));
         assert_eq!(limit.take('b', at(3000)), Ok(()));
         assert_eq!(limit.take('a', at(3600)), Ok(()));
         for second in 0..10 {

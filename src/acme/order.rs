@@ -140,6 +140,14 @@ impl Order {
         Ok(FinalizeDecision::Accept)
     }
 
+    /// When its certificate was issued, if it has one.
+    pub fn issued(&self) -> Option<Timestamp> {
+        match &self.outcome {
+            Some(Outcome::Issued { at, .. }) => Some(*at),
+            _ => None,
+        }
+    }
+
     /// Records an accepted finalize request. Returns whether anything changed: a second one changes nothing.
     pub fn accept(&mut self, jws: Vec<u8>, now: Timestamp) -> bool {
         let first = self.finalize.is_none() && self.outcome.is_none();

@@ -467,6 +467,21 @@ impl Judge<'_> {
         self.range(&["web", "authorization-hours"], web.authorization_hours, 1, 24 * 398)?;
         self.range(&["web", "retention-days"], web.retention_days, 1, 3_660)?;
         self.range(&["web", "renewal-info-hours"], web.renewal_info_hours, 1, 24)?;
+        let limits = &web.limits;
+        self.range(&["web", "limits", "name-tree-labels"], limits.name_tree_labels, 0, 10)?;
+        self.range(
+            &["web", "limits", "admissions-per-second"],
+            limits.admissions_per_second,
+            0,
+            10_000,
+        )?;
+        self.range(&["web", "limits", "admission-burst"], limits.admission_burst, 1, 100_000)?;
+        self.range(
+            &["web", "limits", "admission-patience-seconds"],
+            limits.admission_patience_seconds,
+            0,
+            60,
+        )?;
         self.range(&["issuer", "tls-days"], issuer.tls_days, 1, 398)?;
         self.range(&["issuer", "crl-hours"], issuer.crl_hours, 2, 24 * 365)?;
         self.range(&["issuer", "clock-jump-hours"], issuer.clock_jump_hours, 1, 24 * 366)?;

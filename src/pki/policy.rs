@@ -131,6 +131,25 @@ impl Policy {
         Ok(())
     }
 
+    /// The name tree that an identifier belongs to: the allowed entry that covers it, with `labels` labels below
+    /// it. `None` for an address, and for a name that is not covered.
+    pub fn tree(&self, identifier: &Identifier, labels: usize) -> Option<String> {
+        let Identifier::Dns(name) = identifier else {
+            return None;
+        };
+        let covering = self.allow_names.iter().filter(|suffix| name.is_within(suffix));
+        let suffix = covering.max_by_key(|suffix| suffix.as_str().len())?;
+        let base = name.base();
+        let below = base.len().checked_sub(suffix.as_str().len())?;
+        // Each label below the entry ends with a dot.
+        let dots: Vec<usize> = base[..below].match_indices('.').map(|(at, _)| at).collect();
+        let start = match dots.len().checked_sub(labels + 1) {
+            Some(index) => dots.get(index)? + 1,
+            None => 0,
+        };
+        Some(base[start..].to_owned())
+    }
+
     /// Fails naming the first allowed entry that the issuing certificate's name constraints do not
     /// wholly cover. A certificate without constraints covers everything.
     ///

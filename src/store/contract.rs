@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Change, Store, StoreError, Version};
+use super::{Change, HELD, Store, StoreError, Version};
 use crate::acme::Identifier;
 use crate::acme::account::{Account, NewAccount};
 use crate::acme::authz::Authorization;
 use crate::acme::challenge::{Challenge, ChallengeType, RetryRule};
 use crate::acme::jws::{Jwk, Thumbprint};
+use crate::acme::name_set::NameSet;
 use crate::acme::order::{Order, Outcome, Replaced};
 use crate::acme::problem::{Problem, ProblemType};
 use crate::id::{AccountId, AuthzId, ChallengeId, OrderId, Serial, Timestamp};
@@ -40,6 +41,7 @@ macro_rules! tests {
             what_holds_is_compared_and_not_written
             a_certificate_is_replaced_by_one_order
             sweeping_forgets_what_ended
+            certified_names_are_remembered_longer_than_their_orders
             of_many_who_change_one_order_one_wins
             concurrent_creations_all_land
         );
@@ -438,6 +440,37 @@ pub(super) async fn sweeping_forgets_what_ended(Fixture { store, .. }: Fixture) 
     let left = store.orders_of(AccountId([1; 16]), None, 9).await;
     assert_eq!(left, Ok(vec![OrderId([20; 16])]));
     assert_eq!(store.valid_authorizations(AccountId([1; 16]), &[name("a.lan")]).await, Ok(vec![]));
+}
+
+pub(super) async fn certified_names_are_remembered_longer_than_their_orders(
+    Fixture { store, .. }: Fixture,
+) {
+    let mut issued = order(1, 1, &[]);
+    let set = NameSet::of(&issued.identifiers);
+    store.commit(vec![Change::Order(issued.clone(), Version::ABSENT)]).await.unwrap();
+    assert_eq!(store.held(set).await, Ok(None));
+    issued.accept(vec![7], NOW);
+    issued.settle(Outcome::Issued {
+        at: NOW,
+        serial: Serial::from_random([9; 16]),
+        leaf: 3,
+        certificate: vec![0x30, 0],
+    });
+    store.commit(vec![Change::Order(issued.clone(), Version(1))]).await.unwrap();
+    assert_eq!(store.held(set).await, Ok(Some(NOW)));
+    assert_eq!(store.held(NameSet::of(&issued.identifiers[..1])).await, Ok(None));
+    let mut failed = order(2, 1, &[]);
+    failed.identifiers = vec![name("failed.lan")];
+    let other = NameSet::of(&failed.identifiers);
+    failed.accept(vec![7], NOW);
+    failed.settle(Outcome::Failed { at: NOW, problem: Problem::new(ProblemType::Caa, "no") });
+    store.commit(vec![Change::Order(failed, Version::ABSENT)]).await.unwrap();
+    assert_eq!(store.held(other).await, Ok(None));
+    assert_eq!(store.sweep(NOW.plus(30 * 24 * HOUR), 9).await, Ok(2));
+    assert!(store.order(OrderId([1; 16])).await.unwrap().is_none());
+    assert_eq!(store.held(set).await, Ok(Some(NOW)), "the order is gone, its mark is not");
+    assert_eq!(store.sweep(NOW.plus(HELD + HOUR), 9).await, Ok(0));
+    assert_eq!(store.held(set).await, Ok(None));
 }
 
 pub(super) async fn of_many_who_change_one_order_one_wins(Fixture { store, .. }: Fixture) {

@@ -28,6 +28,7 @@ use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::Authorization;
 use crate::acme::jws::Thumbprint;
+use crate::acme::name_set::NameSet;
 use crate::acme::order::{Order, Replaced};
 use crate::env::{BoxFuture, Disk};
 use crate::id::{AccountId, AuthzId, OrderId, Serial, Timestamp};
@@ -305,6 +306,17 @@ impl Snapshot<'_> {
         Ok(self.ids(&prefix, start, limit)?.into_iter().map(OrderId).collect())
     }
 
+    fn held(&self, names: NameSet) -> Result<Option<Timestamp>, StoreError> {
+        let index = self.index()?;
+        let found = index.get(index::held(names).as_slice()).map_err(|e| self.halted.io(e))?;
+        found
+            .map(|at| {
+                index::instant_of(at.value())
+                    .ok_or_else(|| self.halted.undecodable("an index value"))
+            })
+            .transpose()
+    }
+
     fn valid_authorizations(
         &self,
         account: AccountId,
@@ -412,6 +424,10 @@ impl Store for Embedded {
     fn validating(&self) -> BoxFuture<'_, Result<Vec<AuthzId>, StoreError>> {
         let ids = self.snapshot().and_then(|s| s.all_ids(&index::validating(), usize::MAX));
         ready(ids.map(|ids| ids.into_iter().map(AuthzId).collect()))
+    }
+
+    fn held(&self, names: NameSet) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        ready(self.snapshot().and_then(|snapshot| snapshot.held(names)))
     }
 
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {

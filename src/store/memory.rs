@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Change, OrderFacts, Store, StoreError, Version, ready};
+use super::{Change, HELD, OrderFacts, Store, StoreError, Version, ready};
 use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::{Authorization, AuthzStatus};
 use crate::acme::jws::Thumbprint;
+use crate::acme::name_set::NameSet;
 use crate::acme::order::{Order, Replaced};
 use crate::env::BoxFuture;
 use crate::id::{AccountId, AuthzId, OrderId, Serial, Timestamp};
@@ -25,6 +26,8 @@ struct Facts {
     orders: HashMap<OrderId, (Order, Version)>,
     authorizations: HashMap<AuthzId, (Authorization, Version)>,
     replaced: HashMap<Serial, (Replaced, Version)>,
+    /// When these names were last certified.
+    held: HashMap<NameSet, Timestamp>,
 }
 
 impl Memory {
@@ -163,6 +166,10 @@ impl Store for Memory {
         ready(Ok(found.map(|(authz, _)| authz.id).collect()))
     }
 
+    fn held(&self, names: NameSet) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        ready(Ok(self.facts().held.get(&names).copied()))
+    }
+
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
         ready(self.facts().commit(changes))
     }
@@ -217,6 +224,9 @@ impl Facts {
                     self.accounts.insert(account.id, (account, next(version)));
                 }
                 Change::Order(order, version) => {
+                    if let Some(issued) = order.issued() {
+                        self.held.insert(NameSet::of(&order.identifiers), issued);
+                    }
                     self.orders.insert(order.id, (order, next(version)));
                 }
                 Change::Authorization(authz, version) => {
@@ -260,6 +270,7 @@ impl Facts {
         for (_, id) in with_order.iter().chain(&alone) {
             self.authorizations.remove(id);
         }
+        self.held.retain(|_, issued| issued.plus(HELD) >= before);
         let mut over: Vec<_> = self
             .replaced
             .values()

@@ -20,6 +20,7 @@ mod renewal;
 mod reply;
 mod revoke_cert;
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub(crate) struct Signed {
     pub(crate) payload: Payload,
     /// The request's body, a flattened JWS, as it came.
     pub(crate) jws: Bytes,
+    /// The address it came from.
+    pub(crate) peer: IpAddr,
     /// Read once per request.
     pub(crate) now: Timestamp,
     /// Whether it asks for a certificate by itself, in DER.
@@ -264,7 +267,7 @@ async fn post(
     tracing::Span::current().record("account", tracing::field::display(account.id));
     let payload = jws.verify(&account.key).map_err(Problem::from)?;
     account.check_active()?;
-    let signed = Signed { account, payload, jws: body, now, wants_der };
+    let signed = Signed { account, payload, jws: body, peer: origin.peer, now, wants_der };
     match resource {
         Resource::Directory => signed.only_get().map(|()| directory(server)),
         Resource::NewNonce => signed.only_get().map(|()| new_nonce(server, false)),

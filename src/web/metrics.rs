@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     problems: Family<Kind, Counter>,
     orders: Family<Step, Counter>,
     validations: Family<Step, Counter>,
+    limited: Family<Limit, Counter>,
+    admissions_waiting: Gauge,
     issuance: Histogram,
     pub(crate) connections: Counter,
     pub(crate) handshake_failures: Counter,
@@ -58,6 +60,11 @@ struct Step {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Limit {
+    limit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Named {
     name: String,
 }
@@ -80,6 +87,8 @@ impl Metrics {
             problems: Family::default(),
             orders: Family::default(),
             validations: Family::default(),
+            limited: Family::default(),
+            admissions_waiting: Gauge::default(),
             issuance: Buckets.new_metric(),
             connections: Counter::default(),
             handshake_failures: Counter::default(),
@@ -110,6 +119,12 @@ impl Metrics {
         r.register("problems", "Problem documents by type", self.problems.clone());
         r.register("orders", "Orders by what became of them", self.orders.clone());
         r.register("validations", "Validation attempts by result", self.validations.clone());
+        r.register("limited", "Requests answered with 429, by limit", self.limited.clone());
+        r.register(
+            "admissions_waiting",
+            "Devices that have been given a turn and have not come yet",
+            self.admissions_waiting.clone(),
+        );
         r.register_with_unit(
             "issuance_duration",
             "From an accepted finalize to the stored certificate",
@@ -160,6 +175,16 @@ impl Metrics {
         );
         self.registry = registry;
         self
+    }
+
+    /// A limit was exceeded.
+    pub(crate) fn limited(&self, limit: &'static str) {
+        self.limited.get_or_create(&Limit { limit }).inc();
+    }
+
+    /// So many have a turn that is still to come.
+    pub(crate) fn waiting(&self, devices: usize) {
+        self.admissions_waiting.set(i64::try_from(devices).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn answered(&self, flow: &'static str, status: u16, took: Duration) {

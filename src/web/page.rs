@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::limits;
 use crate::acme::directory::{Resource, Urls};
 use crate::pki::certificate::Certificate;
 use crate::pki::profile::Profile;
@@ -17,12 +18,17 @@ pub(crate) fn render(
     root: &Certificate,
     profiles: &[Profile],
     terms: Option<&str>,
+    limits: &limits::Settings,
 ) -> String {
     let mut rows = String::new();
     for profile in profiles {
         let (name, description) = (escape(&profile.name), escape(&profile.description));
         // Writing into a String does not fail.
         let _ = writeln!(rows, "<dt><code>{name}</code></dt><dd>{description}</dd>");
+    }
+    let mut limited = String::new();
+    for (what, most) in limits::rows(limits) {
+        let _ = writeln!(limited, "<dt>{}</dt><dd>{}</dd>", escape(what), escape(&most));
     }
     TEMPLATE
         .replace("{{directory}}", &escape(&urls.url(Resource::Directory)))
@@ -34,6 +40,7 @@ pub(crate) fn render(
             "{{terms}}",
             &terms.map(|url| TERMS.replace("{{url}}", &escape(url))).unwrap_or_default(),
         )
+        .replace("{{limits}}", &limited)
 }
 
 /// Where `userActionRequired` sends a person (RFC 8555 section 7.3.3).

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use super::Server;
 use crate::acme::account::AccountStatus;
 use crate::acme::authz::{Authorization, AuthzStatus};
-use crate::acme::challenge::ChallengeStatus;
+use crate::acme::challenge::{Challenge, ChallengeStatus};
 use crate::acme::directory::Resource;
 use crate::id::{AccountId, AuthzId, ChallengeId};
 use crate::store::{Change, StoreError, Version};
@@ -137,7 +137,10 @@ async fn open(
     }
     let stored = server.store.commit(vec![Change::Authorization(changed.clone(), version)]).await;
     let mut facts = match &stored {
-        Ok(()) => Some((changed.clone(), Version(version.0 + 1))),
+        Ok(()) => {
+            count(server, &changed, challenge);
+            Some((changed.clone(), Version(version.0 + 1)))
+        }
         Err(StoreError::Halt(_)) => None,
         // Another response came first, and trusts in whoever has the claim.
         Err(StoreError::Busy | StoreError::Conflict) => load(server, id).await,
@@ -252,6 +255,14 @@ fn apply(
     }
 }
 
+/// A challenge that has become invalid counts for its account and name.
+fn count(server: &Server, stored: &Authorization, challenge: ChallengeId) {
+    let status = stored.challenge(challenge).map(Challenge::status);
+    if status == Some(ChallengeStatus::Invalid) {
+        server.limits.failed(stored.account, &stored.identifier, server.clock.monotonic());
+    }
+}
+
 /// The facts as they are now; `None` when they are gone or cannot be had.
 async fn load(server: &Server, authz: AuthzId) -> Option<(Authorization, Version)> {
     loop {
@@ -306,7 +317,10 @@ async fn record(
             return None;
         }
         match server.store.commit(vec![Change::Authorization(changed.clone(), version)]).await {
-            Ok(()) => return Some((changed, Version(version.0 + 1))),
+            Ok(()) => {
+                count(server, &changed, key.1);
+                return Some((changed, Version(version.0 + 1)));
+            }
             Err(StoreError::Halt(why)) => {
                 server.halt(why);
                 return None;

@@ -91,7 +91,7 @@ async fn without_the_issuer_there_is_no_registration_until_it_is_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_address_registers_so_many_accounts_an_hour() {
     let mut wish = Wish::new();
-    wish.settings.registrations_per_peer_per_hour = 2;
+    wish.settings.limits.registrations_per_address = 2;
     let ca = Ca::with(wish).await;
     let mut first = ca.client().await;
     ca.issuer.away.store(true, Ordering::SeqCst);

@@ -2,6 +2,7 @@
 //! software key behind the issuer's messages, and clients that speak over real sockets.
 //!
 //! - `requests`    section 6: the order of checks, nonces, errors
+//! - `limits`      section 6.6: rate limits, admission after a power-up
 //! - `directory`   sections 7.1.1, 7.2: directory and newNonce
 //! - `accounts`    section 7.3
 //! - `orders`      section 7.4: newOrder, finalize, certificates, restarts
@@ -20,6 +21,7 @@ mod accounts;
 mod challenges;
 mod client;
 mod directory;
+mod limits;
 mod methods;
 mod orders;
 mod preauthorization;

@@ -254,7 +254,7 @@ async fn the_account_s_key_is_not_certified() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_are_capped_for_each_account() {
     let mut wish = Wish::new();
-    wish.settings.orders_per_account_per_hour = 2;
+    wish.settings.limits.orders_per_account = 2;
     let ca = Ca::with(wish).await;
     let (mut alice, mut bob) = (ca.registered().await, ca.registered().await);
     for n in 0..2 {

@@ -73,7 +73,7 @@ async fn what_would_not_be_certified_is_not_authorized() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pre_authorizations_count_as_orders_but_those_at_hand_do_not() {
     let mut wish = Wish::new();
-    wish.settings.orders_per_account_per_hour = 1;
+    wish.settings.limits.orders_per_account = 1;
     let ca = Ca::with(wish).await;
     let mut client = ca.registered().await;
     assert_eq!(new_authz(&mut client, dns("a.test")).await.status, 201);

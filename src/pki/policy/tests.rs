@@ -258,3 +258,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_name_tree_is_an_allowed_entry_and_some_labels() {
+    let settings = Settings {
+        allow_names: vec!["lan".into(), "home.arpa".into(), "big.lan".into()],
+        ..Settings::default()
+    };
+    let policy = Policy::new(&settings).unwrap();
+    for (name, labels, tree) in [
+        ("a.b.plant.lan", 1, Some("plant.lan")),
+        ("a.b.plant.lan", 2, Some("b.plant.lan")),
+        ("a.b.plant.lan", 0, Some("lan")),
+        ("plant.lan", 1, Some("plant.lan")),
+        ("plant.lan", 9, Some("plant.lan")),
+        ("lan", 1, Some("lan")),
+        ("*.plant.lan", 1, Some("plant.lan")),
+        ("x.home.arpa", 1, Some("x.home.arpa")),
+        ("y.x.home.arpa", 1, Some("x.home.arpa")),
+        ("z.y.big.lan", 1, Some("y.big.lan")),
+        ("example.com", 1, None),
+    ] {
+        let identifier = Identifier::parse("dns", name).unwrap();
+        assert_eq!(policy.tree(&identifier, labels).as_deref(), tree, "{name} {labels}");
+    }
+    assert_eq!(policy.tree(&Identifier::parse("ip", "10.0.0.1").unwrap(), 1), None);
+}

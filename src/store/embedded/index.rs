@@ -5,6 +5,7 @@ use crate::acme::Identifier;
 use crate::acme::account::Account;
 use crate::acme::authz::{Authorization, AuthzStatus};
 use crate::acme::jws::Thumbprint;
+use crate::acme::name_set::NameSet;
 use crate::acme::order::{Order, Replaced};
 use crate::id::{AccountId, AuthzId, OrderId, Timestamp};
 
@@ -34,6 +35,9 @@ const VALID_FOR: u8 = 8;
 const PENDING_FOR: u8 = 9;
 /// Which order replaces a certificate, by the certificate's end.
 const REPLACED_UNTIL: u8 = 10;
+
+/// When names were last certified, by name set; outlives the order it comes from.
+const HELD: u8 = 11;
 
 /// A fact with index keys.
 pub(super) trait Indexed {
@@ -166,6 +170,25 @@ pub(super) fn replaced_untils() -> Key {
 /// Where the certificates that end at `before` or later begin.
 pub(super) fn replaced_until(before: Timestamp) -> Key {
     key(REPLACED_UNTIL, &[&instant(before)])
+}
+
+pub(super) fn held(names: NameSet) -> Key {
+    key(HELD, &[&names.0])
+}
+
+/// What the keys of all name sets begin with.
+pub(super) fn all_held() -> Key {
+    key(HELD, &[])
+}
+
+/// An order's mark on its name set, if it has its certificate.
+pub(super) fn mark(order: &Order) -> Option<(Key, [u8; 8])> {
+    Some((held(NameSet::of(&order.identifiers)), instant(order.issued()?)))
+}
+
+/// The instant that a value is.
+pub(super) fn instant_of(value: &[u8]) -> Option<Timestamp> {
+    Some(Timestamp(u64::from_be_bytes(value.try_into().ok()?)))
 }
 
 /// The id that a key ends with.

@@ -15,7 +15,7 @@ use crate::acme::account::Account;
 use crate::acme::authz::Authorization;
 use crate::acme::order::{Order, Replaced};
 use crate::id::{AuthzId, Timestamp};
-use crate::store::{Change, StoreError};
+use crate::store::{Change, HELD, StoreError};
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -33,6 +33,8 @@ pub(super) struct Put {
     expected: u64,
     /// `None`: the version is compared, and nothing is written.
     fact: Option<Encoded>,
+    /// What outlives the fact.
+    mark: Option<(index::Key, [u8; 8])>,
 }
 
 /// A fact's stored form and its index keys.
@@ -53,20 +55,26 @@ impl Put {
     pub(super) fn new(change: Change) -> Self {
         fn put<T: Fact + Indexed>(kind: Kind, id: [u8; 16], fact: &T, expected: u64) -> Put {
             let fact = Encoded { bytes: fact.encode(), keys: fact.keys() };
-            Put { kind, id, expected, fact: Some(fact) }
+            Put { kind, id, expected, fact: Some(fact), mark: None }
         }
 
         match change {
             Change::Account(account, version) => {
                 put(Kind::Account, account.id.0, &account, version.0)
             }
-            Change::Order(order, version) => put(Kind::Order, order.id.0, &order, version.0),
+            Change::Order(order, version) => {
+                Put { mark: index::mark(&order), ..put(Kind::Order, order.id.0, &order, version.0) }
+            }
             Change::Authorization(authz, version) => {
                 put(Kind::Authorization, authz.id.0, &authz, version.0)
             }
-            Change::Holds(authz, version) => {
-                Self { kind: Kind::Authorization, id: authz.0, expected: version.0, fact: None }
-            }
+            Change::Holds(authz, version) => Self {
+                kind: Kind::Authorization,
+                id: authz.0,
+                expected: version.0,
+                fact: None,
+                mark: None,
+            },
             Change::Replaced(replaced, version) => {
                 put(Kind::Replaced, *replaced.serial.octets(), &replaced, version.0)
             }
@@ -151,9 +159,9 @@ impl Writer {
                         return Err(halt);
                     }
                 },
-                Request::Sweep { before, limit, answer } => match tables.sweep(before, limit) {
-                    Ok(swept) => {
-                        changed |= swept > 0;
+                Request::Sweep { before, limit, answer } => match tables.sweep_all(before, limit) {
+                    Ok((swept, forgotten)) => {
+                        changed |= swept > 0 || forgotten > 0;
                         held.push(Box::new(move |committed| {
                             drop(answer.send(committed.map(|()| swept)));
                         }));
@@ -219,6 +227,11 @@ impl<'t> Tables<'t> {
             for (key, value) in fact.keys.iter().filter(|new| !old_keys.contains(new)) {
                 self.index
                     .insert(key.as_slice(), value.as_slice())
+                    .map_err(|e| self.halted.io(e))?;
+            }
+            if let Some((key, issued)) = &put.mark {
+                self.index
+                    .insert(key.as_slice(), issued.as_slice())
                     .map_err(|e| self.halted.io(e))?;
             }
             let halted = self.halted;
@@ -326,6 +339,31 @@ impl<'t> Tables<'t> {
             self.remove::<Replaced>(Kind::Replaced, *serial)?;
         }
         Ok(swept + over.len())
+    }
+
+    /// Sweeps facts, and name sets once no facts are left to sweep; how many of each.
+    fn sweep_all(&mut self, before: Timestamp, limit: usize) -> Result<(usize, usize), StoreError> {
+        let swept = self.sweep(before, limit)?;
+        let forgotten = if swept < limit { self.forget_held(before)? } else { 0 };
+        Ok((swept, forgotten))
+    }
+
+    fn forget_held(&mut self, before: Timestamp) -> Result<usize, StoreError> {
+        let prefix = index::all_held();
+        let end = index::end_of(&prefix);
+        let halted = self.halted;
+        let forgotten = self
+            .index
+            .extract_from_if::<&[u8], _>(prefix.as_slice()..end.as_slice(), |_, issued| {
+                index::instant_of(issued).is_none_or(|issued| issued.plus(HELD) < before)
+            })
+            .map_err(|e| halted.io(e))?;
+        let mut count = 0;
+        for entry in forgotten {
+            entry.map_err(|e| halted.io(e))?;
+            count += 1;
+        }
+        Ok(count)
     }
 
     fn find_authorization(&self, id: AuthzId) -> Result<Option<Authorization>, StoreError> {

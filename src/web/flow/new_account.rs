@@ -15,9 +15,9 @@ use crate::acme::problem::{Problem, ProblemType};
 use crate::id::{AccountId, Timestamp};
 use crate::ipc::{Answer, AskError, Question};
 use crate::store::{Change, Version};
-use crate::web::Server;
 use crate::web::listen::Origin;
 use crate::web::standing::{self, PATIENCE};
+use crate::web::{Server, limits};
 
 const AWAY: Duration = Duration::from_secs(5);
 
@@ -40,7 +40,7 @@ pub(super) async fn answer(
         check_new(server, &asked)?;
     }
     let binding = asked.external_account_binding.clone();
-    let registered = register(server, origin, jws, asked.only_return_existing).await?;
+    let registered = register(server, origin, jwk, jws, asked.only_return_existing).await?;
     let id = registered.account;
     let terms = server.settings.terms_of_service.as_deref();
     let mut account = Account::new(id, jwk.clone(), asked, terms, now);
@@ -95,16 +95,14 @@ struct Registered {
 async fn register(
     server: &Server,
     origin: Origin,
+    jwk: &Jwk,
     jws: Bytes,
     only_existing: bool,
 ) -> Result<Registered, Fault> {
-    // An IPv4 peer of an IPv6 socket is the same peer.
-    let peer = origin.peer.to_canonical();
     if !only_existing {
-        server.registrations.take(peer, server.clock.monotonic()).map_err(|wait| {
-            let detail = "this address has registered all the accounts it may in an hour";
-            Fault::Limited(Problem::new(ProblemType::RateLimited, detail), wait)
-        })?;
+        let mut key = [0; 16];
+        key.copy_from_slice(&jwk.thumbprint().0[..16]);
+        limits::registration(server, origin, key).await?;
     }
     let asked = server.issuer.ask(Question::Register { jws: jws.to_vec() });
     let answer = tokio::time::timeout(PATIENCE, asked).await;
@@ -115,7 +113,7 @@ async fn register(
         Ok(_) => Err(Fault::Internal),
         Err(error) => {
             if !only_existing {
-                server.registrations.give_back(&peer);
+                limits::no_registration(server, origin);
             }
             Err(error.into())
         }

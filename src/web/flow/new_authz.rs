@@ -9,7 +9,7 @@ use crate::acme::directory::Resource;
 use crate::env::random_16;
 use crate::id::Timestamp;
 use crate::store::{Change, Version};
-use crate::web::Server;
+use crate::web::{Server, limits};
 
 /// 201 with a new one, or 200 with the one that the account has already, valid or pending.
 pub(super) async fn answer(server: &Server, signed: Signed) -> Result<Reply, Fault> {
@@ -25,7 +25,7 @@ pub(super) async fn answer(server: &Server, signed: Signed) -> Result<Reply, Fau
     if let Some(present) = present(server, &made, now).await? {
         return Ok(located(server, StatusCode::OK, &present, now));
     }
-    new_order::limit(server, account)?;
+    limits::order(server, &signed, name, false).await?;
     server.store.commit(vec![Change::Authorization(made.clone(), Version::ABSENT)]).await?;
     Ok(located(server, StatusCode::CREATED, &made, now))
 }

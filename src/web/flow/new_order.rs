@@ -4,23 +4,24 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::renewal::Predecessor;
 use super::{Fault, Reply, Signed, order, permit, renewal, until_committed};
 use crate::acme::authz::Authorization;
 use crate::acme::order::{NewOrder, Placed, Terms};
-use crate::acme::problem::{Problem, ProblemType};
+use crate::acme::problem::Problem;
 use crate::env::random_16;
-use crate::id::AccountId;
 use crate::store::{Change, Version};
-use crate::web::Server;
+use crate::web::{Server, limits};
 
 pub(super) async fn answer(server: &Server, signed: Signed) -> Result<Reply, Fault> {
     let asked = NewOrder::parse(signed.json()?)?;
     let account = signed.account.id;
     permit::check_terms(server, &signed.account)?;
-    limit(server, account)?;
     let (names, profile) = (&asked.identifiers, asked.profile.as_deref());
     let profile = permit::check_tickets(server, account, names, profile).await?;
     let predecessor = renewal::predecessor(server, asked.replaces.as_deref()).await?;
+    let renews = predecessor.as_ref().is_some_and(Predecessor::is_known);
+    limits::order(server, &signed, &asked.identifiers, renews).await?;
     until_committed(async || {
         let reusable = server.store.valid_authorizations(account, &asked.identifiers).await?;
         let Placed { order, made } =
@@ -40,14 +41,6 @@ pub(super) async fn answer(server: &Server, signed: Signed) -> Result<Reply, Fau
         Ok(reply)
     })
     .await
-}
-
-/// Takes one of the orders that the account may place.
-pub(super) fn limit(server: &Server, account: AccountId) -> Result<(), Fault> {
-    server.orders.take(account, server.clock.monotonic()).map_err(|wait| {
-        let detail = "this account has placed all the orders it may in an hour";
-        Fault::Limited(Problem::new(ProblemType::RateLimited, detail), wait)
-    })
 }
 
 /// What this server gives, to whoever is to judge by it.

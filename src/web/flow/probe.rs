@@ -22,6 +22,7 @@ pub(super) async fn answer(server: &Server, probe: Probe) -> Result<Reply, Fault
         Probe::Ready => ready(server, health(server).await),
         Probe::Metrics => {
             server.metrics.health(health(server).await.as_deref());
+            server.metrics.waiting(server.limits.admission.waiting());
             Reply::new(StatusCode::OK, Metrics::CONTENT_TYPE, server.metrics.text())
         }
     };

@@ -62,6 +62,11 @@ pub(super) async fn predecessor(
 }
 
 impl Predecessor {
+    /// Whether it is a certificate of this server.
+    pub(super) fn is_known(&self) -> bool {
+        self.certified.is_some()
+    }
+
     /// The change that makes `order` the one that replaces it, or why it is not (RFC 9773 section 5). Two
     /// orders at once name one version of it, so that one of them conflicts and sees the other.
     pub(super) async fn replace(

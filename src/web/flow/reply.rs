@@ -168,7 +168,10 @@ impl Fault {
                 link = Some((url, relation));
                 (problem, None)
             }
-            Self::Limited(problem, wait) => (problem, Some(wait)),
+            Self::Limited(problem, wait) => {
+                link = Some((server.help.clone(), "help"));
+                (problem, Some(wait))
+            }
             Self::Retry(wait) => away(wait),
             Self::Store(StoreError::Conflict | StoreError::Busy) => away(Duration::from_secs(1)),
             Self::Store(StoreError::Halt(why)) => {
