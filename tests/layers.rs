@@ -23,7 +23,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("validate", &["acme", "pki", "env"]),
     ("web", &["ipc", "acme", "pki", "store", "validate", "env"]),
     // Imports the `Settings` of every room and what a ceremony file or an authority says.
-    ("config", &["ceremony", "env", "hsm", "issuer", "log", "pki", "validate", "web"]),
+    // Imports the `Settings` of every room, what a ceremony file or an authority says, and the names of challenges.
+    ("config", &["acme", "ceremony", "env", "hsm", "issuer", "log", "pki", "validate", "web"]),
 ];
 
 /// Rooms at the top, which may name any other.

@@ -159,7 +159,10 @@ impl Content {
         let start = offset as usize;
         let end = start + octets.len();
         if self.octets.len() < end {
-            self.octets.resize(end, 0);
+            // Zeroed by the allocator: `resize` writes octet by octet where nothing is optimised.
+            let mut grown = vec![0; end];
+            grown[..self.octets.len()].copy_from_slice(&self.octets);
+            self.octets = grown;
         }
         self.octets[start..end].copy_from_slice(octets);
         self.len = self.len.max(end as u64);

@@ -150,34 +150,43 @@ fn effects_of_a_life() -> u64 {
 fn run(fault: Fault, seeds: u64) {
     // How many effects a life has depends a little on how the threads meet: go somewhat beyond.
     let effects = effects_of_a_life() + 20;
-    let mut stopped = 0;
-    for effect in 0..effects {
-        let (disk, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
-        disk.strike(effect, fault);
-        let mut answered = Answered::default();
-        life(&disk, &signer, &mut answered);
-        if !disk.struck() {
-            // A fault of syncs at an effect that is none, or past the end of this life.
-            continue;
-        }
-        stopped += u64::from(answered.covered.len() < 12);
-        for mode in [CrashMode::Lost, CrashMode::Kept, CrashMode::Torn, CrashMode::Reordered] {
-            let seeds = if matches!(mode, CrashMode::Lost | CrashMode::Kept) { 1 } else { seeds };
-            for seed in 0..seeds {
-                let after = disk.crash(mode, effect * 1_000 + seed);
-                // Each end of the world starts from the same signatures.
-                let later = TestSigner::new(ORIGIN);
-                lock(&later.signed).extend(lock(&signer.signed).iter());
-                judge(
-                    &after,
-                    &later,
-                    &answered,
-                    &format!("{fault:?} at {effect}, {mode:?}, seed {seed}"),
-                );
-            }
+    let share = |first: u64| {
+        let lives = (first..effects).step_by(SHARES);
+        lives.filter(|effect| disturb(fault, *effect, seeds)).count()
+    };
+    let stopped: usize = std::thread::scope(|scope| {
+        let shares: Vec<_> =
+            (0..SHARES as u64).map(|first| scope.spawn(move || share(first))).collect();
+        shares.into_iter().map(|share| share.join().unwrap()).sum()
+    });
+    assert!(stopped > 20, "only {stopped} of {effects} lives were disturbed");
+}
+
+/// Threads that share the lives: each waits for its own writer most of the time.
+const SHARES: usize = 4;
+
+/// One life with the fault at this effect, and every end it can have. Whether it was cut short.
+fn disturb(fault: Fault, effect: u64, seeds: u64) -> bool {
+    let (disk, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
+    disk.strike(effect, fault);
+    let mut answered = Answered::default();
+    life(&disk, &signer, &mut answered);
+    if !disk.struck() {
+        // A fault of syncs at an effect that is none, or past the end of this life.
+        return false;
+    }
+    for mode in [CrashMode::Lost, CrashMode::Kept, CrashMode::Torn, CrashMode::Reordered] {
+        let seeds = if matches!(mode, CrashMode::Lost | CrashMode::Kept) { 1 } else { seeds };
+        for seed in 0..seeds {
+            let after = disk.crash(mode, effect * 1_000 + seed);
+            // Each end of the world starts from the same signatures.
+            let later = TestSigner::new(ORIGIN);
+            lock(&later.signed).extend(lock(&signer.signed).iter());
+            let context = format!("{fault:?} at {effect}, {mode:?}, seed {seed}");
+            judge(&after, &later, &answered, &context);
         }
     }
-    assert!(stopped > 20, "only {stopped} of {effects} lives were disturbed");
+    answered.covered.len() < 12
 }
 
 #[test]
