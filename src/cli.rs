@@ -3,6 +3,7 @@
 //! Exit codes: 0 done · 1 failed, or a check found something wrong · 2 the command line makes no sense ·
 //! 75 try again later · 78 an operator must act first (a supervisor waits long before it tries again).
 
+pub mod account;
 mod admin;
 pub mod ceremony;
 pub mod cert;
@@ -15,6 +16,7 @@ pub mod log;
 pub mod processes;
 pub mod root;
 pub mod status;
+pub mod ticket;
 pub mod why;
 
 use std::io::Write;
@@ -76,6 +78,12 @@ enum Command {
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Accounts as the issuer knows them: list, show, deactivate.
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    /// Enrolment tickets (external account binding): mint, list, revoke.
+    #[command(subcommand)]
+    Ticket(ticket::TicketCommand),
     /// Judge the clock against the log, or accept it.
     #[command(subcommand)]
     Clock(clock::ClockCommand),
@@ -136,6 +144,8 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Doctor(arguments) => doctor::run(arguments, context),
         Command::Why(arguments) => why::run(arguments, context),
         Command::Config(command) => config::run(command, context),
+        Command::Account(command) => account::run(command, context),
+        Command::Ticket(command) => ticket::run(command, context),
         Command::Clock(command) => clock::run(command, context),
         Command::Lab(arguments) => lab::run(arguments),
         Command::Docs(arguments) => docs::run(arguments),

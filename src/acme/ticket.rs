@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::json::{self, present};
 use super::jws::{Flattened, Jwk, JwsError, decode};
 
-pub use bindings::Bindings;
+pub use bindings::{Bindings, first_clash};
 pub use constraints::{BadConstraint, Constraints};
 pub use secret::Secret;
 

@@ -108,6 +108,23 @@ impl<T: Clone> Bindings<T> {
     }
 }
 
+/// The first two of these that share a name though one of them is exclusive, by their places.
+pub fn first_clash<'a>(all: impl IntoIterator<Item = &'a Constraints>) -> Option<(usize, usize)> {
+    let (mut exclusive, mut every) = (Bindings::default(), Bindings::default());
+    for (n, constraints) in all.into_iter().enumerate() {
+        // What is exclusive tolerates nobody, what is shared nobody exclusive.
+        let others = if constraints.exclusive { &every } else { &exclusive };
+        if let Some(other) = others.overlapping(constraints).first() {
+            return Some((**other, n));
+        }
+        every.insert(constraints, &n);
+        if constraints.exclusive {
+            exclusive.insert(constraints, &n);
+        }
+    }
+    None
+}
+
 /// Entries whose key begins with `prefix`.
 fn range<'a, T>(
     map: &'a BTreeMap<String, Vec<T>>,
@@ -211,6 +228,25 @@ mod tests {
                     (0..all.len()).filter(|n| touches(&identifier, &all[*n])).collect();
                 prop_assert_eq!(found, bound, "{}", identifier);
             }
+        }
+
+        #[test]
+        fn clashes_are_the_overlaps_of_the_exclusive(
+            all in proptest::collection::vec((constraints(), any::<bool>()), 0..5),
+        ) {
+            let all: Vec<Constraints> = all
+                .into_iter()
+                .map(|(one, shared)| Constraints { exclusive: one.exclusive && !shared, ..one })
+                .collect();
+            let overlap = |one: &Constraints, other: &Constraints| {
+                let mut bindings = Bindings::default();
+                bindings.insert(one, &());
+                !bindings.overlapping(other).is_empty()
+            };
+            let clash = (0..all.len()).any(|n| (0..n).any(|m| {
+                (all[n].exclusive || all[m].exclusive) && overlap(&all[m], &all[n])
+            }));
+            prop_assert_eq!(first_clash(&all).is_some(), clash);
         }
 
         /// Two tickets overlap exactly when some name could be had under both.

@@ -205,6 +205,11 @@ pub const CODES: &[Entry] = &[
         do_this: "See the other problems in `chancery status`: mostly the token, the clock or the disk.",
     },
     Entry {
+        code: "CHY-CSV",
+        means: "A CSV file cannot be read or written, or says something else than tickets.",
+        do_this: "Correct the line that the message names. The first row names the columns: note, names, suffixes, networks, profile, uses, days, shared.",
+    },
+    Entry {
         code: "CHY-DISK-FULL",
         means: "The disk is full but for the reserve; revocations and CRLs still work, issuance does not.",
         do_this: "Free space on the file system of the state directory, or enlarge it. The log itself must never be thinned out.",

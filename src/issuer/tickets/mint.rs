@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use super::file::{self, Entry, Files};
 use super::{DIR, State, Tickets};
-use crate::acme::ticket::{Bindings, Constraints, Secret};
+use crate::acme::ticket::{Constraints, Secret, first_clash};
 use crate::env::Rng;
 use crate::id::Timestamp;
 use crate::ipc::admin::tickets::{MintedTicket, NewTicket, TicketStatus};
@@ -192,7 +192,7 @@ impl Tickets {
     /// Whether all of them make sense, together and beside those that are.
     fn judge(&self, wanted: &[NewTicket], now: Timestamp) -> Result<(), MintError> {
         let state = lock(&self.state);
-        let (mut exclusive, mut all) = (Bindings::<usize>::default(), Bindings::<usize>::default());
+        let clash = first_clash(wanted.iter().map(|ticket| &ticket.constraints));
         for (n, ticket) in wanted.iter().enumerate() {
             let refused = |code: &str, why: String| {
                 let place = match (wanted.len(), ticket.note.as_str()) {
@@ -226,31 +226,26 @@ impl Tickets {
                 )));
             }
             self.within_policy(constraints).map_err(bad)?;
-            let clash = |what: String| refused("CHY-TICKET-CLASH", what);
-            // What is exclusive tolerates nobody, what is shared nobody exclusive.
-            let (theirs, ours) = if constraints.exclusive {
-                (Some(&state.shared), &all)
-            } else {
-                (None, &exclusive)
-            };
-            if let Some(other) = ours.overlapping(constraints).first() {
-                return Err(clash(format!(
-                    "it would share names with ticket {} of these",
-                    **other + 1
-                )));
+            let theirs = constraints.exclusive.then_some(&state.shared);
+            if let Some((first, second)) = clash
+                && second == n
+            {
+                return Err(refused(
+                    "CHY-TICKET-CLASH",
+                    format!("it would share names with ticket {} of these", first + 1),
+                ));
             }
             for bound in [Some(&state.exclusive), theirs].into_iter().flatten() {
                 for other in bound.overlapping(constraints) {
                     if self.holds(&state, other, now)? {
-                        return Err(clash(format!(
-                            "it would share names with ticket {other}; revoke that (and deactivate its accounts) first"
-                        )));
+                        return Err(refused(
+                            "CHY-TICKET-CLASH",
+                            format!(
+                                "it would share names with ticket {other}; revoke that (and deactivate its accounts) first"
+                            ),
+                        ));
                     }
                 }
-            }
-            all.insert(constraints, &n);
-            if constraints.exclusive {
-                exclusive.insert(constraints, &n);
             }
         }
         Ok(())
