@@ -154,6 +154,12 @@ impl House {
         Ok(Office::new(running, log, disk, self.public.clone(), self.issuing.clone()))
     }
 
+    /// As the operator does after a long time without a record.
+    pub(crate) fn accept_clock(&self) {
+        let acceptance = issuer::clock::Acceptance::new(Arc::new(self.disk.clone()), &self.dir);
+        acceptance.accept(self.clock.now()).unwrap();
+    }
+
     pub(crate) fn start_unready(&self) -> Office {
         self.try_start().unwrap()
     }
@@ -204,6 +210,14 @@ impl Office {
 
     pub(crate) fn ask(&self, question: Question) -> Result<Answer, AskError> {
         self.local.ask_blocking(question, LONG)
+    }
+
+    pub(crate) fn ask_within(
+        &self,
+        question: Question,
+        deadline: Duration,
+    ) -> Result<Answer, AskError> {
+        self.local.ask_blocking(question, deadline)
     }
 
     pub(crate) fn health(&self) -> Health {

@@ -5,6 +5,8 @@
 //! - accounts: registration and caps
 //! - revocation: who may revoke; record, shard, file; promise 4 again
 //! - shards: what fifty thousand revocations cost, and that OpenSSL reads what comes of them
+//! - registry: key change, deactivation, and what is told of them
+//! - tickets: minting, spending, what is bound to them, and a crash in between
 //! - upkeep: clock, CRL, the box's own certificate
 //! - start: a foreign log, foreign keys, a refused PIN
 
@@ -14,9 +16,11 @@ mod accounts;
 mod house;
 mod issuance;
 mod petitioner;
+mod registry;
 mod revocation;
 mod shards;
 mod start;
+mod tickets;
 mod upkeep;
 
 use std::time::Duration;

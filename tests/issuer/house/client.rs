@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64ct::{Base64UrlUnpadded, Encoding};
@@ -9,6 +10,7 @@ use chancery::acme::directory::{Resource, Urls};
 use chancery::env::random_16;
 use chancery::env::system::SystemRng;
 use chancery::id::{AccountId, OrderId};
+use chancery::ipc::admin::tickets::MintedTicket;
 use chancery::ipc::message::{Finalize, Question, Revoke};
 
 use super::BASE;
@@ -31,11 +33,93 @@ impl Account {
 
     /// A newAccount request.
     pub(crate) fn new_account(&self, only_return_existing: bool) -> Vec<u8> {
-        let url = format!("{}{}", self.base, Resource::NewAccount);
-        let header =
-            serde_json::json!({ "alg": "ES256", "jwk": self.jwk(), "nonce": "AAAA", "url": url });
-        let payload = serde_json::json!({ "onlyReturnExisting": only_return_existing });
-        self.jws(&header, &payload)
+        self.new_account_of(&serde_json::json!({ "onlyReturnExisting": only_return_existing }))
+    }
+
+    /// A newAccount request with this payload.
+    pub(crate) fn new_account_of(&self, payload: &serde_json::Value) -> Vec<u8> {
+        let (url, jwk) = (self.new_account_url(), self.jwk());
+        let header = serde_json::json!({ "alg": "ES256", "jwk": jwk, "nonce": "AAAA", "url": url });
+        self.jws(&header, payload)
+    }
+
+    /// A newAccount request by ticket.
+    pub(crate) fn with_ticket(&self, ticket: &MintedTicket) -> Vec<u8> {
+        let binding = self.binding("HS256", ticket, &self.new_account_url(), &self.jwk());
+        self.new_account_of(&serde_json::json!({ "externalAccountBinding": binding }))
+    }
+
+    /// An external account binding over whatever the caller says.
+    pub(crate) fn binding(
+        &self,
+        alg: &str,
+        ticket: &MintedTicket,
+        url: &str,
+        jwk: &serde_json::Value,
+    ) -> serde_json::Value {
+        let header = serde_json::json!({ "alg": alg, "kid": ticket.ticket, "url": url });
+        let (protected, payload) = (b64(header.to_string()), b64(jwk.to_string()));
+        let algorithm = match alg {
+            "HS384" => hmac::HMAC_SHA384,
+            "HS512" => hmac::HMAC_SHA512,
+            _ => hmac::HMAC_SHA256,
+        };
+        let key = hmac::Key::new(algorithm, ticket.secret.octets());
+        let mac = hmac::sign(&key, format!("{protected}.{payload}").as_bytes());
+        serde_json::json!({
+            "protected": protected, "payload": payload, "signature": b64(mac.as_ref()),
+        })
+    }
+
+    pub(crate) fn new_account_url(&self) -> String {
+        format!("{}{}", self.base, Resource::NewAccount)
+    }
+
+    pub(crate) fn jwk(&self) -> serde_json::Value {
+        let pair = self.pair();
+        let point = pair.public_key().as_ref();
+        serde_json::json!({
+            "kty": "EC", "crv": "P-256", "x": b64(&point[1..33]), "y": b64(&point[33..]),
+        })
+    }
+
+    /// A keyChange request to another's key.
+    pub(crate) fn key_change(&self, new: &Self) -> Question {
+        self.key_change_from(&self.jwk(), new)
+    }
+
+    /// The same, but with another `oldKey`.
+    pub(crate) fn key_change_from(&self, old: &serde_json::Value, new: &Self) -> Question {
+        let url = urls().url(Resource::KeyChange);
+        let header = serde_json::json!({ "alg": "ES256", "jwk": new.jwk(), "url": url });
+        let payload = serde_json::json!({ "account": self.kid(), "oldKey": old });
+        let inner = new.jws(&header, &payload);
+        let inner: serde_json::Value = serde_json::from_slice(&inner).unwrap();
+        Question::ChangeKey { jws: self.post(&url, &inner) }
+    }
+
+    pub(crate) fn deactivation(&self) -> Question {
+        let url = urls().url(Resource::Account(self.id));
+        let jws = self.post(&url, &serde_json::json!({ "status": "deactivated" }));
+        Question::Deactivate { jws }
+    }
+
+    /// The same account with another's key.
+    pub(crate) fn with_key_of(&self, other: &Self) -> Self {
+        Self { key: Arc::clone(&other.key), ..self.clone() }
+    }
+
+    fn kid(&self) -> String {
+        format!("{}{}", self.base, Resource::Account(self.id))
+    }
+
+    /// Any request by kid.
+    pub(crate) fn post(&self, url: &str, payload: &serde_json::Value) -> Vec<u8> {
+        self.jws(&self.kid_header(url), payload)
+    }
+
+    fn kid_header(&self, url: &str) -> serde_json::Value {
+        serde_json::json!({ "alg": "ES256", "kid": self.kid(), "nonce": "AAAA", "url": url })
     }
 
     /// One that signs with a certificate's key.
@@ -99,20 +183,7 @@ impl Account {
     }
 
     fn signed(&self, url: &str, csr: &Csr) -> Vec<u8> {
-        self.jws(&self.kid_header(url), &serde_json::json!({ "csr": b64(&csr.0) }))
-    }
-
-    fn kid_header(&self, url: &str) -> serde_json::Value {
-        let kid = format!("{}{}", self.base, Resource::Account(self.id));
-        serde_json::json!({ "alg": "ES256", "kid": kid, "nonce": "AAAA", "url": url })
-    }
-
-    fn jwk(&self) -> serde_json::Value {
-        let pair = self.pair();
-        let point = pair.public_key().as_ref();
-        serde_json::json!({
-            "kty": "EC", "crv": "P-256", "x": b64(&point[1..33]), "y": b64(&point[33..]),
-        })
+        self.post(url, &serde_json::json!({ "csr": b64(&csr.0) }))
     }
 
     fn jws(&self, header: &serde_json::Value, payload: &serde_json::Value) -> Vec<u8> {
