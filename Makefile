@@ -5,6 +5,7 @@
 FUZZ ?=
 FUZZ_SECONDS ?= 60
 BENCH ?=
+CLIENT ?=
 BENCH_PROFILE ?= release
 
 help: ## Lists the verbs
@@ -31,6 +32,11 @@ bench: ## Orders per second against Pebble and the raw token; BENCH="--clients 1
 fuzz: ## Coverage-guided fuzzing of every parser of foreign bytes, FUZZ_SECONDS each; FUZZ=--deep sees into dependencies
 	@images/packages.sh fuzz
 	@tests/fuzz.sh $(FUZZ) $(FUZZ_SECONDS)
+
+clients: ## A dozen real clients through enrol, renew and revoke; writes docs/clients.md (CLIENT=NAME: one of them)
+	@images/packages.sh clients
+	@tests/clients/tools.sh all
+	CHANCERY_CLIENT="$(CLIENT)" cargo test --test clients the_matrix -- --ignored --nocapture
 
 lint-certificates: ## pkilint and zlint over leaf, issuing and root certificate
 	@images/packages.sh test

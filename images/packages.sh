@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the Debian packages a purpose needs are there.
 #
-#   images/packages.sh run|test|bench|fuzz
+#   images/packages.sh run|test|bench|clients|fuzz
 #
 # Says what it installs before it does. Without root it installs nothing, names what is missing and fails.
 set -euo pipefail
@@ -11,13 +11,15 @@ run="cc=gcc make=make softhsm2-util=softhsm2 openssl=openssl curl=curl lego=lego
 test="$run pkcs11-tool=opensc python3=python3-venv gdb=gdb faketime=faketime nft=nftables strace=strace
     systemd-analyze=systemd dnsmasq=dnsmasq-base avahi-daemon=avahi-daemon ip=iproute2"
 bench="$test pebble=pebble"
+# Clients are unpacked by tests/clients/tools.sh; these are the libraries and commands that they expect around them.
+clients="$test npm=npm unshare=util-linux /usr/lib/*/libcurl-gnutls.so.4=libcurl3-gnutls"
 fuzz="cc=gcc c++=g++ make=make"
 
 purpose=${1:-}
 case "$purpose" in
-run | test | bench | fuzz) ;;
+run | test | bench | clients | fuzz) ;;
 *)
-    echo "usage: $0 run|test|bench|fuzz" >&2
+    echo "usage: $0 run|test|bench|clients|fuzz" >&2
     exit 2
     ;;
 esac
@@ -25,9 +27,14 @@ esac
 # Where some of them are, and a user's PATH may not lead.
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
+set -f # a file's path may be a pattern
 for pair in ${!purpose}; do
-    command -v "${pair%%=*}" >/dev/null 2>&1 || missing+=("${pair##*=}")
+    case "$pair" in
+    /*) compgen -G "${pair%%=*}" >/dev/null || missing+=("${pair##*=}") ;;
+    *) command -v "${pair%%=*}" >/dev/null 2>&1 || missing+=("${pair##*=}") ;;
+    esac
 done
+set +f
 if ! command -v cargo >/dev/null 2>&1; then
     echo "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)" >&2
     exit 1

@@ -303,12 +303,17 @@ fn ancestor_of(identifier: &Identifier, text: &str) -> Result<DnsName, String> {
     }
 }
 
+/// Go's zero time, which step and other clients in Go send where they mean nothing, is taken as absent: no
+/// certificate begins or ends in the year 1.
+const GO_ZERO: &str = "0001-01-01T00:00:00Z";
+
 fn instant(text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
-    text.map(|text| {
-        rfc3339::parse(text)
-            .ok_or_else(|| Problem::malformed("notBefore and notAfter are RFC 3339 instants"))
-    })
-    .transpose()
+    text.filter(|text| *text != GO_ZERO)
+        .map(|text| {
+            rfc3339::parse(text)
+                .ok_or_else(|| Problem::malformed("notBefore and notAfter are RFC 3339 instants"))
+        })
+        .transpose()
 }
 
 /// RFC 9773 section 4.1, of any issuer: two base64url values with a dot between.

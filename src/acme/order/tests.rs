@@ -115,6 +115,9 @@ fn new_order_payloads() {
         }
     );
     let one = r#""identifiers":[{"type":"dns","value":"a.lan"}]"#;
+    let zero = r#""notBefore":"0001-01-01T00:00:00Z","notAfter":"0001-01-01T00:00:00Z""#;
+    let from_go = NewOrder::parse(format!("{{{one},{zero}}}").as_bytes());
+    assert_eq!(from_go.unwrap(), new_order(&["a.lan"]), "Go's zero time is no time");
     let many = vec![json!({"type": "dns", "value": "a.lan"}); 101];
     for malformed in [
         "{}".to_owned(),
