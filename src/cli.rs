@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod lab;
 pub mod log;
 pub mod processes;
+pub mod recall;
 pub mod root;
 pub mod status;
 pub mod ticket;
@@ -68,6 +69,9 @@ enum Command {
     /// List, show and revoke certificates. For the issuer's user and root, while the box runs.
     #[command(subcommand)]
     Cert(cert::CertCommand),
+    /// Have devices replace certificates before their time.
+    #[command(subcommand)]
+    Recall(recall::RecallCommand),
     /// Read, verify and export the issuance log.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -140,6 +144,7 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Root(arguments) => root::run(arguments, context),
         Command::Status(arguments) => status::run(arguments, context),
         Command::Cert(command) => cert::run(command, context),
+        Command::Recall(command) => recall::run(command, context),
         Command::Log(command) => log::run(command, context),
         Command::Doctor(arguments) => doctor::run(arguments, context),
         Command::Why(arguments) => why::run(arguments, context),

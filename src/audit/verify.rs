@@ -281,7 +281,10 @@ impl Judge<'_> {
             Record::CeremonyV1(_) if leaf.0 > 0 => {
                 self.verdict.find(leaf, "a second ceremony");
             }
-            Record::CeremonyV1(_) | Record::ClockAcceptedV1(_) => {}
+            Record::CeremonyV1(_)
+            | Record::ClockAcceptedV1(_)
+            | Record::RecallV1(_)
+            | Record::RecallEndedV1(_) => {}
             Record::AccountRegisteredV1(r) => {
                 self.verdict.accounts += 1;
                 let judged = self.accounts.registered(r.account, &r.jwk, None);

@@ -10,6 +10,7 @@
 pub mod accounts;
 pub mod certificate;
 pub mod client;
+pub mod recalls;
 pub mod server;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use self::accounts::{AccountAnswer, AccountQuestion};
+use self::recalls::{RecallAnswer, RecallQuestion};
 use self::tickets::{TicketAnswer, TicketQuestion};
 
 /// Who asks: by the kernel's word, never by the asker's.
@@ -45,6 +47,7 @@ pub enum AdminQuestion {
     Ticket(TicketQuestion),
     Account(AccountQuestion),
     Certificate(certificate::CertificateQuestion),
+    Recall(RecallQuestion),
 }
 
 /// What the issuer answers.
@@ -55,6 +58,7 @@ pub enum AdminAnswer {
     Account(AccountAnswer),
     Page(certificate::Page),
     Certificate(Box<certificate::Detail>),
+    Recall(RecallAnswer),
 }
 
 /// Why it did not do it. Both are for the operator and begin with a code.

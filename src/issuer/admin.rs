@@ -2,6 +2,7 @@
 
 mod accounts;
 mod certificate;
+mod recalls;
 mod tickets;
 
 use std::sync::atomic::Ordering;
@@ -31,6 +32,9 @@ impl AdminService for Desk {
                 self.account(operator, question).map(AdminAnswer::Account)
             }
             AdminQuestion::Certificate(question) => self.certificates(operator, question),
+            AdminQuestion::Recall(question) => {
+                self.recall(operator, question).map(AdminAnswer::Recall)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use super::own::Own;
 use super::pipeline::{FINALIZE, Pipeline};
 use super::refusals::Refusals;
 use super::registry::Registry;
-use super::renewal;
+use super::renewal::{self, Recalls};
 use super::revocation::{REVOKE, Revoker};
 use super::workers::Workers;
 use crate::acme::jws::Jws;
@@ -30,6 +30,7 @@ pub(super) struct Desk {
     pub(super) crls: Arc<Crls>,
     pub(super) revoker: Arc<Revoker>,
     pub(super) refusals: Arc<Refusals>,
+    pub(super) recalls: Arc<Recalls>,
     pub(super) keeper: Keeper,
     pub(super) workers: Workers,
     pub(super) started: Timestamp,
@@ -118,9 +119,9 @@ impl Desk {
     }
 
     fn renewal(&self, serial: Serial, reply: Reply) {
-        let core = Arc::clone(&self.core);
+        let (core, recalls) = (Arc::clone(&self.core), Arc::clone(&self.recalls));
         let _ = self.workers.submit(Box::new(move || {
-            let found = renewal::certified(&core, serial);
+            let found = renewal::certified(&core, &recalls, serial);
             reply(found.map(|c| Answer::Renewal(c.map(Box::new))).map_err(Refusal::from));
         }));
     }

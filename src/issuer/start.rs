@@ -191,8 +191,19 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     )?;
     let revoker =
         Arc::new(Revoker::new(Arc::clone(&core), Arc::clone(&registry), Arc::clone(&refusals)));
-    let desk =
-        Desk { core, registry, pipeline, own, crls, revoker, refusals, keeper, workers, started };
+    let desk = Desk {
+        core,
+        registry,
+        pipeline,
+        own,
+        crls,
+        revoker,
+        refusals,
+        recalls: Arc::default(),
+        keeper,
+        workers,
+        started,
+    };
     Ok(Running { desk: Arc::new(desk) })
 }
 

@@ -92,6 +92,8 @@ struct State {
     /// All of them: there are few, and they are asked for at start.
     open: BTreeMap<LeafIndex, Serial>,
     crl_number: u64,
+    /// The recalls that count.
+    recalls: BTreeSet<LeafIndex>,
     newest: Timestamp,
     /// How much each CRL got to list since this process began, by URL.
     marks: BTreeMap<String, u64>,
@@ -124,6 +126,7 @@ impl Index {
             leaving: None,
             open: stored.open,
             crl_number: stored.crl_number,
+            recalls: stored.recalls,
             newest: stored.newest,
             marks: BTreeMap::new(),
         };
@@ -151,6 +154,7 @@ impl Index {
             leaving: None,
             open: BTreeMap::new(),
             crl_number: 0,
+            recalls: BTreeSet::new(),
             newest: Timestamp(0),
             marks: BTreeMap::new(),
         };
@@ -202,6 +206,7 @@ impl Index {
                 let facts = table::Facts {
                     open: state.open.clone(),
                     crl_number: state.crl_number,
+                    recalls: state.recalls.clone(),
                     newest: state.newest,
                 };
                 (state.leaving.clone().unwrap_or_default(), facts)
@@ -342,6 +347,11 @@ impl Index {
         Ok(self.state().open.iter().map(|(leaf, serial)| (*leaf, *serial)).collect())
     }
 
+    /// The leaves of the recalls that count: few, and all in memory.
+    pub fn recalls(&self) -> Result<Vec<LeafIndex>, String> {
+        Ok(self.state().recalls.iter().copied().collect())
+    }
+
     /// The greatest CRL number logged, 0 if none was.
     pub fn last_crl_number(&self) -> Result<u64, String> {
         Ok(self.state().crl_number)
@@ -409,7 +419,7 @@ impl State {
         read: Option<TbsFacts>,
         known: Option<CertificateEntry>,
     ) {
-        let Self { recent, open, crl_number, newest, marks, .. } = self;
+        let Self { recent, open, crl_number, recalls, newest, marks, .. } = self;
         recent.leaves.insert(leaf.0, offset);
         *newest = record.at().max(*newest);
         match record {
@@ -465,6 +475,8 @@ impl State {
             }
             Record::CrlV1(r) => *crl_number = r.number.max(*crl_number),
             Record::CrlV2(r) => *crl_number = r.number.max(*crl_number),
+            Record::RecallV1(_) => drop(recalls.insert(leaf)),
+            Record::RecallEndedV1(r) => drop(recalls.remove(&r.recall)),
             Record::RevokedV1(r) => {
                 *marks.entry(recent.certificates.revoked(leaf, r)).or_default() += 1;
             }

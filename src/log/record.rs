@@ -40,6 +40,10 @@ pub enum Record {
     CrlV2(CrlV2),
     /// What was asked for and refused within an interval, counted.
     RefusedV1(RefusedV1),
+    /// The operator wants certificates replaced within a window (RFC 9773).
+    RecallV1(RecallV1),
+    /// A recall counts no more.
+    RecallEndedV1(RecallEndedV1),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -181,6 +185,31 @@ pub struct TicketRevokedV1 {
     pub by: Actor,
 }
 
+/// Which certificates: those for which all that is said holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RecallV1 {
+    pub at: Timestamp,
+    pub profile: Option<String>,
+    pub serial: Option<Serial>,
+    pub issued_from: Option<Timestamp>,
+    /// At the latest when this was recorded: what replaces them is not recalled itself.
+    pub issued_until: Timestamp,
+    /// The window that is suggested; `end` is after `start`.
+    pub start: Timestamp,
+    pub end: Timestamp,
+    /// Where people can read why.
+    pub explanation: Option<String>,
+    pub by: Actor,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RecallEndedV1 {
+    pub at: Timestamp,
+    /// The leaf of the recall.
+    pub recall: LeafIndex,
+    pub by: Actor,
+}
+
 /// Who had something done. Order is stored: append only.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Actor {
@@ -266,6 +295,8 @@ impl Record {
             Self::RevokedV1(r) => r.at,
             Self::CrlV2(r) => r.at,
             Self::RefusedV1(r) => r.at,
+            Self::RecallV1(r) => r.at,
+            Self::RecallEndedV1(r) => r.at,
         }
     }
     /// The stored bytes. Fails if they would exceed a leaf.
@@ -307,6 +338,8 @@ impl Record {
             Self::TicketRevokedV1(_) => "ticket-end",
             Self::RevokedV1(_) => "revoked",
             Self::RefusedV1(_) => "refused",
+            Self::RecallV1(_) => "recall",
+            Self::RecallEndedV1(_) => "recall-end",
         }
     }
 
@@ -532,6 +565,28 @@ pub(crate) mod tests {
                     next_update: Timestamp(1_795_910_400_000),
                     entries: 1,
                     tbs_sha256: [7; 32],
+                }),
+            ),
+            (
+                "recall-v1",
+                Record::RecallV1(RecallV1 {
+                    at: Timestamp(1_795_305_610_000),
+                    profile: Some("device".into()),
+                    serial: Some(serial),
+                    issued_from: None,
+                    issued_until: Timestamp(1_795_305_610_000),
+                    start: Timestamp(1_795_305_610_000),
+                    end: Timestamp(1_795_392_010_000),
+                    explanation: Some("https://ca.lan/why".into()),
+                    by: Actor::Operator { uid: 1000, user: "ops".into() },
+                }),
+            ),
+            (
+                "recall-ended-v1",
+                Record::RecallEndedV1(RecallEndedV1 {
+                    at: Timestamp(1_795_305_611_000),
+                    recall: LeafIndex(300),
+                    by: Actor::Operator { uid: 0, user: "root".into() },
                 }),
             ),
             (

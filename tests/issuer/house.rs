@@ -24,6 +24,7 @@ use chancery::log::{Log, OpenError, Opening};
 use chancery::pki::authority::Authority;
 use chancery::pki::certificate::Certificate;
 use chancery::pki::crl::{self, Crl};
+use chancery::pki::name::DnsName;
 use chancery::pki::policy;
 use chancery::pki::profile::Profile;
 
@@ -46,7 +47,15 @@ fn settings() -> issuer::Settings {
 }
 
 fn profiles() -> Vec<Profile> {
-    vec![Profile { name: "server".into(), ..Profile::server() }]
+    vec![
+        Profile { name: "server".into(), ..Profile::server() },
+        Profile {
+            name: "printer".into(),
+            allow_names: vec![DnsName::parse("print.lan").unwrap()],
+            challenges: vec!["dns-01".into()],
+            ..Profile::server()
+        },
+    ]
 }
 
 /// Everything an issuer is made of, before it is started; it can be started again.

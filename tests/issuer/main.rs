@@ -17,6 +17,7 @@ mod house;
 mod issuance;
 mod petitioner;
 mod registry;
+mod renewal;
 mod revocation;
 mod shards;
 mod start;

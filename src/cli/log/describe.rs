@@ -194,6 +194,22 @@ fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
                 r.next_update
             )
         }
+        Record::RecallV1(r) => {
+            put("profile", r.profile.as_deref().into());
+            put("recalled_serial", r.serial.map(|serial| serial.to_string()).into());
+            put("issued_from", r.issued_from.map(|at| at.to_string()).into());
+            put("issued_until", r.issued_until.to_string().into());
+            put("start", r.start.to_string().into());
+            put("end", r.end.to_string().into());
+            put("explanation", r.explanation.as_deref().into());
+            let by = actor(&r.by, put);
+            format!("to be replaced from {} to {}, by {by}", r.start, r.end)
+        }
+        Record::RecallEndedV1(r) => {
+            put("recall", r.recall.0.into());
+            let by = actor(&r.by, put);
+            format!("recall {} by {by}", r.recall)
+        }
         Record::RefusedV1(r) => {
             put("from", r.from.to_string().into());
             put("until", r.until.to_string().into());

@@ -480,6 +480,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Look for kernel messages about the random source; on a new board wait until it has gathered entropy, then restart.",
     },
     Entry {
+        code: "CHY-RECALL",
+        means: "A recall was asked for that makes no sense, or one that does not count is to end.",
+        do_this: "Correct the window or the URL; `chancery recall list` shows the recalls that count.",
+    },
+    Entry {
         code: "CHY-REGISTRATIONS",
         means: "More accounts were asked for than registrations-per-hour allows; the rest must wait.",
         do_this: "Find out who makes them; raise [issuer] registrations-per-hour if it is right to.",

@@ -20,7 +20,7 @@ use crate::env::{Disk, DiskFile};
 use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
 use crate::log::tree::Hash;
 
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Octets redb may keep in memory.
 const CACHE: usize = 4 << 20;
 /// Points kept: the newest ones, a few seconds apart under load.
@@ -47,6 +47,7 @@ const TICKET_USES: TableDefinition<'_, (&str, [u8; 16]), ()> = TableDefinition::
 pub(super) struct Facts {
     pub(super) open: BTreeMap<LeafIndex, Serial>,
     pub(super) crl_number: u64,
+    pub(super) recalls: BTreeSet<LeafIndex>,
     pub(super) newest: Timestamp,
 }
 
