@@ -45,6 +45,7 @@ lint-certificates: ## pkilint and zlint over leaf, issuing and root certificate
 slow: ## The suites at full length: 50 kills per process, an hour of nothing else to do
 	@images/packages.sh test
 	CHANCERY_KILLS=50 cargo test --release --test crash -- --nocapture
+	CHANCERY_REVOCATIONS=50000 cargo test --release --test issuer -- --nocapture shards
 	$(MAKE) lint-certificates fuzz FUZZ_SECONDS=300
 
 docs: ## Writes the generated tables under docs/ anew

@@ -119,6 +119,7 @@ fn show(finding: &Finding) -> Result<(), Failure> {
 
 fn examine(config: &Config, arguments: &DoctorArguments, report: &mut Report<'_>) {
     machine::authority(config, report);
+    machine::root_crl(config, report);
     machine::directories(config, report);
     machine::ownership(config, report);
     machine::disk(config, report);

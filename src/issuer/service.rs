@@ -33,6 +33,8 @@ pub(super) struct Desk {
     pub(super) recalls: Arc<Recalls>,
     pub(super) keeper: Keeper,
     pub(super) workers: Workers,
+    /// nextUpdate of the root's CRL, where the ceremony made one.
+    pub(super) root_crl_ends: Option<Timestamp>,
     pub(super) started: Timestamp,
 }
 
@@ -168,6 +170,13 @@ impl Desk {
             problems.push((
                 "CHY-DISK-FULL".into(),
                 "the log takes only revocations and CRLs until there is room on its disk".into(),
+            ));
+        }
+        let soon = core.rule.clock().now().plus(crate::pki::crl::ROOT_CRL_WARNING);
+        if let Some(ends) = self.root_crl_ends.filter(|ends| *ends < soon) {
+            problems.push((
+                "CHY-ROOT-CRL".into(),
+                format!("the root's CRL ends {ends}, and only a ceremony with the root key makes another; devices that check the whole chain refuse every certificate then"),
             ));
         }
         Health {

@@ -169,10 +169,12 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         counters: Counters::default(),
         problems: Problems::default(),
     });
+    let mut root_crl_ends = None;
     if let Some(der) = &parts.root_crl {
-        crate::pki::crl::parse_verified(der, &core.root).map_err(|why| {
+        let read = crate::pki::crl::parse_verified(der, &core.root).map_err(|why| {
             format!("CHY-CA-BROKEN: ca/root.crl is not the root's: {why}; restore it from the ceremony's backup")
         })?;
+        root_crl_ends = Some(read.next_update);
     }
     publish::publish_chain(&core, &places, parts.root_crl.as_deref())?;
 
@@ -202,6 +204,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         recalls: Arc::default(),
         keeper,
         workers,
+        root_crl_ends,
         started,
     };
     Ok(Running { desk: Arc::new(desk) })

@@ -29,6 +29,9 @@ pub struct RevokedEntry {
     pub reason: Option<u8>,
 }
 
+/// How long before its end an operator is told of the root's CRL, which takes a ceremony to renew.
+pub const ROOT_CRL_WARNING: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+
 /// Longer lists are refused unread.
 pub const MAX_DER: usize = 64 * 1024 * 1024;
 
@@ -274,4 +277,25 @@ where
         .map(|extension| T::from_der(extension.extn_value.as_bytes()))
         .transpose()
         .map_err(|error| format!("extension {}: {error}", T::OID))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_serial_has_one_shard_of_those_there_are(octets: [u8; 16], shards in 1..=MAX_SHARDS) {
+            let serial = Serial::from_random(octets);
+            let url = shard_url("http://ca.lan/crl/issuing.crl", shards, serial);
+            let rest = u128::from_be_bytes(*serial.octets()) % u128::from(shards);
+            let expected = format!("http://ca.lan/crl/issuing-{shards}/{rest}.crl");
+            prop_assert_eq!(&url, &expected);
+            let all: Vec<_> = shard_urls("http://ca.lan/crl/issuing.crl", shards).collect();
+            prop_assert_eq!(all.len(), usize::from(shards));
+            prop_assert_eq!(all.iter().filter(|one| **one == url).count(), 1);
+        }
+    }
 }

@@ -9,6 +9,7 @@
 //! - `challenges`  sections 7.5 and 8: authorizations, http-01 and its retries
 //! - `preauthorization` sections 7.4.1 and 7.5.2
 //! - `renewal`     RFC 9773
+//! - `revocation`  section 7.6, as far as it is the web process's: what reaches the issuer
 //! - `profiles`    draft-ietf-acme-profiles
 //! - `methods`     section 8.4, RFC 8737, RFC 8738, CAA: every challenge but http-01, and wildcards
 //! - `client`      the whole path with instant-acme
@@ -29,6 +30,7 @@ mod profiles;
 mod public;
 mod renewal;
 mod requests;
+mod revocation;
 mod support;
 #[path = "../support/tls_alpn.rs"]
 #[allow(dead_code)]

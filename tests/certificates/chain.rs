@@ -143,6 +143,11 @@ impl Chain {
         self.issuing_key.crl(&tbs)
     }
 
+    pub(crate) fn shard_crl(&self, url: &str, revoked: &[RevokedEntry]) -> Vec<u8> {
+        let (from, until) = (at(NOW - DAY), at(NOW + 6 * DAY));
+        self.issuing_key.crl(&crl::shard_tbs(&self.issuing, url, 7, from, until, revoked))
+    }
+
     /// What `openssl verify -x509_strict -crl_check_all` says: nothing, or its complaint.
     pub(crate) fn openssl(&self, leaf_pem: &str, issuing_crl: &[u8]) -> Result<(), String> {
         let dir = tempfile::tempdir().unwrap();

@@ -4,9 +4,10 @@ use chancery::id::Serial;
 use chancery::pki::certificate::Certificate;
 use chancery::pki::crl::{self, RevokedEntry};
 use chancery::pki::profile::Profile;
+use chancery::pki::rehearse::{self, Leaf};
 use webpki::KeyUsage;
 
-use crate::chain::{Chain, DAY, Key, NOW, at, issuing_template, pem};
+use crate::chain::{Chain, DAY, Key, NOW, at, identifier, issuing_template, pem};
 
 #[test]
 fn a_revoked_leaf_is_revoked_for_everyone() {
@@ -36,6 +37,49 @@ fn a_revoked_leaf_is_revoked_for_everyone() {
     assert_eq!(read.revoked[0], entry(3, Some(4)));
     let read = crl::parse_verified(&others, &chain.issuing).unwrap();
     assert_eq!(read.revoked[0], entry(8, None), "reason 0 is written as nothing");
+}
+
+/// A shard says nothing of certificates that name another, and all of those that name it.
+#[test]
+fn a_shard_is_for_the_certificates_that_name_it() {
+    let chain = Chain::new(&rcgen::PKCS_ECDSA_P256_SHA256, &issuing_template());
+    let key = Key::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let (url, other) = ("http://ca.lan/issuing-8/3.crl", "http://ca.lan/issuing-8/4.crl");
+    let (profile, names) = (Profile::server(), [identifier("nas.lan")]);
+    let named = Leaf { crl_url: url, ..chain.leaf(&profile, &names, &key.public) };
+    let leaf = chain.issuing_key.certificate(rehearse::leaf(&named).unwrap().der());
+    assert_eq!(leaf.crl_url(), Some(url));
+    let entry = |octet| RevokedEntry {
+        serial: Serial::from_random([octet; 16]),
+        at: at(NOW - 100),
+        reason: Some(1),
+    };
+    let good = chain.shard_crl(url, &[entry(9)]);
+    assert_eq!(chain.openssl(&leaf.pem(), &good), Ok(()));
+    assert_eq!(chain.webpki(leaf.der(), KeyUsage::server_auth(), &good), Ok(()));
+    let bad = chain.shard_crl(url, &[entry(3)]);
+    assert!(chain.openssl(&leaf.pem(), &bad).unwrap_err().contains("certificate revoked"));
+    let revoked = chain.webpki(leaf.der(), KeyUsage::server_auth(), &bad);
+    assert_eq!(revoked, Err(webpki::Error::CertRevoked));
+    // Another shard's word is none, whatever it says.
+    for list in [chain.shard_crl(other, &[]), chain.shard_crl(other, &[entry(3)])] {
+        let said = chain.openssl(&leaf.pem(), &list).unwrap_err();
+        assert!(!said.contains("certificate revoked"), "{said}");
+    }
+    let read = crl::parse_verified(&good, &chain.issuing).unwrap();
+    assert_eq!((read.shard.as_deref(), read.revoked.len()), (Some(url), 1));
+    // OpenSSL reads the extension as it is meant.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("crl"), &good).unwrap();
+    let text = std::process::Command::new("openssl")
+        .args(["crl", "-inform", "DER", "-in", "crl", "-noout", "-text"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    for part in ["Issuing Distribution Point: critical", "Only User Certificates", url] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[test]

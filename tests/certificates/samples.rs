@@ -10,6 +10,8 @@ use chancery::pki::rehearse::CaTemplate;
 
 use crate::chain::{Chain, DAY, Key, NOW, at, issuing_template, named, pem, shipped_profiles};
 
+const SHARD: &str = "http://ca.lan/issuing-8/3.crl";
+
 #[test]
 fn samples_for_the_linters() {
     let dir = match std::env::var_os("CHANCERY_SAMPLES") {
@@ -53,6 +55,8 @@ fn samples_for_the_linters() {
         ("root", &chain.root_crl),
         ("issuing", &chain.issuing_crl(&[revoked])),
         ("issuing-empty", &chain.issuing_crl(&[])),
+        ("issuing-shard", &chain.shard_crl(SHARD, &[revoked])),
+        ("issuing-shard-empty", &chain.shard_crl(SHARD, &[])),
     ] {
         fs::write(dir.join(format!("{name}.crl")), pem("X509 CRL", der)).unwrap();
     }

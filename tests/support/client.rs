@@ -186,6 +186,16 @@ impl Client {
         Ok(Issued { order_url, chain, requests })
     }
 
+    /// Revokes a certificate, DER, with this account's key; the status and the body.
+    pub async fn revoke(&mut self, certificate: &[u8], reason: u8) -> Result<(u16, String)> {
+        let url = self.url("revokeCert")?;
+        let payload = json!({ "certificate": encode(certificate), "reason": reason });
+        let response = self.signed(&url, Some(payload)).await?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
     /// POST-as-GET of any resource that is JSON.
     pub async fn fetch(&mut self, url: &str) -> Result<Value> {
         Ok(self.post(url, None).await?.1)

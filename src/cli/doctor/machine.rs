@@ -13,6 +13,7 @@ use crate::config::{Config, PinSource};
 use crate::env::system::{SystemClock, SystemDisk};
 use crate::env::{Clock, Disk};
 use crate::pki::certificate::Certificate;
+use crate::pki::crl;
 
 pub(super) fn authority(config: &Config, report: &mut Report<'_>) {
     let Some(authority) = &config.authority else {
@@ -43,6 +44,35 @@ pub(super) fn authority(config: &Config, report: &mut Report<'_>) {
                 } else {
                     report.ok("CA", text);
                 }
+            }
+        }
+    }
+}
+
+/// The root's CRL, which only a ceremony can renew.
+pub(super) fn root_crl(config: &Config, report: &mut Report<'_>) {
+    let root = config.authority.as_ref().and_then(|it| Certificate::parse_pem(&it.root).ok());
+    let Some(root) = root else { return };
+    let path = config.paths.ca().join("root.crl");
+    let der = match SystemDisk.read(&path, crl::MAX_DER as u64) {
+        Ok(der) => der,
+        Err(error) if error.kind() == ErrorKind::NotFound => return,
+        Err(error) => {
+            return report.fail("root CRL", format!("CHY-CA-BROKEN: {}: {error}", path.display()));
+        }
+    };
+    match crl::parse_verified(&der, &root) {
+        Err(why) => {
+            report.fail("root CRL", format!("CHY-CA-BROKEN: {}: {why}", path.display()));
+        }
+        Ok(list) => {
+            let (now, ends) = (SystemClock::new().now(), list.next_update);
+            if ends <= now {
+                report.fail("root CRL", format!("CHY-ROOT-CRL: it ended {ends}"));
+            } else if ends.since(now) < crl::ROOT_CRL_WARNING {
+                report.warn("root CRL", format!("CHY-ROOT-CRL: it ends {ends}"));
+            } else {
+                report.ok("root CRL", format!("until {ends}"));
             }
         }
     }

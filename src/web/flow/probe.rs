@@ -36,9 +36,10 @@ async fn health(server: &Server) -> Option<Box<Health>> {
     }
 }
 
-/// 200, or 503 with a line per thing that is wrong.
+/// 200, or 503; with a line per thing that is wrong.
 fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
     let mut wrong = Vec::new();
+    let mut notes = String::new();
     if let Some(why) = &*server.halt.borrow() {
         wrong.push(format!("CHY-STORE: {why}"));
     }
@@ -55,7 +56,11 @@ fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
     }
     match health {
         None => wrong.push("CHY-ISSUER-AWAY: the issuer does not answer".to_owned()),
-        Some(health) if health.ready => {}
+        Some(health) if health.ready => {
+            // Issuing, and still something an operator should know: below `ready`, for `chancery status`.
+            let line = |(code, message): &(String, String)| format!("{code}: {message}\n");
+            notes = health.problems.iter().map(line).collect();
+        }
         Some(health) => {
             wrong
                 .extend(health.problems.iter().map(|(code, message)| format!("{code}: {message}")));
@@ -65,7 +70,7 @@ fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
         }
     }
     if wrong.is_empty() {
-        return Reply::new(StatusCode::OK, TEXT, "ready\n");
+        return Reply::new(StatusCode::OK, TEXT, format!("ready\n{notes}"));
     }
     Reply::new(StatusCode::SERVICE_UNAVAILABLE, TEXT, wrong.join("\n") + "\n")
 }

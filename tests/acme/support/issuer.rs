@@ -14,7 +14,7 @@ use chancery::env::system::{SystemClock, SystemRng};
 use chancery::env::{Clock, random_16};
 use chancery::id::{AccountId, LeafIndex, OrderId, Serial};
 use chancery::ipc::message::{
-    Answer, Ended, Finalize, Health, Permits, Question, Refusal, Standing, Which,
+    Answer, Ended, Finalize, Health, Permits, Question, Refusal, Revoke, Standing, Which,
 };
 use chancery::ipc::{Reply, Service};
 use chancery::pki::certificate::Certificate;
@@ -44,8 +44,10 @@ pub struct SoftIssuer {
     pub away: AtomicBool,
     /// Panics when asked to register.
     pub panics: AtomicBool,
-    /// Refuses every finalize with this.
+    /// Refuses every finalize and revocation with this.
     pub refuses: Mutex<Option<Problem>>,
+    /// What it was asked to revoke.
+    pub revokes: Mutex<Vec<Revoke>>,
     /// Milliseconds a finalize takes.
     pub slow: AtomicU64,
     /// Finalize questions that were asked.
@@ -89,6 +91,7 @@ impl SoftIssuer {
             away: AtomicBool::new(false),
             panics: AtomicBool::new(false),
             refuses: Mutex::default(),
+            revokes: Mutex::default(),
             slow: AtomicU64::new(0),
             asked: AtomicUsize::new(0),
         }
@@ -105,6 +108,13 @@ impl SoftIssuer {
             Question::Permits(asked) => self.permits(&asked),
             Question::Standings(which) => Ok(self.standings(which)),
             Question::Finalize(finalize) => self.finalize(&finalize),
+            Question::Revoke(revoke) => {
+                self.revokes.lock().unwrap().push(*revoke);
+                match self.refuses.lock().unwrap().clone() {
+                    Some(problem) => Err(Refusal::Refused(problem)),
+                    None => Ok(Answer::Revoked),
+                }
+            }
             Question::SignTls { message } => {
                 Ok(Answer::Signature(self.tls.sign(&message).unwrap()))
             }
