@@ -225,6 +225,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Move the state directory to a disk that honours fsync quickly.",
     },
     Entry {
+        code: "CHY-DNS-MULTICAST",
+        means: "An interface of [validation] mdns-interfaces is not there, so names below `local` are not asked on it. It is looked for anew at each question.",
+        do_this: "Compare the name with `ip link`; if the interface only comes up late, nothing need be done.",
+    },
+    Entry {
         code: "CHY-DNS-SYSTEM",
         means: "The system's DNS servers could not be read from /etc/resolv.conf, or the resolver could not be built; names outside the configured zones do not resolve.",
         do_this: "Name the servers under [[validation.resolvers]], with zone `.` for the default, or mend /etc/resolv.conf and restart.",

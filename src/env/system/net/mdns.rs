@@ -6,6 +6,7 @@
 //! a neighbour: two neighbours that claim one name with other addresses are both refused.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
@@ -21,33 +22,30 @@ use crate::env::system::SystemRng;
 /// Asks on the interfaces it was made for.
 #[derive(Debug)]
 pub struct MulticastDns {
-    interfaces: Vec<Interface>,
+    interfaces: Vec<String>,
     patience: Duration,
 }
 
-#[derive(Debug)]
-struct Interface {
-    name: String,
-    index: u32,
-}
-
 impl MulticastDns {
-    /// The interfaces must be there now. `patience` bounds the wait for a first answer.
+    /// An interface need not be there yet, only be one's name: cables and radios come up late. `patience` bounds the
+    /// wait for a first answer.
     pub fn new(interfaces: &[String], patience: Duration) -> Result<Self, String> {
-        let probe = rustix::net::socket(
-            rustix::net::AddressFamily::INET,
-            rustix::net::SocketType::DGRAM,
-            None,
-        )
-        .map_err(|error| format!("CHY-OS: no socket: {error}"))?;
-        let found = |name: &String| {
-            rustix::net::netdevice::name_to_index(&probe, name)
-                .map(|index| Interface { name: name.clone(), index })
-                .map_err(|error| {
-                    format!("CHY-CONFIG-VALUE: [validation] mdns-interfaces has `{name}`: {error}")
-                })
-        };
-        Ok(Self { interfaces: interfaces.iter().map(found).collect::<Result<_, _>>()?, patience })
+        for name in interfaces {
+            // What the kernel calls a name (IFNAMSIZ).
+            if name.is_empty() || name.len() > 15 || name.contains(['/', ' ']) {
+                return Err(format!(
+                    "CHY-CONFIG-VALUE: [validation] mdns-interfaces has `{name}`, which is no interface's name"
+                ));
+            }
+            if let Err(error) = index(name) {
+                tracing::warn!(
+                    interface = name,
+                    %error,
+                    "CHY-DNS-MULTICAST: the interface is not there; names below `local` are not asked on it until it is"
+                );
+            }
+        }
+        Ok(Self { interfaces: interfaces.to_vec(), patience })
     }
 
     /// The addresses of a name below `local`, IPv6 first. Nobody's answer is `Timeout`: absence cannot be
@@ -60,11 +58,11 @@ impl MulticastDns {
         let question = question(id, &wanted).map_err(|why| failed(&why))?;
         let mut doors = Vec::new();
         for interface in &self.interfaces {
-            for opened in [interface.open_v4().await, interface.open_v6().await] {
+            for opened in [open_v4(interface).await, open_v6(interface).await] {
                 match opened {
                     Ok(door) => doors.push(door),
                     Err(error) => {
-                        tracing::debug!(interface = interface.name, %error, "no multicast DNS");
+                        tracing::debug!(interface, %error, "no multicast DNS");
                     }
                 }
             }
@@ -109,19 +107,23 @@ impl MulticastDns {
     }
 }
 
-impl Interface {
-    async fn open_v4(&self) -> std::io::Result<(UdpSocket, SocketAddr)> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
-        socket.bind_device(Some(self.name.as_bytes()))?;
-        socket.set_multicast_ttl_v4(255)?;
-        Ok((socket, SocketAddr::from((GROUP_V4, PORT))))
-    }
+async fn open_v4(interface: &str) -> io::Result<(UdpSocket, SocketAddr)> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.set_multicast_ttl_v4(255)?;
+    Ok((socket, SocketAddr::from((GROUP_V4, PORT))))
+}
 
-    async fn open_v6(&self) -> std::io::Result<(UdpSocket, SocketAddr)> {
-        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await?;
-        socket.bind_device(Some(self.name.as_bytes()))?;
-        Ok((socket, SocketAddrV6::new(GROUP_V6, PORT, 0, self.index).into()))
-    }
+async fn open_v6(interface: &str) -> io::Result<(UdpSocket, SocketAddr)> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    Ok((socket, SocketAddrV6::new(GROUP_V6, PORT, 0, index(interface)?).into()))
+}
+
+fn index(interface: &str) -> io::Result<u32> {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    let probe = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    Ok(netdevice::name_to_index(&probe, interface)?)
 }
 
 /// What neighbours said, by who said it.
@@ -319,9 +321,14 @@ mod tests {
         assert!(matches!(conflict, Err(ResolveError::Failed(_))), "{conflict:?}");
     }
 
-    #[test]
-    fn an_interface_that_is_not_there_is_named() {
-        let error = MulticastDns::new(&["nosuch0".to_owned()], REPEAT).unwrap_err();
-        assert!(error.contains("nosuch0") && error.starts_with("CHY-CONFIG-VALUE"), "{error}");
+    #[tokio::test]
+    async fn an_interface_may_come_later_but_must_be_one() {
+        for name in ["", "no such", "../eth0", "sixteen-characte"] {
+            let error = MulticastDns::new(&[name.to_owned()], REPEAT).unwrap_err();
+            assert!(error.contains(name) && error.starts_with("CHY-CONFIG-VALUE"), "{error}");
+        }
+        let later = MulticastDns::new(&["nosuch0".to_owned()], REPEAT).unwrap();
+        let answer = later.addresses("printer.local").await;
+        assert!(matches!(answer, Err(ResolveError::Failed(_))), "{answer:?}");
     }
 }
