@@ -58,7 +58,7 @@ pub const CLIENT: Client = Client {
         Skill::Ari => Works(|site| {
             enrol(site, &site.name(), "MDCAChallenges http-01");
             let first = site.verify(CHAIN);
-            site.open_renewal_window(&first);
+            site.recall(&first);
             let _apache = start(site, &site.name(), "MDCAChallenges http-01");
             staged(site);
             assert_ne!(site.verify(CHAIN), first);

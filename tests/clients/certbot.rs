@@ -52,7 +52,7 @@ pub const CLIENT: Client = Client {
         Skill::Ari => Works(|site| {
             enrol(site, "");
             let first = site.verify(CHAIN);
-            site.open_renewal_window(&first);
+            site.recall(&first);
             succeed(&mut renew(site));
             assert_ne!(site.verify(CHAIN), first);
         }),

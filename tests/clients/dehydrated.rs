@@ -43,6 +43,7 @@ pub const CLIENT: Client = Client {
         }),
         Skill::Ticket => Works(|site| {
             let (kid, secret) = site.ticket();
+            let _web = site.web_root();
             register(site, "http-01", &format!("EAB_KID={kid}\nEAB_HMAC_KEY={secret}\n"));
             succeed(&mut issue(site, &[&site.name()]));
             site.verify(chain(site));

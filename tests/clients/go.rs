@@ -50,7 +50,7 @@ pub const ACMEZ: Client = Client {
             let _web = site.web_root();
             succeed(client(site, "acmez").args(["renew", &site.name(), "http-01"]));
             assert_eq!(site.verify(CHAIN), first, "nothing asked for a renewal");
-            site.open_renewal_window(&first);
+            site.recall(&first);
             succeed(client(site, "acmez").args(["renew", &site.name(), "http-01"]));
             assert_ne!(site.verify(CHAIN), first);
         }),

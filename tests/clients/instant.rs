@@ -60,7 +60,7 @@ pub const CLIENT: Client = Client {
             enrol(site, Identifier::Dns(site.name()), ChallengeType::Http01);
             let first = site.verify(CHAIN);
             assert!(!asked_to_renew(site), "nothing asked for a renewal");
-            site.open_renewal_window(&first);
+            site.recall(&first);
             assert!(asked_to_renew(site));
             replace(site, Identifier::Dns(site.name()));
             assert_ne!(site.verify(CHAIN), first);

@@ -66,7 +66,7 @@ fn the_first_three_clients_enrol_a_name_and_an_address() {
         assert!((client.version)().is_some(), "{} is missing: tests/clients/tools.sh", client.name);
         for skill in [Skill::Http01, Skill::Ip] {
             let (Works(run) | matrix::Refused(_, run)) = (client.cell)(skill) else { panic!() };
-            run(&Site::new(&house, number as u8 + 1, skill.title()));
+            run(&Site::new(&house, number as u8 + 1, skill.label()));
         }
     }
 }

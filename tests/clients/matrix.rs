@@ -55,15 +55,10 @@ impl Skill {
         }
     }
 
-    /// What the box itself cannot do yet.
-    pub fn is_later(self) -> bool {
-        matches!(self, Self::Ticket | Self::Ari)
-    }
-
     /// A label of a name.
-    fn label(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
-            Self::TlsAlpn01 => "tls-alpn-01",
+            Self::Ari => "ari",
             other => other.title(),
         }
     }
@@ -134,7 +129,7 @@ fn row(
         return;
     };
     findings.lock().unwrap().versions.push((client.name, version));
-    for skill in skills.iter().copied().filter(|skill| !skill.is_later()) {
+    for skill in skills.iter().copied() {
         let (Works(run) | Refused(_, run)) = (client.cell)(skill) else { continue };
         let began = now();
         let site = Site::new(house, number, skill.label());

@@ -52,7 +52,6 @@ pub fn render(clients: &[&Client], versions: &Versions) -> String {
         for skill in Skill::ALL {
             let (word, note) = match (client.cell)(skill) {
                 _ if version == NOT_RUN => (NOT_RUN, None),
-                Cell::Works(_) if skill.is_later() => ("not yet", None),
                 Cell::Works(_) => ("works", None),
                 Cell::Refused(why, _) => ("refused", Some(why)),
                 Cell::Cannot(why) => ("–", Some(why)),
@@ -75,7 +74,7 @@ pub fn render(clients: &[&Client], versions: &Versions) -> String {
     }
     text.push_str(
         "\n*Address*: an `ip` identifier (RFC 8738). *Ticket*: external account binding. *Renew*: by the client's own \
-        verb. *ARI*: the operator opened a renewal window (RFC 9773) and the client renewed for that reason alone. \
+        verb. *ARI*: the operator recalled the certificate (RFC 9773) and the client renewed for that reason alone. \
         *Revoke*: the CRL that the certificate names lists it afterwards.\n\n## Not run\n\n",
     );
     for (name, why) in ABSENT {

@@ -174,14 +174,28 @@ impl<'a> Site<'a> {
         since.unwrap().as_secs() as i64
     }
 
-    /// A fresh ticket for one account: its key identifier and its secret in base64url.
+    /// A fresh ticket for one account, to which this site's name belongs from then on: its key identifier and its
+    /// secret in base64url.
     pub fn ticket(&self) -> (String, String) {
-        todo!("tickets")
+        let mut command = self.house.lab.chancery();
+        let text = succeed(command.args(["ticket", "create", "--json", "--name", &self.name()]));
+        let minted: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let field = |name: &str| minted["tickets"][0][name].as_str().unwrap().to_owned();
+        (field("kid"), field("hmac_key"))
     }
 
-    /// The operator wants the certificate with this serial replaced now.
-    pub fn open_renewal_window(&self, serial: &str) {
-        todo!("renewal windows: {serial}")
+    /// The operator recalls the certificate with this serial, so that its renewal information says: now.
+    pub fn recall(&self, serial: &str) {
+        let mut command = self.house.lab.chancery();
+        succeed(command.args([
+            "recall",
+            "start",
+            "--serial",
+            serial,
+            "--over-hours",
+            "0",
+            "--yes",
+        ]));
     }
 
     /// What the README tells the user of a client, for this box and name. `more` goes before the last word if
