@@ -15,6 +15,8 @@ mod config;
 mod csr;
 #[path = "fuzz/judges/dns_answer.rs"]
 mod dns_answer;
+#[path = "fuzz/judges/eab.rs"]
+mod eab;
 #[path = "fuzz/judges/http_answer.rs"]
 mod http_answer;
 #[path = "fuzz/judges/ipc_frame.rs"]
@@ -27,6 +29,11 @@ mod log_frame;
 #[test]
 fn requests_and_keys_in_jws() {
     exercise("jws", jws::judge, &[], 6000);
+}
+
+#[test]
+fn accounts_and_their_bindings() {
+    exercise("eab", eab::judge, &[], 6000);
 }
 
 #[test]

@@ -185,7 +185,7 @@ fn import(import: &Import, config: &Config, context: &Context) -> Result<(), Fai
         return print(&format!("{} tickets could be minted", sheet.tickets.len()));
     }
     // Before anything is minted: keys that cannot be kept are lost.
-    let mut out = import.out.as_deref().map(|path| private(path)).transpose()?;
+    let mut out = import.out.as_deref().map(private).transpose()?;
     let mut write = |text: String| -> Result<(), Failure> {
         match (&mut out, &import.out) {
             (Some(file), Some(path)) => writeln!(file, "{text}").map_err(|error| {

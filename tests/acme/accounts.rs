@@ -182,3 +182,90 @@ async fn orders_are_listed_in_pages() {
     listed.sort();
     assert_eq!((pages, listed), (2, made));
 }
+
+/// RFC 8555 section 7.3.4: what the directory says, and what comes back in the account.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accounts_by_ticket_only() {
+    let mut wish = Wish::new();
+    wish.external_account_required = true;
+    let ca = Ca::with(wish).await;
+    let mut client = ca.client().await;
+    let directory = client.get("/acme/directory").await.json();
+    assert_eq!(directory["meta"]["externalAccountRequired"], true);
+    let url = client.new_account_url();
+    let answer = client.post(&url, &json!({ "contact": ["mailto:a@ca.test"] })).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (403, "externalAccountRequired"));
+    for malformed in [json!("x"), json!({ "protected": "e30" }), json!([])] {
+        let answer = client.post(&url, &json!({ "externalAccountBinding": malformed })).await;
+        assert_eq!((answer.status, answer.problem().as_str()), (400, "malformed"));
+    }
+    let binding = json!({ "protected": "e30", "payload": "e30", "signature": "AAAA" });
+    let created = client.post(&url, &json!({ "externalAccountBinding": binding })).await;
+    assert_eq!((created.status, &created.json()["externalAccountBinding"]), (201, &binding));
+    // It has its account whatever else it says now.
+    let again = client.post(&url, &json!({})).await;
+    assert_eq!((again.status, again.json()), (200, created.json()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_are_bound_to_others_are_not_ordered() {
+    let ca = Ca::start().await;
+    let mut client = ca.registered().await;
+    ca.issuer.bound.lock().unwrap().push("cam.test".into());
+    let answer = client.order(&["dns:a.test", "dns:cam.test"]).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (403, "rejectedIdentifier"));
+    let named = &answer.json()["subproblems"][0]["identifier"];
+    assert_eq!(named, &json!({ "type": "dns", "value": "cam.test" }));
+    let list = format!("{}/orders", client.account.clone().unwrap());
+    assert_eq!(client.post_as_get(&list).await.json()["orders"], json!([]));
+    assert_eq!(client.order(&["dns:a.test"]).await.status, 201);
+}
+
+/// RFC 8555 section 7.3.3: who agreed to earlier terms is told where the new ones are, and how to agree.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn terms_that_changed_are_agreed_to_anew() {
+    let mut wish = Wish::new();
+    wish.settings.terms_of_service = Some("https://ca.test/terms/1".into());
+    let before = Ca::with(wish).await;
+    let client = before.registered().await;
+
+    let mut wish = Wish::new();
+    (wish.issuer, wish.store) = (before.issuer.clone(), before.store.clone());
+    wish.settings.terms_of_service = Some("https://ca.test/terms/2".into());
+    let ca = Ca::with(wish).await;
+    let mut again = ca.client().await;
+    again.key = client.key;
+    let account = client.account.unwrap().replace(&before.base, &ca.base);
+    again.account = Some(account.clone());
+    let refused = again.order(&["dns:a.test"]).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (403, "userActionRequired"));
+    assert!(refused.links().contains(&"<https://ca.test/terms/2>;rel=\"terms-of-service\""));
+    assert_eq!(refused.json()["instance"], format!("{}/#terms", ca.base));
+    assert!(again.get("/").await.text().contains("https://ca.test/terms/2"));
+
+    // Other changes are no agreement, and need none.
+    let changed = again.post(&account, &json!({ "contact": ["mailto:b@ca.test"] })).await;
+    assert_eq!(changed.status, 200);
+    assert_eq!(again.order(&["dns:a.test"]).await.problem(), "userActionRequired");
+    let agreed = again.post(&account, &json!({ "termsOfServiceAgreed": true })).await;
+    assert_eq!((agreed.status, &agreed.json()["contact"]), (200, &json!(["mailto:b@ca.test"])));
+    assert_eq!(again.order(&["dns:a.test"]).await.status, 201);
+}
+
+/// The issuer has the account; a store that lost it gets it back, under the same URL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_the_store_lost_is_found_again() {
+    let before = Ca::start().await;
+    let client = before.registered().await;
+    let mut wish = Wish::new();
+    wish.issuer = before.issuer.clone();
+    let ca = Ca::with(wish).await;
+    let mut again = ca.client().await;
+    again.key = client.key;
+    let url = again.new_account_url();
+    let found = again.post(&url, &json!({ "onlyReturnExisting": true })).await;
+    let account = client.account.unwrap().replace(&before.base, &ca.base);
+    assert_eq!((found.status, found.header("location")), (200, Some(account.as_str())));
+    again.account = Some(account);
+    assert_eq!(again.order(&["dns:a.test"]).await.status, 201);
+}

@@ -5,6 +5,7 @@
 //! - `limits`      section 6.6: rate limits, admission after a power-up
 //! - `directory`   sections 7.1.1, 7.2: directory and newNonce
 //! - `accounts`    section 7.3
+//! - `account_changes` sections 7.3.5 and 7.3.6: key change, deactivation
 //! - `orders`      section 7.4: newOrder, finalize, certificates, restarts
 //! - `challenges`  sections 7.5 and 8: authorizations, http-01 and its retries
 //! - `preauthorization` sections 7.4.1 and 7.5.2
@@ -18,6 +19,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod account_changes;
 mod accounts;
 mod challenges;
 mod client;

@@ -1,7 +1,10 @@
 //! Comma-separated values (RFC 4180): as much as a spreadsheet writes.
 
+/// The line a row begins on, and its fields.
+pub(super) type Row = (usize, Vec<String>);
+
 /// Rows of fields; lines that are empty are left out. Fails with the line and what is wrong there.
-pub(super) fn parse(text: &str) -> Result<Vec<(usize, Vec<String>)>, (usize, &'static str)> {
+pub(super) fn parse(text: &str) -> Result<Vec<Row>, (usize, &'static str)> {
     let mut rows = Vec::new();
     let mut fields = Vec::new();
     let mut field = String::new();
@@ -62,12 +65,7 @@ pub(super) fn row<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
     fields.into_iter().map(quote).collect::<Vec<_>>().join(",")
 }
 
-fn end(
-    rows: &mut Vec<(usize, Vec<String>)>,
-    line: usize,
-    fields: &mut Vec<String>,
-    field: &mut String,
-) {
+fn end(rows: &mut Vec<Row>, line: usize, fields: &mut Vec<String>, field: &mut String) {
     fields.push(std::mem::take(field));
     let row = std::mem::take(fields);
     if row.len() > 1 || row.iter().any(|field| !field.is_empty()) {

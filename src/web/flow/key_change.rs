@@ -38,7 +38,7 @@ pub(super) async fn answer(server: &Arc<Server>, signed: Signed) -> Result<Reply
 }
 
 enum Changed {
-    Account(Account),
+    Account(Box<Account>),
     InUse(AccountId),
 }
 
@@ -68,7 +68,7 @@ async fn change(
         }
         Err(error) => return Err(error.into()),
     };
-    account.map(Changed::Account).ok_or_else(Fault::missing)
+    account.map(|account| Changed::Account(Box::new(account))).ok_or_else(Fault::missing)
 }
 
 /// Waits for the account's orders that the issuer has: their requests are signed by the key that is about to go,
