@@ -327,7 +327,7 @@ fn check_profile(profile: &Profile) -> Result<(), String> {
     }
     let known = ChallengeType::ALL.map(ChallengeType::name);
     if let Some(unknown) = profile.challenges.iter().find(|name| !known.contains(&name.as_str())) {
-        let hint = super::nearest(unknown, known.into_iter())
+        let hint = super::nearest(unknown, known)
             .map_or_else(|| known.join(", "), |near| format!("did you mean `{near}`?"));
         return Err(format!("`challenges`: `{unknown}` is no challenge type; {hint}"));
     }

@@ -48,3 +48,61 @@ pub fn chain(
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+    use super::*;
+
+    fn ca(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.use_authority_key_identifier_extension = true;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
+    }
+
+    #[test]
+    fn a_cross_certificate_has_name_and_key_of_ours_and_its_chain_behind_it() {
+        let parse = |made: &rcgen::Certificate| Certificate::parse(made.der()).unwrap();
+        let [root_key, issuing_key, other_key] = [(); 3].map(|()| KeyPair::generate().unwrap());
+        let root = parse(&ca("Root").self_signed(&root_key).unwrap());
+        let other = parse(&ca("Other").self_signed(&other_key).unwrap());
+        let (root_params, other_params) = (ca("Root"), ca("Other"));
+        let by_root = Issuer::from_params(&root_params, &root_key);
+        let by_other = Issuer::from_params(&other_params, &other_key);
+        let issuing = parse(&ca("Issuing").signed_by(&issuing_key, &by_root).unwrap());
+        let issuing_cross = parse(&ca("Issuing").signed_by(&issuing_key, &by_other).unwrap());
+        let root_cross = parse(&ca("Root").signed_by(&root_key, &by_other).unwrap());
+        let renamed = parse(&ca("Elsewhere").signed_by(&issuing_key, &by_other).unwrap());
+        let rekeyed = parse(&ca("Issuing").signed_by(&other_key, &by_root).unwrap());
+
+        let chain = |bundle: &[&Certificate]| {
+            let bundle = bundle.iter().map(|certificate| (*certificate).clone()).collect();
+            let found = super::chain(bundle, &issuing, &root);
+            found.map(|chain| chain.iter().map(|c| c.der().to_vec()).collect::<Vec<_>>())
+        };
+        let der = |chain: &[&Certificate]| -> Vec<Vec<u8>> {
+            chain.iter().map(|c| c.der().to_vec()).collect()
+        };
+        assert_eq!(chain(&[&issuing_cross]), Ok(der(&[&issuing_cross])));
+        assert_eq!(chain(&[&issuing_cross, &other]), Ok(der(&[&issuing_cross, &other])));
+        assert_eq!(chain(&[&root_cross]), Ok(der(&[&issuing, &root_cross])));
+        for (bundle, why) in [
+            (&[][..], "no certificate"),
+            (&[&renamed], "neither"),
+            (&[&rekeyed], "neither"),
+            (&[&issuing], "one of these"),
+            (&[&root], "one of these"),
+            (&[&issuing_cross, &root], "not issued by"),
+        ] {
+            assert!(chain(bundle).unwrap_err().contains(why), "{why}");
+        }
+        let text = issuing_cross.pem() + "\n# for the plant\n" + &other.pem();
+        assert_eq!(parse_bundle(&text).unwrap().len(), 2);
+        assert_eq!(parse_bundle("").unwrap().len(), 0);
+        assert!(parse_bundle("-----BEGIN CERTIFICATE-----\nAA==\n").is_err());
+    }
+}

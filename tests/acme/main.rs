@@ -9,8 +9,10 @@
 //! - `orders`      section 7.4: newOrder, finalize, certificates, restarts
 //! - `challenges`  sections 7.5 and 8: authorizations, http-01 and its retries
 //! - `preauthorization` sections 7.4.1 and 7.5.2
+//! - `chains`      section 7.4.2, and the headers of section 7.1
 //! - `renewal`     RFC 9773
 //! - `revocation`  section 7.6, as far as it is the web process's: what reaches the issuer
+//! - `subdomains`  RFC 9444
 //! - `profiles`    draft-ietf-acme-profiles
 //! - `methods`     section 8.4, RFC 8737, RFC 8738, CAA: every challenge but http-01, and wildcards
 //! - `client`      the whole path with instant-acme
@@ -21,6 +23,7 @@
 
 mod account_changes;
 mod accounts;
+mod chains;
 mod challenges;
 mod client;
 mod directory;
@@ -33,6 +36,7 @@ mod public;
 mod renewal;
 mod requests;
 mod revocation;
+mod subdomains;
 mod support;
 #[path = "../support/tls_alpn.rs"]
 #[allow(dead_code)]
