@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chancery::env::simulated::{ManualClock, SimulatedDisk};
-use chancery::env::system::SystemRng;
+use chancery::env::system::{SystemDisk, SystemRng};
 use chancery::env::{Clock, Disk};
 use chancery::hsm::health::TokenHealth;
 use chancery::id::{OrderId, Timestamp};
@@ -62,6 +62,8 @@ fn profiles() -> Vec<Profile> {
 pub(crate) struct House {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) disk: SimulatedDisk,
+    /// On this machine's disk instead.
+    real: bool,
     pub(crate) dir: PathBuf,
     pub(crate) public: PathBuf,
     pub(crate) settings: issuer::Settings,
@@ -85,6 +87,7 @@ impl House {
         let house = Self {
             clock: Arc::new(ManualClock::new(NOW)),
             disk: SimulatedDisk::new(),
+            real: false,
             dir: "/issuer".into(),
             public: "/public".into(),
             settings: settings(),
@@ -98,10 +101,26 @@ impl House {
             tls_key,
             halted: Arc::new(AtomicBool::new(false)),
         };
-        house.disk.create_dir(&house.dir).unwrap();
-        let record = ceremony(&house.root, &house.issuing, house.log_key.spki(), NOW);
-        drop(Log::create(house.opening(), record).unwrap());
+        house.hold_ceremony();
         house
+    }
+
+    /// A CA in a directory of this machine: for much data, which the simulated disk is slow with.
+    pub(crate) fn in_dir(dir: &std::path::Path) -> Self {
+        let (dir, public) = (dir.join("issuer"), dir.join("public"));
+        let house = Self { real: true, dir, public, ..Self::new() };
+        house.hold_ceremony();
+        house
+    }
+
+    fn hold_ceremony(&self) {
+        self.any_disk().create_dir(&self.dir).unwrap();
+        let record = ceremony(&self.root, &self.issuing, self.log_key.spki(), NOW);
+        drop(Log::create(self.opening(), record).unwrap());
+    }
+
+    fn any_disk(&self) -> Arc<dyn Disk> {
+        if self.real { Arc::new(SystemDisk) } else { Arc::new(self.disk.clone()) }
     }
 
     /// The same CA on another disk.
@@ -112,7 +131,7 @@ impl House {
     fn opening(&self) -> Opening {
         let key = Arc::clone(&self.log_key) as Arc<dyn SignQueue>;
         Opening {
-            disk: Arc::new(self.disk.clone()),
+            disk: self.any_disk(),
             dir: self.dir.join("log"),
             public: self.public.clone(),
             settings: chancery::log::Settings { segment_mib: 1, ..Default::default() },
@@ -153,13 +172,13 @@ impl House {
             log: log.clone(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             rng: Arc::new(SystemRng),
-            disk: Arc::new(self.disk.clone()),
+            disk: self.any_disk(),
             dir: self.dir.clone(),
             public: self.public.clone(),
             build_date: NOW.minus(Duration::from_secs(86_400)),
             on_halt: Arc::new(move |_| halted.store(true, Ordering::SeqCst)),
         })?;
-        let disk = Arc::new(self.disk.clone());
+        let disk = self.any_disk();
         Ok(Office::new(running, log, disk, self.public.clone(), self.issuing.clone()))
     }
 
