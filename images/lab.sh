@@ -93,18 +93,23 @@ say "its record in the log"
 say "the checkpoint that covers it"
 curl -fs "http://127.0.0.1:$http/checkpoint"
 
+certbot=
+command -v certbot >/dev/null || certbot=" (certbot is not installed: apt-get install certbot)"
 cat <<TEXT
 
-== The box serves until Ctrl-C. In another terminal, from this directory:
+== The box serves until Ctrl-C. In another terminal, from this directory$certbot:
 
-   certbot certonly --non-interactive --agree-tos -m admin@lab.test --standalone \\
+   REQUESTS_CA_BUNDLE=$lab/root.pem certbot certonly --non-interactive --agree-tos -m admin@lab.test --standalone \\
        --http-01-address 127.0.0.1 --http-01-port $challenge \\
        --server https://localhost:$acme/acme/directory -d device-2.lab.test \\
        --config-dir .lab/certbot --work-dir .lab/certbot --logs-dir .lab/certbot
-     with REQUESTS_CA_BUNDLE=$lab/root.pem in its environment
 
    curl --cacert $lab/root.pem https://localhost:$acme/acme/directory
    curl http://127.0.0.1:$http/checkpoint
-   CHANCERY_CONFIG=$CHANCERY_CONFIG $chancery log list
+
+   export CHANCERY_CONFIG=$CHANCERY_CONFIG SOFTHSM2_CONF=$SOFTHSM2_CONF PATH=$PWD/target/release:\$PATH
+   chancery status
+   chancery doctor
+   chancery log list
 TEXT
 wait "$serve"

@@ -35,18 +35,24 @@ for pair in ${!purpose}; do
     esac
 done
 set +f
-if ! command -v cargo >/dev/null 2>&1; then
+cargo_or_fail() {
+    command -v cargo >/dev/null 2>&1 && return
     echo "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)" >&2
     exit 1
+}
+if [ ${#missing[@]} -eq 0 ]; then
+    cargo_or_fail
+    exit 0
 fi
-[ ${#missing[@]} -eq 0 ] && exit 0
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "missing Debian packages: ${missing[*]}" >&2
     echo "as root: apt-get install ${missing[*]}" >&2
+    cargo_or_fail
     exit 1
 fi
 echo "installing Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+cargo_or_fail
