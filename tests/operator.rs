@@ -197,6 +197,26 @@ fn a_pin_and_a_token_that_the_issuers_user_does_not_reach() {
     assert!(users()[0].starts_with("`daemon` reaches"), "{:?}", users());
 }
 
+#[test]
+fn a_ceremony_for_a_user_that_does_not_exist_makes_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: needs root, to hold it for somebody else");
+        return;
+    }
+    let (_directory, lab) = prepared();
+    std::fs::remove_dir_all(lab.dir.join("state")).unwrap();
+    edit(
+        &lab.dir.join("chancery.toml"),
+        "[state]",
+        "[process]\nissuer-user = \"nobody-of-this-name\"\n\n[state]",
+    );
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("hsm/ceremony/lab.toml");
+    let (exit, text) = run(lab.chancery().args(["ceremony", "run"]).arg(file).arg("--yes"));
+    assert_eq!(exit, 78, "{text}");
+    says(&text, "CHY-CONFIG-VALUE");
+    assert!(!lab.dir.join("state/ca").exists(), "{text}");
+}
+
 /// What a service manager is told: ready only when both processes are, and what is away since.
 #[test]
 fn serve_is_ready_when_both_processes_are() {

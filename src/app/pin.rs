@@ -27,7 +27,8 @@ fn credential(name: &str) -> Result<PathBuf, Failure> {
         Some(directory) => Ok(Path::new(&directory).join(name)),
         None => Err(Failure::operator(format!(
             "CHY-PIN-FILE: the PIN is the systemd credential `{name}`, but there is no $CREDENTIALS_DIRECTORY; start \
-             the issuer from its unit with LoadCredential={name}:PATH"
+             the issuer from its unit with LoadCredential={name}:PATH; for a ceremony write \
+             `pin = {{ prompt = true }}` below [tokens.…] of its file"
         ))),
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use super::{Context, Failure, confirm, print, print_json};
-use crate::app::{directories, ownership, pin};
+use crate::app::directories::{self, Owner};
+use crate::app::{ownership, pin};
 use crate::ceremony::execute::{self, Outcome};
 use crate::ceremony::plan::{Document, KeyFile, PinEntry, Plan, Scope};
 use crate::ceremony::transcript::hex;
@@ -117,10 +118,11 @@ fn hold(run: &Run, context: &Context) -> Result<(), Failure> {
     let plan = read_plan(&run.file)?;
     confirm(run.yes, &plan.effect())?;
     let config = context.load()?;
+    let heir = heir(&config)?;
     let (place, tokens) = open(&plan, &run.file, &config)?;
     discard(run.discard_unfinished, &place, &tokens)?;
     let outcome = execute::run(&plan, &tokens, &place).map_err(failure)?;
-    hand_over(&config)?;
+    hand_over(&config, heir)?;
     tell(&outcome, context)
 }
 
@@ -129,10 +131,11 @@ fn export(arguments: &ExportRequest, context: &Context) -> Result<(), Failure> {
     let root = read_certificate(&arguments.root)?;
     confirm(arguments.yes, &plan.effect())?;
     let config = context.load()?;
+    let heir = heir(&config)?;
     let (place, tokens) = open(&plan, &arguments.file, &config)?;
     discard(arguments.discard_unfinished, &place, &tokens)?;
     let outcome = execute::export_request(&plan, &tokens, &place, &root).map_err(failure)?;
-    hand_over(&config)?;
+    hand_over(&config, heir)?;
     carry(&outcome, &arguments.out)?;
     tell(&outcome, context)
 }
@@ -170,10 +173,11 @@ fn import(arguments: &Import, context: &Context) -> Result<(), Failure> {
         ),
     )?;
     let config = context.load()?;
+    let heir = heir(&config)?;
     let (place, tokens) = open(&plan, &arguments.file, &config)?;
     let outcome =
         execute::import(&plan, &tokens, &place, &certificate, &root_crl).map_err(failure)?;
-    hand_over(&config)?;
+    hand_over(&config, heir)?;
     tell(&outcome, context)
 }
 
@@ -232,18 +236,20 @@ fn discard(wanted: bool, place: &Place, tokens: &Tokens) -> Result<(), Failure> 
     if wanted { place.discard_unfinished(tokens).map_err(failure) } else { Ok(()) }
 }
 
+/// The issuer's user, if root holds the ceremony for it. Asked for before anything is made.
+fn heir(config: &Config) -> Result<Option<Owner>, Failure> {
+    let user = config.process.issuer_user.as_deref();
+    user.filter(|_| rustix::process::geteuid().is_root()).map(directories::owner).transpose()
+}
+
 /// What root made is the issuer's to use.
-fn hand_over(config: &Config) -> Result<(), Failure> {
-    let (Some(user), true) = (&config.process.issuer_user, rustix::process::geteuid().is_root())
-    else {
-        return Ok(());
-    };
-    let owner = directories::owner(user)?;
+fn hand_over(config: &Config, heir: Option<Owner>) -> Result<(), Failure> {
+    let Some(owner) = heir else { return Ok(()) };
     for path in [config.paths.ca(), config.paths.issuer(), config.paths.public()] {
         directories::hand_over(&path, owner)?;
     }
     for path in ownership::give(config, owner)? {
-        eprintln!("{} was given to `{user}`, as which the issuer runs", path.display());
+        eprintln!("{} was given to the user of the issuer", path.display());
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub struct Settings {
     pub failed_validations: u32,
     /// Accounts registered from one address. The issuer has a limit over all.
     pub registrations_per_address: u32,
-    /// Orders for names that were certified before, set for set, that do not count above.
+    /// Orders of one account for names that were certified before, set for set, that do not count above.
     pub renewals_per_name_set: u32,
     /// New orders and registrations let in within a second; 0: no limit.
     pub admissions_per_second: u32,
@@ -71,7 +71,8 @@ pub(crate) struct Limits {
     trees: Hourly<String>,
     failures: Hourly<(AccountId, String)>,
     registrations: Hourly<IpAddr>,
-    renewals: Hourly<NameSet>,
+    /// Of one account: nobody uses up the renewals of another's names.
+    renewals: Hourly<(AccountId, NameSet)>,
     pub(crate) admission: Admission<[u8; 16]>,
 }
 
@@ -190,7 +191,7 @@ pub(crate) async fn order(
     let monotonic = server.clock.monotonic();
     let set = NameSet::of(identifiers);
     let renews = (renews || server.store.held(set).await?.is_some())
-        && limits.renewals.take(set, monotonic).is_ok();
+        && limits.renewals.take((signed.account.id, set), monotonic).is_ok();
     let labels = limits.settings.name_tree_labels;
     let mut trees: Vec<String> =
         identifiers.iter().filter_map(|name| server.policy.tree(name, labels)).collect();

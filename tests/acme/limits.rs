@@ -101,6 +101,9 @@ async fn a_device_that_had_a_certificate_can_enrol_again() {
     assert_eq!(again.order(&["dns:a.line1.test"]).await.status, 201);
     // Renewals without end are orders like all.
     limited(&second, &again.order(&["dns:a.line1.test"]).await);
+    // But nobody can use up the device's own.
+    let mut device = second.registered().await;
+    assert_eq!(device.order(&["dns:a.line1.test"]).await.status, 201);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
