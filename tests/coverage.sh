@@ -26,7 +26,7 @@ export LLVM_PROFILE_FILE=$PWD/$out/%m-%p.profraw
 arguments=(--lib)
 for suite in "${suites[@]}"; do arguments+=(--test "$suite"); done
 cargo test "${arguments[@]}" --no-run --message-format=json |
-    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' >"$out/binaries"
+    sed -n 's/.*"executable":"\([^"]*\/deps\/[^"]*\)".*/\1/p' >"$out/binaries"
 failed=0
 while read -r binary; do
     "$binary" >"$out/$(basename "$binary").txt" 2>&1 || { failed=1; echo "$binary failed; see $out" >&2; }

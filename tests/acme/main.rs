@@ -2,6 +2,7 @@
 //! software key behind the issuer's messages, and clients that speak over real sockets.
 //!
 //! - `requests`    section 6: the order of checks, nonces, errors
+//! - `negative`    what a client must not do, from section 6.1 to 7.6
 //! - `limits`      section 6.6: rate limits, admission after a power-up
 //! - `directory`   sections 7.1.1, 7.2: directory and newNonce
 //! - `accounts`    section 7.3
@@ -29,6 +30,7 @@ mod client;
 mod directory;
 mod limits;
 mod methods;
+mod negative;
 mod orders;
 mod preauthorization;
 mod profiles;
