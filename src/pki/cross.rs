@@ -6,7 +6,8 @@ use super::certificate::{Certificate, NotACertificate};
 pub fn parse_bundle(pem: &str) -> Result<Vec<Certificate>, NotACertificate> {
     const END: &str = "-----END CERTIFICATE-----";
     pem.split_inclusive(END)
-        .filter(|block| block.contains("-----BEGIN"))
+        // What people write between the blocks is theirs.
+        .filter_map(|block| block.find("-----BEGIN").map(|begin| &block[begin..]))
         .map(Certificate::parse_pem)
         .collect()
 }
