@@ -393,7 +393,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     ];
     // Most schedules shall get as far as a certificate.
     let proving =
-        vec![Act::Respond(0), Act::Respond(1), Act::Succeed(0), Act::Succeed(1), Act::Finalize(0)];
+        [Act::Respond(0), Act::Respond(1), Act::Succeed(0), Act::Succeed(1), Act::Finalize(0)];
     (proptest::collection::vec(act, 1..10), any::<bool>()).prop_map(move |(mut acts, proven)| {
         if proven {
             acts.splice(0..0, proving.iter().copied());

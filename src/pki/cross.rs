@@ -80,17 +80,17 @@ mod tests {
         let renamed = parse(&ca("Elsewhere").signed_by(&issuing_key, &by_other).unwrap());
         let rekeyed = parse(&ca("Issuing").signed_by(&other_key, &by_root).unwrap());
 
-        let chain = |bundle: &[&Certificate]| {
+        let chain_of = |bundle: &[&Certificate]| {
             let bundle = bundle.iter().map(|certificate| (*certificate).clone()).collect();
-            let found = super::chain(bundle, &issuing, &root);
+            let found = chain(bundle, &issuing, &root);
             found.map(|chain| chain.iter().map(|c| c.der().to_vec()).collect::<Vec<_>>())
         };
         let der = |chain: &[&Certificate]| -> Vec<Vec<u8>> {
             chain.iter().map(|c| c.der().to_vec()).collect()
         };
-        assert_eq!(chain(&[&issuing_cross]), Ok(der(&[&issuing_cross])));
-        assert_eq!(chain(&[&issuing_cross, &other]), Ok(der(&[&issuing_cross, &other])));
-        assert_eq!(chain(&[&root_cross]), Ok(der(&[&issuing, &root_cross])));
+        assert_eq!(chain_of(&[&issuing_cross]), Ok(der(&[&issuing_cross])));
+        assert_eq!(chain_of(&[&issuing_cross, &other]), Ok(der(&[&issuing_cross, &other])));
+        assert_eq!(chain_of(&[&root_cross]), Ok(der(&[&issuing, &root_cross])));
         for (bundle, why) in [
             (&[][..], "no certificate"),
             (&[&renamed], "neither"),
@@ -99,7 +99,7 @@ mod tests {
             (&[&root], "one of these"),
             (&[&issuing_cross, &root], "not issued by"),
         ] {
-            assert!(chain(bundle).unwrap_err().contains(why), "{why}");
+            assert!(chain_of(bundle).unwrap_err().contains(why), "{why}");
         }
         let text = issuing_cross.pem() + "\n# for the plant\n" + &other.pem();
         assert_eq!(parse_bundle(&text).unwrap().len(), 2);

@@ -302,7 +302,7 @@ fn number(bits: u64, seed: u8) -> BigUint {
 
 /// As the flawed generator makes them (CVE-2017-15361): a power of 65537 modulo the primorial of 167.
 fn roca() -> BigUint {
-    let is_prime = |n: &u32| (2..*n).all(|d| n % d != 0);
+    let is_prime = |n: &u32| (2..*n).all(|d| !n.is_multiple_of(d));
     let primorial: BigUint = (2..=167u32).filter(is_prime).map(BigUint::from).product();
     let power = BigUint::from(65_537u32).modpow(&BigUint::from(0x1234_5678u32), &primorial);
     let mut n = number(2048, 77);
@@ -316,7 +316,7 @@ fn roca() -> BigUint {
 
 /// Two factors next to each other, neither of them divisible by a small prime.
 fn close_primes() -> BigUint {
-    let small: Vec<u32> = (2..752u32).filter(|n| (2..*n).all(|d| n % d != 0)).collect();
+    let small: Vec<u32> = (2..752u32).filter(|n| (2..*n).all(|d| !n.is_multiple_of(d))).collect();
     let next = |mut n: BigUint| {
         while small.iter().any(|prime| &n % prime == BigUint::ZERO) {
             n += 2u32;

@@ -68,6 +68,7 @@ fn measured(office: &Office, account: &Account, devices: &[Certificate]) -> Vec<
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what it took is printed beside what is counted")]
 fn one_revocation_costs_the_same_at_the_first_and_at_the_last() {
     let wanted = std::env::var("CHANCERY_REVOCATIONS").ok().and_then(|n| n.parse().ok());
     let (count, shards) = match wanted {
@@ -112,12 +113,10 @@ fn one_revocation_costs_the_same_at_the_first_and_at_the_last() {
     }
     // `last` has had the others of its shard listed by then: an own shard for the comparison.
     println!("{} more took {:?}", count - 2 * few, begun.elapsed());
-    for devices in by_shard.values() {
-        let newest = devices.last().unwrap();
+    // No CRL but theirs may be made while the last are counted.
+    for newest in by_shard.values().chain([&first, &last]).filter_map(|devices| devices.last()) {
         eventually(|| is_listed(&running, newest));
     }
-    let settle = totals(&running);
-    eventually(|| totals(&running).crls == settle.crls);
     let begun = std::time::Instant::now();
     let at_last = measured(&running, &account, &rest);
     println!("the last {few} took {:?}", begun.elapsed());

@@ -228,9 +228,10 @@ fn lowest() -> Serial {
 const ENTRIES: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("certificates");
 const ENDS: TableDefinition<'_, (u64, [u8; 16]), ()> = TableDefinition::new("ends");
 const REVOCATIONS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("revocations");
+/// CRL, end of validity and serial.
+type ListedKey = (&'static str, u64, [u8; 16]);
 /// The value is instant and reason.
-const LISTED: TableDefinition<'_, (&str, u64, [u8; 16]), (u64, Option<u8>)> =
-    TableDefinition::new("listed");
+const LISTED: TableDefinition<'_, ListedKey, (u64, Option<u8>)> = TableDefinition::new("listed");
 const CRLS: TableDefinition<'_, &str, u64> = TableDefinition::new("crls");
 const BLOCKED: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("blocked");
 

@@ -62,9 +62,10 @@ impl Put {
             Change::Account(account, version) => {
                 put(Kind::Account, account.id.0, &account, version.0)
             }
-            Change::Order(order, version) => {
-                Put { mark: index::mark(&order), ..put(Kind::Order, order.id.0, &order, version.0) }
-            }
+            Change::Order(order, version) => Self {
+                mark: index::mark(&order),
+                ..put(Kind::Order, order.id.0, &order, version.0)
+            },
             Change::Authorization(authz, version) => {
                 put(Kind::Authorization, authz.id.0, &authz, version.0)
             }

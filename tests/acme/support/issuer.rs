@@ -275,10 +275,9 @@ impl SoftIssuer {
             // Ninety days around now, as whole seconds.
             let now = SystemClock::new().now().unix_seconds();
             let at = |seconds| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
-            params.not_before =
-                question.not_before.map_or(at(now - 3600), |t| at(t.unix_seconds()));
+            params.not_before = at(question.not_before.map_or(now - 3600, |t| t.unix_seconds()));
             let until = now - 3601 + 90 * 86_400;
-            params.not_after = question.not_after.map_or(at(until), |t| at(t.unix_seconds()));
+            params.not_after = at(question.not_after.map_or(until, |t| t.unix_seconds()));
             let key = P256(csr.key().key_bits().to_vec());
             let der = params.signed_by(&key, &self.authority).unwrap().der().to_vec();
             let certificate = Certificate::parse(&der).unwrap();
