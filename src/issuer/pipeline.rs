@@ -491,14 +491,19 @@ fn is_for(proven: &Identifier, identifier: &Identifier) -> bool {
     }
 }
 
-/// What is claimed of the names in question, and no more claims than names: the log is no notebook for
-/// whoever took over the web process.
+/// What is claimed of the names in question: the first claim for each name, each claim once. So there are no more
+/// claims than names: the log is no notebook for whoever took over the web process.
 fn claims(finalize: &Finalize, csr: &Csr) -> Vec<ValidationV1> {
-    let named = |claim: &&Validation| {
-        csr.identifiers().iter().any(|identifier| is_for(&claim.identifier, identifier))
-    };
-    let claims = finalize.validations.iter().filter(named);
-    claims.take(csr.identifiers().len()).map(recorded).collect()
+    let mut claims = Vec::new();
+    for identifier in csr.identifiers() {
+        let proof = finalize.validations.iter().find(|claim| is_for(&claim.identifier, identifier));
+        if let Some(claim) = proof.map(recorded)
+            && !claims.contains(&claim)
+        {
+            claims.push(claim);
+        }
+    }
+    claims
 }
 
 /// A claimed validation as the log keeps it.

@@ -393,8 +393,8 @@ fn the_operator_lists_shows_and_revokes_and_is_named_in_the_record() {
     assert_eq!(list(Selection { until: Some(NOW.plus(HOUR)), ..Selection::default() }), []);
     assert_eq!(list(Selection { from: Timestamp(u64::MAX), ..Selection::default() }), []);
     assert_eq!(list(Selection { revoked: true, ..Selection::default() }), []);
-    let after_a = Selection { after: Some((a.validity().1, a_serial)), ..Selection::default() };
-    assert!(!list(after_a).contains(&a_serial));
+    let later = Selection { after: Some((a.validity().1, a_serial)), ..Selection::default() };
+    assert!(!list(later).contains(&a_serial));
 
     let ask = |question| admin.answer(&ada, AdminQuestion::Certificate(question));
     let revoke = CertificateQuestion::Revoke { serial: a_serial, reason: Some(5) };

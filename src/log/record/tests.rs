@@ -1,0 +1,296 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// One record of every variant, with fields whose encodings differ in length.
+pub(crate) fn samples() -> Vec<(&'static str, Record)> {
+    let serial = Serial::from_random([0x5a; 16]);
+    vec![
+        (
+            "ceremony-v1",
+            Record::CeremonyV1(CeremonyV1 {
+                at: Timestamp(1_795_305_600_123),
+                origin: "ca.lan/log".into(),
+                root_sha256: [1; 32],
+                issuing_sha256: [2; 32],
+                log_key: vec![0x30, 0x2a, 0x00, 0xff],
+                transcript_sha256: [3; 32],
+            }),
+        ),
+        (
+            "account-registered-v1",
+            Record::AccountRegisteredV1(AccountRegisteredV1 {
+                at: Timestamp(1_795_305_601_000),
+                account: AccountId([4; 16]),
+                jwk: r#"{"crv":"Ed25519","kty":"OKP","x":"AA"}"#.into(),
+            }),
+        ),
+        (
+            "intent-v1-order",
+            Record::IntentV1(IntentV1 {
+                at: Timestamp(1_795_305_602_000),
+                serial,
+                requester: Requester::Order {
+                    order: OrderId([5; 16]),
+                    account: AccountId([4; 16]),
+                    jws_sha256: [6; 32],
+                },
+                profile: "tls-server".into(),
+                issuer_sha256: [2; 32],
+                tbs: (0..=255).collect(),
+                validations: vec![ValidationV1 {
+                    identifier: "a.test".into(),
+                    method: "http-01".into(),
+                    at: Timestamp(1_795_305_601_500),
+                }],
+            }),
+        ),
+        (
+            "intent-v1-own",
+            Record::IntentV1(IntentV1 {
+                at: Timestamp(0),
+                serial,
+                requester: Requester::Own,
+                profile: String::new(),
+                issuer_sha256: [2; 32],
+                tbs: vec![0x30, 0],
+                validations: Vec::new(),
+            }),
+        ),
+        (
+            "issued-v1",
+            Record::IssuedV1(IssuedV1 {
+                at: Timestamp(1_795_305_603_000),
+                intent: LeafIndex(300),
+                serial,
+                algorithm: vec![0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70],
+                signature: vec![0xab; 64],
+            }),
+        ),
+        (
+            "abandoned-v1",
+            Record::AbandonedV1(AbandonedV1 {
+                at: Timestamp(1_795_305_604_000),
+                intent: LeafIndex(7),
+                serial,
+                reason: "the order is gone".into(),
+            }),
+        ),
+        (
+            "crl-v1",
+            Record::CrlV1(CrlV1 {
+                at: Timestamp(1_795_305_605_000),
+                issuer_sha256: [2; 32],
+                number: 130,
+                this_update: Timestamp(1_795_305_600_000),
+                next_update: Timestamp(1_795_910_400_000),
+                entries: 1,
+                tbs_sha256: [7; 32],
+            }),
+        ),
+        (
+            "clock-accepted-v1",
+            Record::ClockAcceptedV1(ClockAcceptedV1 {
+                at: Timestamp(1_795_305_606_000),
+                floor: Timestamp(1_700_000_000_000),
+            }),
+        ),
+        (
+            "account-registered-v2",
+            Record::AccountRegisteredV2(AccountRegisteredV2 {
+                at: Timestamp(1_795_305_607_000),
+                account: AccountId([4; 16]),
+                jwk: r#"{"crv":"Ed25519","kty":"OKP","x":"AA"}"#.into(),
+                ticket: Some("t0123456789abcdef01234567".into()),
+            }),
+        ),
+        (
+            "key-changed-v1",
+            Record::KeyChangedV1(KeyChangedV1 {
+                at: Timestamp(1_795_305_608_000),
+                account: AccountId([4; 16]),
+                jwk: r#"{"crv":"Ed25519","kty":"OKP","x":"AQ"}"#.into(),
+                former: [8; 32],
+                jws_sha256: [9; 32],
+            }),
+        ),
+        (
+            "account-deactivated-v1",
+            Record::AccountDeactivatedV1(AccountDeactivatedV1 {
+                at: Timestamp(1_795_305_609_000),
+                account: AccountId([4; 16]),
+                by: Actor::Account { account: AccountId([4; 16]), jws_sha256: [10; 32] },
+            }),
+        ),
+        (
+            "ticket-minted-v1",
+            Record::TicketMintedV1(TicketMintedV1 {
+                at: Timestamp(1_795_305_610_000),
+                ticket: "t0123456789abcdef01234567".into(),
+                uses: 300,
+                expires: Timestamp(1_797_897_610_000),
+                constraints_sha256: [11; 32],
+                by: Actor::Operator { uid: 1000, user: "ada".into() },
+            }),
+        ),
+        (
+            "ticket-revoked-v1",
+            Record::TicketRevokedV1(TicketRevokedV1 {
+                at: Timestamp(1_795_305_611_000),
+                ticket: "t0123456789abcdef01234567".into(),
+                by: Actor::Operator { uid: 0, user: "root".into() },
+            }),
+        ),
+        (
+            "revoked-v1-account",
+            revoked(
+                Actor::Account { account: AccountId([4; 16]), jws_sha256: [8; 32] },
+                vec![ValidationV1 {
+                    identifier: "a.test".into(),
+                    method: "http-01".into(),
+                    at: Timestamp(1_795_305_601_500),
+                }],
+            ),
+        ),
+        ("revoked-v1-key", revoked(Actor::Key { jws_sha256: [8; 32] }, Vec::new())),
+        (
+            "revoked-v1-operator",
+            Record::RevokedV1(RevokedV1 {
+                at: Timestamp(0),
+                serial,
+                intent: LeafIndex(300),
+                reason: None,
+                by: Actor::Operator { uid: 1000, user: "ada".into() },
+                validations: Vec::new(),
+                crl: None,
+                not_after: Timestamp(1_803_081_606_000),
+                blocked_key: None,
+            }),
+        ),
+        (
+            "crl-v2",
+            Record::CrlV2(CrlV2 {
+                at: Timestamp(1_795_305_605_000),
+                issuer_sha256: [2; 32],
+                crl: "http://ca.lan/issuing-8/3.crl".into(),
+                number: 1_795_305_605_000,
+                this_update: Timestamp(1_795_305_600_000),
+                next_update: Timestamp(1_795_910_400_000),
+                entries: 1,
+                tbs_sha256: [7; 32],
+            }),
+        ),
+        (
+            "recall-v1",
+            Record::RecallV1(RecallV1 {
+                at: Timestamp(1_795_305_610_000),
+                profile: Some("device".into()),
+                serial: Some(serial),
+                issued_from: None,
+                issued_until: Timestamp(1_795_305_610_000),
+                start: Timestamp(1_795_305_610_000),
+                end: Timestamp(1_795_392_010_000),
+                explanation: Some("https://ca.lan/why".into()),
+                by: Actor::Operator { uid: 1000, user: "ops".into() },
+            }),
+        ),
+        (
+            "recall-ended-v1",
+            Record::RecallEndedV1(RecallEndedV1 {
+                at: Timestamp(1_795_305_611_000),
+                recall: LeafIndex(300),
+                by: Actor::Operator { uid: 0, user: "root".into() },
+            }),
+        ),
+        (
+            "refused-v1",
+            Record::RefusedV1(RefusedV1 {
+                at: Timestamp(1_795_305_607_000),
+                from: Timestamp(1_795_305_000_000),
+                until: Timestamp(1_795_305_607_000),
+                refusals: vec![
+                    RefusalV1 {
+                        asked: "finalize".into(),
+                        why: "rejectedIdentifier".into(),
+                        account: Some(AccountId([4; 16])),
+                        count: 300,
+                    },
+                    RefusalV1 {
+                        asked: "socket".into(),
+                        why: "frame".into(),
+                        account: None,
+                        count: 1,
+                    },
+                ],
+            }),
+        ),
+    ]
+}
+
+fn revoked(by: Actor, validations: Vec<ValidationV1>) -> Record {
+    Record::RevokedV1(RevokedV1 {
+        at: Timestamp(1_795_305_607_000),
+        serial: Serial::from_random([0x5a; 16]),
+        intent: LeafIndex(300),
+        reason: Some(1),
+        by,
+        validations,
+        crl: Some("http://ca.lan/issuing-8/3.crl".into()),
+        not_after: Timestamp(1_803_081_606_000),
+        blocked_key: Some([9; 32]),
+    })
+}
+
+/// The stored form of every variant, for ever: one hexadecimal file each. A change here is a
+/// change of format; add a variant instead. `BLESS=1` writes files that are missing, never others.
+#[test]
+fn golden_octets_of_every_variant() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/records");
+    for (name, record) in samples() {
+        let bytes = record.encode().unwrap();
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let path = dir.join(format!("{name}.hex"));
+        if std::env::var_os("BLESS").is_some() && !path.exists() {
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(&path, format!("{hex}\n")).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(golden.trim_end(), hex, "{name}");
+        assert_eq!(Record::decode(&bytes).unwrap(), record, "{name}");
+    }
+}
+
+#[test]
+fn octets_after_a_record_and_prefixes_of_it_are_refused() {
+    for (name, record) in samples() {
+        let mut bytes = record.encode().unwrap();
+        for cut in 0..bytes.len() {
+            assert!(Record::decode(&bytes[..cut]).is_err(), "{name} cut at {cut}");
+        }
+        bytes.push(0);
+        assert!(Record::decode(&bytes).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_record_larger_than_a_leaf_is_refused() {
+    let mut record = AbandonedV1 {
+        at: Timestamp(0),
+        intent: LeafIndex(0),
+        serial: Serial::from_random([0; 16]),
+        reason: String::new(),
+    };
+    let overhead = Record::AbandonedV1(record.clone()).encode().unwrap().len() + 2;
+    record.reason = "x".repeat(MAX_LEAF - overhead);
+    assert_eq!(Record::AbandonedV1(record.clone()).encode().unwrap().len(), MAX_LEAF);
+    record.reason.push('x');
+    assert_eq!(Record::AbandonedV1(record).encode(), Err(TooLarge(MAX_LEAF + 1)));
+    assert!(Record::decode(&vec![0; MAX_LEAF + 1]).is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_octets_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        let _ = Record::decode(&bytes);
+    }
+}
