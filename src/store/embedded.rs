@@ -72,7 +72,7 @@ const REPLACED: Facts = TableDefinition::new("replaced");
 const INDEX: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("index");
 
 /// Memory for pages, in octets. The kernel caches the file besides.
-const CACHE: usize = 4 << 20;
+const CACHE: usize = 2 << 20;
 
 /// Requests that may wait for the writer; one more is told to come back.
 const QUEUE: usize = 1024;

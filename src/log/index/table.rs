@@ -22,7 +22,7 @@ use crate::log::tree::Hash;
 
 const FORMAT: u32 = 4;
 /// Octets redb may keep in memory.
-const CACHE: usize = 4 << 20;
+const CACHE: usize = 2 << 20;
 /// Points kept: the newest ones, a few seconds apart under load.
 const POINTS_KEPT: usize = 64;
 
