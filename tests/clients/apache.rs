@@ -94,14 +94,17 @@ fn kept(site: &Site<'_>, part: &str) -> Option<PathBuf> {
     Some(domains.next()?.ok()?.path())
 }
 
-/// Waits for a new certificate and copies it.
+/// Waits for a certificate that is not the last one, and copies it. The last one may still lie there while the server
+/// takes it into use.
 fn staged(site: &Site<'_>) {
+    let last = std::fs::read(site.dir.join(CHAIN)).ok();
     let chain = site.wait("a new certificate", || {
         let staged = kept(site, "staging")?;
         // The job is finished when its file says so; the certificate is older than that.
         let job = std::fs::read_to_string(staged.join("job.json")).ok()?;
         let job: serde_json::Value = serde_json::from_str(&job).ok()?;
-        (job["finished"] == true).then(|| std::fs::read(staged.join(PUBLISHED)).ok())?
+        let chain = std::fs::read(staged.join(PUBLISHED)).ok()?;
+        (job["finished"] == true && Some(&chain) != last.as_ref()).then_some(chain)
     });
     std::fs::write(site.dir.join(CHAIN), chain).unwrap();
 }
