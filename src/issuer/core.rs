@@ -174,7 +174,7 @@ impl Core {
 
     /// Whether a key was revoked as compromised: it is neither certified nor an account's ever again.
     pub(super) fn is_compromised(&self, key: &PublicKey) -> Result<bool, NotNow> {
-        let sha256 = super::revocation::sha256(key.spki());
+        let sha256 = key.spki_sha256();
         self.log.index().is_blocked(&sha256).map_err(|e| self.lost_index(&e))
     }
 

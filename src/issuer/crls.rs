@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use super::core::{Core, NotNow, Part, count, lock};
 use super::publish::{file_of, put};
-use super::revocation::sha256;
 use super::signing::sign_and_wait;
 use crate::hsm::Class;
 use crate::id::{Serial, Timestamp};
 use crate::log::Release;
 use crate::log::index::Listed;
 use crate::log::record::{CrlV2, Record};
+use crate::log::tree::sha256;
 use crate::pki::crl::{self, RevokedEntry};
 
 pub(super) struct Crls {

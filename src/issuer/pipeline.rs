@@ -7,8 +7,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use aws_lc_rs::digest;
-
 use super::core::{Core, NotNow, count, lock};
 use super::refusals::Refusals;
 use super::registry::Registry;
@@ -24,6 +22,7 @@ use crate::ipc::{Answer, Refusal, Reply};
 use crate::log::Release;
 use crate::log::index::Issuance;
 use crate::log::record::{AbandonedV1, IntentV1, IssuedV1, Record, Requester, ValidationV1};
+use crate::log::tree::sha256;
 use crate::pki::certificate::Certificate;
 use crate::pki::csr::Csr;
 use crate::pki::name::Identifier;
@@ -454,12 +453,6 @@ fn abandoned() -> Refusal {
         ProblemType::ServerInternal,
         "this order can no longer be completed; place a new order",
     ))
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
-    out
 }
 
 /// Where the profile says how names are to be proven: nothing else is claimed, and something for every name.

@@ -8,8 +8,6 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use aws_lc_rs::digest;
-
 use super::core::{Core, NotNow, count, lock};
 use super::refusals::Refusals;
 use super::registry::Registry;
@@ -24,6 +22,7 @@ use crate::ipc::{Answer, Refusal, Reply};
 use crate::log::Release;
 use crate::log::index::{Issuance, TbsFacts};
 use crate::log::record::{Actor, IntentV1, Record, Requester, RevokedV1, ValidationV1};
+use crate::log::tree::sha256;
 use crate::pki::certificate::Certificate;
 use crate::pki::key::PublicKey;
 
@@ -303,7 +302,7 @@ impl Revoker {
             validations: word.validations,
             crl: known.certificate.crl_url().map(str::to_owned),
             not_after: known.certificate.validity().1,
-            blocked_key: compromised.then(|| sha256(known.certificate.public_key().spki())),
+            blocked_key: compromised.then(|| known.certificate.public_key().spki_sha256()),
         };
         let by = record.by.clone();
         let revoker = Arc::clone(self);
@@ -331,10 +330,4 @@ fn is_of(intent: &IntentV1, account: AccountId) -> bool {
 
 fn unauthorized(why: &str) -> Problem {
     Problem::new(ProblemType::Unauthorized, why)
-}
-
-pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
-    out
 }
