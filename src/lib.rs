@@ -14,5 +14,6 @@ pub mod issuer;
 pub mod log;
 pub mod pki;
 pub mod store;
+pub mod tlog;
 pub mod validate;
 pub mod web;

@@ -4,16 +4,14 @@
 //! Order of events, which everything else relies on: a record is written, made durable, becomes a
 //! leaf, is covered by a signed checkpoint. `Log::append` answers at the point asked for and never before.
 
-pub mod checkpoint;
 pub mod index;
-pub mod note;
 pub mod reader;
 pub mod record;
 pub mod recover;
 pub mod segment;
-pub mod tree;
 pub mod writer;
 
+pub use crate::tlog::{checkpoint, note, tree};
 pub use record::Record;
 pub use recover::OpenError;
 pub use writer::{AppendError, Appended, Log, Opening, Release};

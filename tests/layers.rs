@@ -13,15 +13,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("env", &[]),
     ("pki", &[]),
     ("acme", &["pki"]),
-    ("log", &["env"]),
+    ("tlog", &[]),
+    ("log", &["env", "tlog"]),
     ("hsm", &["pki", "env"]),
     ("ipc", &["acme", "pki"]),
     ("issuer", &["ipc", "acme", "pki", "log", "hsm", "env"]),
     ("ceremony", &["pki", "log", "hsm", "env"]),
-    ("audit", &["pki", "log", "env"]),
+    ("audit", &["pki", "log", "env", "tlog"]),
     ("store", &["acme", "env"]),
     ("validate", &["acme", "pki", "env"]),
-    ("web", &["ipc", "acme", "pki", "store", "validate", "env"]),
+    ("web", &["ipc", "acme", "pki", "store", "validate", "env", "tlog"]),
     // Imports the `Settings` of every room and what a ceremony file or an authority says.
     // Imports the `Settings` of every room, what a ceremony file or an authority says, and the names of challenges.
     ("config", &["acme", "ceremony", "env", "hsm", "issuer", "log", "pki", "validate", "web"]),
@@ -54,7 +55,7 @@ const WORLD: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that touch no file, socket, clock or runtime.
-const PURE: &[&str] = &["acme", "pki", "id"];
+const PURE: &[&str] = &["acme", "pki", "tlog", "id"];
 const IMPURE: &[&str] =
     &["std::fs", "std::io::Read", "std::os", "std::process", "std::thread", "tokio", "tracing"];
 
