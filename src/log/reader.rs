@@ -6,13 +6,18 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::index::Point;
 use super::record::{NotARecord, Record};
 use super::recover::{self, OpenError, Segment, Tail, Visit, damaged, unreadable};
 use super::segment::{Frames, HEADER};
 use crate::env::{Disk, DiskFile};
-use crate::id::LeafIndex;
+use crate::id::{LeafIndex, Timestamp};
+
+/// How far the instants of neighbouring records may stand out of order: what waited in a queue, a clock that
+/// was set back a little. Nothing is signed below the newest instant of the log.
+const DISORDER: Duration = Duration::from_secs(3600);
 
 /// A log directory as it was when it was opened.
 pub struct Reader {
@@ -66,6 +71,31 @@ impl Reader {
     pub fn entries(&self, from: LeafIndex) -> Entries<'_> {
         let first = self.segments.partition_point(|s| s.header.first_leaf <= from.0);
         Entries { reader: self, from, segment: first.saturating_sub(1), open: None, done: false }
+    }
+
+    /// A leaf before which no record says an instant of `at` or later, found by the first records of a few
+    /// segments: reading from there costs at most one segment too much, however long the log is.
+    pub fn since(&self, at: Timestamp) -> Result<LeafIndex, OpenError> {
+        let at = at.minus(DISORDER);
+        let (mut low, mut high) = (0, self.segments.len());
+        // Everything before `low` begins before `at`, everything from `high` on does not.
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let first = LeafIndex(self.segments[middle].header.first_leaf);
+            let begins = match self.entries(first).next().transpose()? {
+                Some(Entry { record: Ok(record), .. }) => record.at(),
+                // A record of a later version says nothing: it counts as old, so that nothing is missed.
+                Some(Entry { record: Err(_), .. }) => Timestamp(0),
+                None => Timestamp(u64::MAX),
+            };
+            if begins < at {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let segment = low.saturating_sub(1);
+        Ok(LeafIndex(self.segments.get(segment).map_or(0, |s| s.header.first_leaf)))
     }
 
     /// The last `count` records.
