@@ -11,7 +11,7 @@ pub mod recover;
 pub mod segment;
 pub mod writer;
 
-pub use crate::tlog::{checkpoint, note, tree};
+pub use crate::tlog::{checkpoint, keys, note, tree};
 pub use record::Record;
 pub use recover::OpenError;
 pub use writer::{AppendError, Appended, Log, Opening, Release};

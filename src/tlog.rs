@@ -3,5 +3,6 @@
 //! socket or a file may ask here what they prove.
 
 pub mod checkpoint;
+pub mod keys;
 pub mod note;
 pub mod tree;

@@ -284,7 +284,9 @@ impl Judge<'_> {
             Record::CeremonyV1(_)
             | Record::ClockAcceptedV1(_)
             | Record::RecallV1(_)
-            | Record::RecallEndedV1(_) => {}
+            | Record::RecallEndedV1(_)
+            | Record::LogKeyRotatedV1(_)
+            | Record::LogKeyRetiredV1(_) => {}
             Record::AccountRegisteredV1(r) => {
                 self.verdict.accounts += 1;
                 let judged = self.accounts.registered(r.account, &r.jwk, None);

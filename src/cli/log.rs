@@ -68,6 +68,8 @@ pub enum Kind {
     TicketEnd,
     Revoked,
     Refused,
+    LogKey,
+    LogKeyEnd,
 }
 
 /// What to show.

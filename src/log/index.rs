@@ -58,6 +58,13 @@ pub struct Deactivation {
     pub by_operator: bool,
 }
 
+/// A CRL as it was logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LoggedCrl {
+    pub number: u64,
+    pub tbs_sha256: Hash,
+}
+
 /// A place in the log from which replay can begin.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Point {
@@ -92,8 +99,12 @@ struct State {
     /// All of them: there are few, and they are asked for at start.
     open: BTreeMap<LeafIndex, Serial>,
     crl_number: u64,
+    /// The newest CRL of each issuer.
+    crls: BTreeMap<Hash, LoggedCrl>,
     /// The recalls that count.
     recalls: BTreeSet<LeafIndex>,
+    /// Leaves about the log's own keys.
+    log_keys: BTreeSet<LeafIndex>,
     newest: Timestamp,
     /// How much each CRL got to list since this process began, by URL.
     marks: BTreeMap<String, u64>,
@@ -126,7 +137,9 @@ impl Index {
             leaving: None,
             open: stored.open,
             crl_number: stored.crl_number,
+            crls: stored.crls,
             recalls: stored.recalls,
+            log_keys: stored.log_keys,
             newest: stored.newest,
             marks: BTreeMap::new(),
         };
@@ -154,7 +167,9 @@ impl Index {
             leaving: None,
             open: BTreeMap::new(),
             crl_number: 0,
+            crls: BTreeMap::new(),
             recalls: BTreeSet::new(),
+            log_keys: BTreeSet::new(),
             newest: Timestamp(0),
             marks: BTreeMap::new(),
         };
@@ -206,7 +221,9 @@ impl Index {
                 let facts = table::Facts {
                     open: state.open.clone(),
                     crl_number: state.crl_number,
+                    crls: state.crls.clone(),
                     recalls: state.recalls.clone(),
+                    log_keys: state.log_keys.clone(),
                     newest: state.newest,
                 };
                 (state.leaving.clone().unwrap_or_default(), facts)
@@ -357,6 +374,16 @@ impl Index {
         Ok(self.state().crl_number)
     }
 
+    /// The newest CRL logged of the issuer whose certificate has this SHA-256.
+    pub fn last_crl_of(&self, issuer_sha256: &[u8; 32]) -> Result<Option<LoggedCrl>, String> {
+        Ok(self.state().crls.get(issuer_sha256).copied())
+    }
+
+    /// The leaves that rotated or retired a log key, in order.
+    pub fn log_keys(&self) -> Result<Vec<LeafIndex>, String> {
+        Ok(self.state().log_keys.iter().copied().collect())
+    }
+
     /// The newest instant any record states: the clock's floor.
     pub fn newest_instant(&self) -> Result<Timestamp, String> {
         Ok(self.state().newest)
@@ -419,7 +446,7 @@ impl State {
         read: Option<TbsFacts>,
         known: Option<CertificateEntry>,
     ) {
-        let Self { recent, open, crl_number, recalls, newest, marks, .. } = self;
+        let Self { recent, open, crl_number, crls, recalls, log_keys, newest, marks, .. } = self;
         recent.leaves.insert(leaf.0, offset);
         *newest = record.at().max(*newest);
         match record {
@@ -474,7 +501,12 @@ impl State {
                 *marks.entry(recent.certificates.abandoned(r, known)).or_default() += 1;
             }
             Record::CrlV1(r) => *crl_number = r.number.max(*crl_number),
-            Record::CrlV2(r) => *crl_number = r.number.max(*crl_number),
+            Record::CrlV2(r) => {
+                *crl_number = r.number.max(*crl_number);
+                let logged = LoggedCrl { number: r.number, tbs_sha256: r.tbs_sha256 };
+                crls.insert(r.issuer_sha256, logged);
+            }
+            Record::LogKeyRotatedV1(_) | Record::LogKeyRetiredV1(_) => drop(log_keys.insert(leaf)),
             Record::RecallV1(_) => drop(recalls.insert(leaf)),
             Record::RecallEndedV1(r) => drop(recalls.remove(&r.recall)),
             Record::RevokedV1(r) => {

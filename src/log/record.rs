@@ -44,6 +44,10 @@ pub enum Record {
     RecallV1(RecallV1),
     /// A recall counts no more.
     RecallEndedV1(RecallEndedV1),
+    /// The log has another key from here on; the former signs with it until it is retired.
+    LogKeyRotatedV1(LogKeyRotatedV1),
+    /// A former log key signs no more.
+    LogKeyRetiredV1(LogKeyRetiredV1),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -210,6 +214,39 @@ pub struct RecallEndedV1 {
     pub by: Actor,
 }
 
+/// A checkpoint that covers this leaf is signed by both keys, see `tlog::keys`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LogKeyRotatedV1 {
+    pub at: Timestamp,
+    /// SubjectPublicKeyInfo of the key that signed until here.
+    #[serde(with = "serde_bytes")]
+    pub former: Vec<u8>,
+    /// SubjectPublicKeyInfo of the key that signs from here on.
+    #[serde(with = "serde_bytes")]
+    pub key: Vec<u8>,
+    /// What the former key makes of `tlog::keys::statement`: 64 octets of Ed25519, or a DER Ecdsa-Sig-Value.
+    #[serde(with = "serde_bytes")]
+    pub endorsement: Vec<u8>,
+    /// What the new key makes of the same.
+    #[serde(with = "serde_bytes")]
+    pub possession: Vec<u8>,
+    /// When the former key is meant to be retired. A plan: what counts is the leaf that retires it.
+    pub until: Timestamp,
+    /// SHA-256 over the transcript of the ceremony that made the new key.
+    pub transcript_sha256: [u8; 32],
+}
+
+/// A checkpoint that covers this leaf is signed by the newer key alone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LogKeyRetiredV1 {
+    pub at: Timestamp,
+    /// SubjectPublicKeyInfo of the key that is retired.
+    #[serde(with = "serde_bytes")]
+    pub key: Vec<u8>,
+    /// `None`: its time was over.
+    pub by: Option<Actor>,
+}
+
 /// Who had something done. Order is stored: append only.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Actor {
@@ -297,6 +334,8 @@ impl Record {
             Self::RefusedV1(r) => r.at,
             Self::RecallV1(r) => r.at,
             Self::RecallEndedV1(r) => r.at,
+            Self::LogKeyRotatedV1(r) => r.at,
+            Self::LogKeyRetiredV1(r) => r.at,
         }
     }
     /// The stored bytes. Fails if they would exceed a leaf.
@@ -340,6 +379,8 @@ impl Record {
             Self::RefusedV1(_) => "refused",
             Self::RecallV1(_) => "recall",
             Self::RecallEndedV1(_) => "recall-end",
+            Self::LogKeyRotatedV1(_) => "log-key",
+            Self::LogKeyRetiredV1(_) => "log-key-end",
         }
     }
 
@@ -353,6 +394,7 @@ impl Record {
                 | Self::TicketRevokedV1(_)
                 | Self::RevokedV1(_)
                 | Self::CrlV2(_)
+                | Self::LogKeyRetiredV1(_)
         )
     }
 }

@@ -198,6 +198,24 @@ impl VerifierKey {
     }
 }
 
+impl VerifierKey {
+    /// Verifies what the private key made of `text` itself, which is no checkpoint: 64 octets of Ed25519, or a DER
+    /// Ecdsa-Sig-Value over its SHA-256.
+    pub fn verify_text(&self, text: &[u8], signature: &[u8]) -> bool {
+        let verified = match self.kind {
+            NoteKeyKind::Ed25519 => {
+                UnparsedPublicKey::new(&ED25519, &self.spki[ED25519_SPKI.len()..])
+                    .verify(text, signature)
+            }
+            NoteKeyKind::TreeHeadP256 => {
+                let point = &self.spki[P256_SPKI.len() - 1..];
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point).verify(text, signature)
+            }
+        };
+        verified.is_ok()
+    }
+}
+
 impl NoteKeyKind {
     fn octet(self) -> u8 {
         match self {

@@ -210,6 +210,22 @@ fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
             let by = actor(&r.by, put);
             format!("recall {} by {by}", r.recall)
         }
+        Record::LogKeyRotatedV1(r) => {
+            put("former", hex(&r.former).into());
+            put("key", hex(&r.key).into());
+            put("endorsement", hex(&r.endorsement).into());
+            put("possession", hex(&r.possession).into());
+            put("until", r.until.to_string().into());
+            put("transcript_sha256", hex(&r.transcript_sha256).into());
+            format!("another log key; the former signs too until about {}", r.until)
+        }
+        Record::LogKeyRetiredV1(r) => {
+            put("key", hex(&r.key).into());
+            match &r.by {
+                Some(by) => format!("the former log key signs no more, by {}", actor(by, put)),
+                None => "the former log key signs no more: its time was over".into(),
+            }
+        }
         Record::RefusedV1(r) => {
             put("from", r.from.to_string().into());
             put("until", r.until.to_string().into());

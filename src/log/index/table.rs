@@ -15,12 +15,12 @@ use redb::{
 use serde::{Deserialize, Serialize};
 
 use super::certificates;
-use super::{Deactivation, Holder, Issuance, Layer, Point};
+use super::{Deactivation, Holder, Issuance, Layer, LoggedCrl, Point};
 use crate::env::{Disk, DiskFile};
 use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
 use crate::log::tree::Hash;
 
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// Octets redb may keep in memory.
 const CACHE: usize = 2 << 20;
 /// Points kept: the newest ones, a few seconds apart under load.
@@ -47,7 +47,9 @@ const TICKET_USES: TableDefinition<'_, (&str, [u8; 16]), ()> = TableDefinition::
 pub(super) struct Facts {
     pub(super) open: BTreeMap<LeafIndex, Serial>,
     pub(super) crl_number: u64,
+    pub(super) crls: BTreeMap<Hash, LoggedCrl>,
     pub(super) recalls: BTreeSet<LeafIndex>,
+    pub(super) log_keys: BTreeSet<LeafIndex>,
     pub(super) newest: Timestamp,
 }
 

@@ -3,8 +3,8 @@
 use super::*;
 use crate::env::simulated::SimulatedDisk;
 use crate::log::record::{
-    AccountDeactivatedV1, AccountRegisteredV1, AccountRegisteredV2, KeyChangedV1, TicketMintedV1,
-    TicketRevokedV1,
+    AccountDeactivatedV1, AccountRegisteredV1, AccountRegisteredV2, CrlV2, KeyChangedV1,
+    LogKeyRetiredV1, TicketMintedV1, TicketRevokedV1,
 };
 
 const AT: Timestamp = Timestamp(1_800_000_000_000);
@@ -70,7 +70,24 @@ fn records() -> Vec<Record> {
             by: operator(),
         }),
         Record::TicketRevokedV1(TicketRevokedV1 { at: AT, ticket: "t1".into(), by: operator() }),
+        crl(1, 7),
+        Record::LogKeyRetiredV1(LogKeyRetiredV1 { at: AT, key: vec![1], by: None }),
+        crl(2, 8),
+        crl(1, 9),
     ]
+}
+
+fn crl(issuer: u8, number: u64) -> Record {
+    Record::CrlV2(CrlV2 {
+        at: AT,
+        issuer_sha256: [issuer; 32],
+        crl: "http://ca.test/a.crl".into(),
+        number,
+        this_update: AT,
+        next_update: AT,
+        entries: 0,
+        tbs_sha256: [number as u8; 32],
+    })
 }
 
 fn apply(index: &Index, from: usize, records: &[Record]) {
@@ -115,6 +132,10 @@ fn holds(index: &Index) {
     let users: Vec<u8> = index.ticket_accounts("t1").unwrap().iter().map(|id| id.0[0]).collect();
     assert_eq!(users, [2, 3, 5]);
     assert_eq!(index.ticket_accounts("t").unwrap().len(), 0);
+    let of = |issuer| index.last_crl_of(&[issuer; 32]).unwrap().map(|crl| crl.number);
+    assert_eq!((of(1), of(2), of(3)), (Some(9), Some(8), None));
+    assert_eq!(index.last_crl_number(), Ok(9));
+    assert_eq!(index.log_keys(), Ok(vec![LeafIndex(12)]));
 }
 
 #[test]

@@ -203,6 +203,34 @@ pub(crate) fn samples() -> Vec<(&'static str, Record)> {
             }),
         ),
         (
+            "log-key-rotated-v1",
+            Record::LogKeyRotatedV1(LogKeyRotatedV1 {
+                at: Timestamp(1_795_305_612_000),
+                former: vec![0x30, 0x2a, 0x00, 0xff],
+                key: vec![0x30, 0x2a, 0x00, 0xfe],
+                endorsement: vec![0xcd; 64],
+                possession: vec![0xef; 64],
+                until: Timestamp(1_803_081_612_000),
+                transcript_sha256: [3; 32],
+            }),
+        ),
+        (
+            "log-key-retired-v1",
+            Record::LogKeyRetiredV1(LogKeyRetiredV1 {
+                at: Timestamp(1_803_081_612_000),
+                key: vec![0x30, 0x2a, 0x00, 0xff],
+                by: None,
+            }),
+        ),
+        (
+            "log-key-retired-v1-operator",
+            Record::LogKeyRetiredV1(LogKeyRetiredV1 {
+                at: Timestamp(1_803_081_612_000),
+                key: vec![0x30, 0x2a, 0x00, 0xff],
+                by: Some(Actor::Operator { uid: 0, user: "root".into() }),
+            }),
+        ),
+        (
             "refused-v1",
             Record::RefusedV1(RefusedV1 {
                 at: Timestamp(1_795_305_607_000),
