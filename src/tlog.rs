@@ -5,4 +5,6 @@
 pub mod checkpoint;
 pub mod keys;
 pub mod note;
+pub mod proof;
+pub mod tile;
 pub mod tree;

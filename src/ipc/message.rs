@@ -54,6 +54,8 @@ pub enum Question {
     Standings(Which),
     /// What is known of a certificate that was issued for an order, for its renewal.
     Renewal { serial: Serial },
+    /// The log's entry that holds the signature of a certificate.
+    Logged { serial: Serial },
 }
 
 /// What accompanies a revokeCert request. Only `jws` is evidence.
@@ -113,6 +115,7 @@ impl Question {
             Self::Permits(_) => "permits",
             Self::Standings(_) => "standings",
             Self::Renewal { .. } => "renewal",
+            Self::Logged { .. } => "logged",
         }
     }
 }
@@ -185,6 +188,17 @@ pub enum Answer {
     },
     /// `None`: no order was issued a certificate of this serial.
     Renewal(Option<Box<Certified>>),
+    /// `None`: no certificate of this serial was issued.
+    Logged(Option<Box<Logged>>),
+}
+
+/// An entry of the log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Logged {
+    pub leaf: LeafIndex,
+    /// Its stored octets, of which the leaf hash is made.
+    #[serde(with = "serde_bytes")]
+    pub entry: Vec<u8>,
 }
 
 /// The issuer's state, for people and probes. Nothing secret.

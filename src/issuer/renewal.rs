@@ -1,4 +1,4 @@
-//! What is known of a certificate for its renewal (RFC 9773), and the operator's recalls. Looked up by serial in
+//! What is known of a certificate, for its renewal (RFC 9773) and for proofs, and the operator's recalls. Looked up by serial in
 //! the log's index: the answer costs the same however many certificates there are.
 
 use std::net::IpAddr;
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::core::{Core, NotNow, lock};
 use crate::acme::renewal::{Certified, Window};
 use crate::id::{LeafIndex, Serial};
+use crate::ipc::message::Logged;
 use crate::log::index::Issuance;
 use crate::log::record::{RecallV1, Record};
 use crate::pki::name::Identifier;
@@ -39,6 +40,18 @@ pub(super) fn certified(
         revoked,
         recall,
     }))
+}
+
+/// The entry with a certificate's signature, whoever it was issued for.
+pub(super) fn logged(core: &Core, serial: Serial) -> Result<Option<Logged>, NotNow> {
+    let lost = |why: String| core.lost_index(&why);
+    match core.log.index().by_serial(serial).map_err(lost)? {
+        Some(Issuance::Issued { issued, .. }) => {
+            let entry = core.log.entry(issued).map_err(lost)?;
+            Ok(Some(Logged { leaf: issued, entry }))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The recalls that count, read from the log when they change.

@@ -60,6 +60,7 @@ impl Service for Desk {
             Question::Permits(asked) => self.permits(asked, reply),
             Question::Standings(which) => self.standings(which, reply),
             Question::Renewal { serial } => self.renewal(serial, reply),
+            Question::Logged { serial } => self.logged(serial, reply),
         }
     }
 
@@ -125,6 +126,14 @@ impl Desk {
         let _ = self.workers.submit(Box::new(move || {
             let found = renewal::certified(&core, &recalls, serial);
             reply(found.map(|c| Answer::Renewal(c.map(Box::new))).map_err(Refusal::from));
+        }));
+    }
+
+    fn logged(&self, serial: Serial, reply: Reply) {
+        let core = Arc::clone(&self.core);
+        let _ = self.workers.submit(Box::new(move || {
+            let found = renewal::logged(&core, serial);
+            reply(found.map(|l| Answer::Logged(l.map(Box::new))).map_err(Refusal::from));
         }));
     }
 

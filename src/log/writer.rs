@@ -103,6 +103,11 @@ impl Log {
         self.handle.shared.read(leaf)
     }
 
+    /// The stored octets of one durable record.
+    pub fn entry(&self, leaf: LeafIndex) -> Result<Vec<u8>, String> {
+        self.handle.shared.entry(leaf)
+    }
+
     /// Whether only revocations and CRLs are taken, because the disk is full.
     pub fn is_full(&self) -> bool {
         self.handle.shared.is_full()
@@ -235,6 +240,10 @@ impl Shared {
     }
 
     fn read(&self, leaf: LeafIndex) -> Result<Record, String> {
+        Record::decode(&self.entry(leaf)?).map_err(|e| format!("leaf {leaf}: {e}"))
+    }
+
+    fn entry(&self, leaf: LeafIndex) -> Result<Vec<u8>, String> {
         let size = lock(&self.head).size;
         if leaf.0 >= size {
             return Err(format!("the log has {size} records, leaf {leaf} is none of them"));
@@ -258,7 +267,7 @@ impl Shared {
         }
         let frame = parse_frame(&octets[..read])
             .map_err(|e| format!("leaf {leaf}: {} at octet {at}: {e}", path.display()))?;
-        Record::decode(frame.payload).map_err(|e| format!("leaf {leaf}: {e}"))
+        Ok(frame.payload.to_vec())
     }
 
     /// From here on nothing is appended or signed; those who wait are answered as their threads end.
