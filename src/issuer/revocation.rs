@@ -2,8 +2,8 @@
 //!
 //! Three routes, all from a request that its sender signed: the account it was issued to, another account that
 //! controls every identifier now, the holder of the certificate's key. And the operator. The second rests on
-//! what the web process says was validated, so it is bounded over all accounts together: whoever took over the
-//! web process can make accounts, but not revoke a plant.
+//! what the web process says was validated, so it is bounded over all accounts together, and names that are bound to a
+//! ticket are left out of it: whoever took over the web process can make accounts, but not revoke a plant.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -25,6 +25,7 @@ use crate::log::record::{Actor, IntentV1, Record, Requester, RevokedV1, Validati
 use crate::log::tree::sha256;
 use crate::pki::certificate::Certificate;
 use crate::pki::key::PublicKey;
+use crate::pki::name::Identifier;
 
 /// What the log's index is told of a TBSCertificate.
 pub fn read_tbs(tbs: &[u8]) -> Option<TbsFacts> {
@@ -197,13 +198,18 @@ impl Revoker {
             return Ok(Word { by, validations: Vec::new() });
         }
         let identifiers = known.certificate.identifiers();
-        let proof = |identifier: &crate::pki::name::Identifier| {
+        let proof = |identifier: &Identifier| {
             claimed.iter().find(|claim| claim.identifier == identifier.base())
         };
         let proofs: Option<Vec<&Validation>> = identifiers.iter().map(proof).collect();
         match proofs {
-            // The box's own certificate is nobody's but the operator's.
-            Some(proofs) if !proofs.is_empty() && known.intent.requester != Requester::Own => {
+            // The box's own certificate is nobody's but the operator's, and a name that a ticket holds is no other
+            // account's, whatever is said to be proven.
+            Some(proofs)
+                if !proofs.is_empty()
+                    && known.intent.requester != Requester::Own
+                    && self.may_have(account, &identifiers)? =>
+            {
                 let recorded = |claim: &&Validation| ValidationV1 {
                     identifier: claim.identifier.value(),
                     method: claim.method.name().into(),
@@ -214,6 +220,17 @@ impl Revoker {
             _ => Err(Refusal::Refused(unauthorized(
                 "this account did not get the certificate and is not authorized for all of its identifiers",
             ))),
+        }
+    }
+
+    /// Whether tickets let an account have these names.
+    fn may_have(&self, account: AccountId, identifiers: &[Identifier]) -> Result<bool, Refusal> {
+        let ticket = self.registry.known(account)?.and_then(|known| known.ticket.clone());
+        let now = self.core.now()?;
+        match self.registry.tickets.permits(ticket.as_deref(), identifiers, None, now) {
+            Ok(_) => Ok(true),
+            Err(Refusal::Refused(_)) => Ok(false),
+            Err(other) => Err(other),
         }
     }
 

@@ -76,6 +76,25 @@ pub(crate) struct Limits {
     pub(crate) admission: Admission<[u8; 16]>,
 }
 
+/// An order, as far as limits know it.
+struct Asked<'a> {
+    account: AccountId,
+    address: IpAddr,
+    identifiers: &'a [Identifier],
+    trees: &'a [String],
+    /// Its names, where it renews a certificate.
+    renewal: Option<NameSet>,
+}
+
+/// What one order took.
+#[derive(Default)]
+struct Taken {
+    renewal: bool,
+    account: bool,
+    address: bool,
+    trees: Vec<String>,
+}
+
 /// A limit that was exceeded.
 struct Exceeded {
     name: &'static str,
@@ -126,56 +145,61 @@ impl Limits {
     }
 
     /// Takes everything that an order takes, or nothing.
-    fn take(
-        &self,
-        account: AccountId,
-        address: IpAddr,
-        identifiers: &[Identifier],
-        trees: &[String],
-        counts: bool,
-        monotonic: Duration,
-    ) -> Result<(), Exceeded> {
+    fn take(&self, order: &Asked<'_>, monotonic: Duration) -> Result<Taken, Exceeded> {
+        let Asked { account, address, identifiers, trees, renewal } = order;
         let mut latest = Latest::default();
-        for identifier in identifiers {
+        for identifier in *identifiers {
             let name = identifier.base().value();
-            let failures = self.failures.look(&(account, name), monotonic);
+            let failures = self.failures.look(&(*account, name), monotonic);
             latest.heed("failed-validations", failures, || {
                 format!("this account has failed too often to prove control of {identifier}")
             });
         }
-        let (mut by_account, mut by_address, mut by_tree) = (false, false, Vec::new());
-        if counts {
-            by_account =
-                latest.heed("orders-per-account", self.accounts.take(account, monotonic), || {
+        let mut taken = Taken::default();
+        let renews = renewal.filter(|set| self.renewals.take((*account, *set), monotonic).is_ok());
+        taken.renewal = renews.is_some();
+        if !taken.renewal {
+            taken.account =
+                latest.heed("orders-per-account", self.accounts.take(*account, monotonic), || {
                     "this account has placed all the orders it may in an hour".to_owned()
                 });
-            by_address =
-                latest.heed("orders-per-address", self.addresses.take(address, monotonic), || {
+            taken.address =
+                latest.heed("orders-per-address", self.addresses.take(*address, monotonic), || {
                     "all the orders that may come from this address in an hour were placed"
                         .to_owned()
                 });
-            for tree in trees {
-                let taken = self.trees.take(tree.clone(), monotonic);
-                if latest.heed("orders-per-name-tree", taken, || {
+            for tree in *trees {
+                let tree_taken = self.trees.take(tree.clone(), monotonic);
+                if latest.heed("orders-per-name-tree", tree_taken, || {
                     format!(
                         "all the orders there may be in an hour for names below {tree} were placed"
                     )
                 }) {
-                    by_tree.push(tree);
+                    taken.trees.push(tree.clone());
                 }
             }
         }
-        let Some(exceeded) = latest.0 else {
-            return Ok(());
-        };
-        if by_account {
-            self.accounts.give_back(&account);
+        match latest.0 {
+            None => Ok(taken),
+            Some(exceeded) => {
+                self.give_back(order, taken);
+                Err(exceeded)
+            }
         }
-        if by_address {
-            self.addresses.give_back(&address);
+    }
+
+    /// No order comes of it.
+    fn give_back(&self, order: &Asked<'_>, taken: Taken) {
+        if let Some(set) = order.renewal.filter(|_| taken.renewal) {
+            self.renewals.give_back(&(order.account, set));
         }
-        by_tree.into_iter().for_each(|tree| self.trees.give_back(tree));
-        Err(exceeded)
+        if taken.account {
+            self.accounts.give_back(&order.account);
+        }
+        if taken.address {
+            self.addresses.give_back(&order.address);
+        }
+        taken.trees.iter().for_each(|tree| self.trees.give_back(tree));
     }
 }
 
@@ -188,21 +212,28 @@ pub(crate) async fn order(
     renews: bool,
 ) -> Result<(), Fault> {
     let limits = &server.limits;
-    let monotonic = server.clock.monotonic();
     let set = NameSet::of(identifiers);
-    let renews = (renews || server.store.held(set).await?.is_some())
-        && limits.renewals.take((signed.account.id, set), monotonic).is_ok();
+    let renews = renews || server.store.held(set).await?.is_some();
     let labels = limits.settings.name_tree_labels;
     let mut trees: Vec<String> =
         identifiers.iter().filter_map(|name| server.policy.tree(name, labels)).collect();
     trees.sort_unstable();
     trees.dedup();
-    let address = signed.peer.to_canonical();
-    let account = signed.account.id;
-    limits
-        .take(account, address, identifiers, &trees, !renews, monotonic)
+    let asked = Asked {
+        account: signed.account.id,
+        address: signed.peer.to_canonical(),
+        identifiers,
+        trees: &trees,
+        renewal: renews.then_some(set),
+    };
+    let taken = limits
+        .take(&asked, server.clock.monotonic())
         .map_err(|exceeded| limited(server, exceeded))?;
-    admitted(server, account.0).await
+    let admitted = admitted(server, asked.account.0).await;
+    if admitted.is_err() {
+        limits.give_back(&asked, taken);
+    }
+    admitted
 }
 
 /// Takes a registration of this peer, and lets it in.
@@ -306,10 +337,15 @@ mod tests {
     ) -> Result<(), (&'static str, Duration)> {
         let trees = [text.split_once('.').unwrap().1.to_owned()];
         let address = IpAddr::from([10, 0, 0, address]);
-        let account = AccountId([account; 16]);
-        limits
-            .take(account, address, &[name(text)], &trees, true, at(minutes))
-            .map_err(|exceeded| (exceeded.name, exceeded.wait))
+        let asked = Asked {
+            account: AccountId([account; 16]),
+            address,
+            identifiers: &[name(text)],
+            trees: &trees,
+            renewal: None,
+        };
+        let taken = limits.take(&asked, at(minutes));
+        taken.map(drop).map_err(|exceeded| (exceeded.name, exceeded.wait))
     }
 
     #[test]
@@ -355,16 +391,33 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_takes_nothing_but_failures_hold_it_too() {
+    fn a_renewal_takes_its_mark_alone_and_failures_hold_it_too() {
         let limits = limits();
         let account = AccountId([1; 16]);
-        let address = IpAddr::from([10, 0, 0, 1]);
         let names = [name("a.x.lan")];
-        for _ in 0..10 {
-            assert!(limits.take(account, address, &names, &["x.lan".into()], false, at(0)).is_ok());
+        let renewal = Asked {
+            account,
+            address: IpAddr::from([10, 0, 0, 1]),
+            identifiers: &names,
+            trees: &["x.lan".into()],
+            renewal: Some(NameSet::of(&names)),
+        };
+        for _ in 0..9 {
+            assert!(limits.take(&renewal, at(0)).is_ok_and(|taken| taken.renewal));
         }
         assert_eq!(take(&limits, 1, 1, "b.x.lan", 1), Ok(()));
         limits.failed(account, &names[0], at(2));
-        assert!(limits.take(account, address, &names, &["x.lan".into()], false, at(3)).is_err());
+        for _ in 0..9 {
+            assert!(limits.take(&renewal, at(3)).is_err());
+        }
+        // Refused nine times, it has its last mark still; and again when no order came of it.
+        let later = Asked { identifiers: &[], ..renewal };
+        let taken = limits.take(&later, at(4)).ok().unwrap();
+        assert!(taken.renewal);
+        limits.give_back(&later, taken);
+        assert!(limits.take(&later, at(5)).is_ok_and(|taken| taken.renewal));
+        // Without a mark it is an order like all: the second of this account, and then one too many.
+        assert!(limits.take(&later, at(6)).is_ok_and(|taken| !taken.renewal && taken.account));
+        assert!(limits.take(&later, at(7)).is_err());
     }
 }

@@ -1,29 +1,19 @@
 //! RFC 8555 section 7.6 as far as it is the web process's: which requests reach the issuer, and with what beside
-//! them. Who may revoke is decided there; see tests/issuer/revocation.rs.
+//! them. Who may revoke is decided there; see `negative/revocation` and tests/issuer/revocation.rs.
 
 use std::sync::atomic::Ordering;
 
-use base64ct::{Base64, Base64UrlUnpadded, Encoding};
+use base64ct::{Base64UrlUnpadded, Encoding};
 use chancery::acme::challenge::ChallengeType;
 use chancery::acme::problem::{Problem, ProblemType};
 use serde_json::{Value, json};
 
 use crate::support::Ca;
-use crate::support::raw::{Answer, Client, Key, csr};
+use crate::support::raw::{Answer, Client, Key};
 
 /// A certificate for these names, issued to a client that proved them.
 async fn issued(ca: &Ca, client: &mut Client, names: &[&str]) -> Vec<u8> {
-    let typed: Vec<String> = names.iter().map(|name| format!("dns:{name}")).collect();
-    let typed: Vec<&str> = typed.iter().map(String::as_str).collect();
-    let (url, order) = client.ready(ca, &typed).await;
-    let done =
-        client.post(order["finalize"].as_str().unwrap(), &json!({ "csr": csr(names) })).await;
-    assert_eq!(done.status, 200, "{done:?}");
-    let order = client.poll_while(&url, &["processing"]).await.json();
-    let chain = client.post_as_get(order["certificate"].as_str().unwrap()).await;
-    let pem: String =
-        chain.text().lines().skip(1).take_while(|line| !line.starts_with("-----END")).collect();
-    Base64::decode_vec(&pem).unwrap()
+    client.certified(ca, names, &rcgen::KeyPair::generate().unwrap()).await.der().to_vec()
 }
 
 fn url(client: &Client) -> String {

@@ -13,6 +13,8 @@ use std::time::Duration;
 use chancery::env::net::{CaaRecord, Connection, ResolveError};
 use chancery::env::system::{SystemClock, SystemRng};
 use chancery::env::{BoxFuture, Clock, Dialer, Resolver};
+use chancery::id::Timestamp;
+use chancery::ipc::Service;
 use chancery::ipc::local::Local;
 use chancery::pki::certificate::Certificate;
 use chancery::pki::policy::{self, Policy};
@@ -24,13 +26,24 @@ use chancery::web::{Addresses, Listeners, Parts, Settings, Web};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use rustls::pki_types::ServerName;
+
+use crate::issuing::house::{House, Office, profiles};
+
 pub use issuer::SoftIssuer;
 pub use raw::{Client, Key};
 
 /// A running server and everything around it.
 pub struct Ca {
     pub web: Web,
+    /// Nobody's, where there is an office.
     pub issuer: Arc<SoftIssuer>,
+    /// The whole issuer, if that was wished for, and what it is made of.
+    pub office: Option<Arc<Office>>,
+    pub house: Option<House>,
+    pub root: Certificate,
+    /// What the TLS certificate names.
+    pub name: ServerName<'static>,
     pub store: Arc<dyn Store>,
     pub responder: Responder,
     pub network: Loopback,
@@ -53,6 +66,8 @@ pub struct Wish {
     pub wildcards: bool,
     /// Another clock than the system's.
     pub clock: Option<Arc<dyn Clock>>,
+    /// A whole issuer, whose clock is then everyone's.
+    pub house: Option<House>,
 }
 
 impl Wish {
@@ -79,7 +94,14 @@ impl Wish {
             subdomains: false,
             wildcards: false,
             clock: None,
+            house: None,
         }
+    }
+
+    /// With a whole issuer instead of the software one.
+    pub fn whole() -> Self {
+        let now = Timestamp(SystemClock::new().now().unix_seconds() * 1000);
+        Self { house: Some(House::made_at(now)), profiles: profiles(), ..Self::new() }
     }
 }
 
@@ -100,7 +122,8 @@ impl Ca {
             cross,
             subdomains,
             wildcards,
-            clock,
+            mut clock,
+            mut house,
         } = wish;
         let responder = Responder::start().await;
         let network = Loopback::default();
@@ -109,18 +132,34 @@ impl Ca {
         validation.allow_networks = vec!["127.0.0.0/8".into()];
         let listeners = Listeners::bind(&settings).unwrap();
         let addresses = listeners.addresses();
-        // No name: clients must be served without SNI.
-        settings.base_url = format!("https://{}", addresses.https[0]);
-        let base = settings.base_url.clone();
-        let public = tempfile::tempdir().unwrap();
-        std::fs::write(public.path().join("root.pem"), issuer.root.pem()).unwrap();
         let mut names = policy::Settings::default();
-        names.allow_networks.push("127.0.0.0/8".into());
         names.subdomains = subdomains;
         names.wildcards = wildcards;
+        let mut service: Arc<dyn Service> = issuer.clone();
+        let (mut root, mut issuing) = (issuer.root.clone(), issuer.issuing.clone());
+        // No name: clients must be served without SNI.
+        let mut name = ServerName::from(addresses.https[0].ip());
+        settings.base_url = format!("https://{}", addresses.https[0]);
+        let mut office = None;
+        if let Some(house) = &mut house {
+            name = ServerName::try_from("ca.lan").unwrap();
+            settings.base_url = format!("https://ca.lan:{}", addresses.https[0].port());
+            house.base_url = settings.base_url.clone();
+            house.policy = names.clone();
+            (root, issuing) = (house.root.clone(), house.issuing.clone());
+            clock = Some(house.clock.clone());
+            let opened = tokio::task::block_in_place(|| house.start());
+            service = opened.running.service();
+            office = Some(Arc::new(opened));
+        } else {
+            names.allow_networks.push("127.0.0.0/8".into());
+        }
+        let base = settings.base_url.clone();
+        let public = tempfile::tempdir().unwrap();
+        std::fs::write(public.path().join("root.pem"), root.pem()).unwrap();
         let parts = Parts {
             settings,
-            issuer: Arc::new(Local::new(issuer.clone())),
+            issuer: Arc::new(Local::new(service)),
             store: store.clone(),
             validator: Arc::new(
                 Validator::new(validation, Arc::new(network.clone()), Arc::new(network.clone()))
@@ -132,13 +171,26 @@ impl Ca {
             default_profile: profiles[0].name.clone(),
             profiles,
             external_account_required,
-            root: issuer.root.clone(),
-            issuing: issuer.issuing.clone(),
+            root: root.clone(),
+            issuing,
             cross,
             public: public.path().to_owned(),
         };
         let web = Web::start(parts, listeners).unwrap();
-        Self { web, issuer, store, responder, network, addresses, base, public }
+        Self {
+            web,
+            issuer,
+            office,
+            house,
+            root,
+            name,
+            store,
+            responder,
+            network,
+            addresses,
+            base,
+            public,
+        }
     }
 
     /// A client of the HTTPS listener, without an account.

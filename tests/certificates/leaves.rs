@@ -262,6 +262,10 @@ fn a_leaf_stays_within_its_issuer() {
         rehearse::leaf(&base).unwrap().validity(),
         (at(NOW - 3600), at(NOW - 3600 + 2 * DAY - 1))
     );
+    // One that begins later ends no later than one that begins now.
+    let later = Leaf { not_before: Some(at(NOW + DAY)), ..base.clone() };
+    assert_eq!(rehearse::leaf(&later).unwrap().validity(), (at(NOW + DAY), at(NOW + 2 * DAY - 1)));
+    refused(&Leaf { not_after: Some(at(NOW + 2 * DAY)), ..later.clone() });
 }
 
 #[test]

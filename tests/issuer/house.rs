@@ -46,7 +46,7 @@ fn settings() -> issuer::Settings {
     }
 }
 
-fn profiles() -> Vec<Profile> {
+pub(crate) fn profiles() -> Vec<Profile> {
     vec![
         Profile { name: "server".into(), ..Profile::server() },
         Profile {
@@ -61,6 +61,9 @@ fn profiles() -> Vec<Profile> {
 /// Everything an issuer is made of, before it is started; it can be started again.
 pub(crate) struct House {
     pub(crate) clock: Arc<ManualClock>,
+    /// When its ceremony was held.
+    made: Timestamp,
+    pub(crate) base_url: String,
     pub(crate) disk: SimulatedDisk,
     /// On this machine's disk instead.
     real: bool,
@@ -81,11 +84,18 @@ pub(crate) struct House {
 impl House {
     /// A CA whose ceremony was just held.
     pub(crate) fn new() -> Self {
+        Self::made_at(NOW)
+    }
+
+    /// The same at another time, for who compares with this machine's clock.
+    pub(crate) fn made_at(now: Timestamp) -> Self {
         let (issuing_key, log_key, tls_key) = (SoftKey::new(), SoftKey::new(), SoftKey::new());
-        let (root, issuing, root_key) = certificates(&issuing_key.public, NOW);
+        let (root, issuing, root_key) = certificates(&issuing_key.public, now);
         let keys = [issuing_key.record(), log_key.record(), tls_key.record()];
         let house = Self {
-            clock: Arc::new(ManualClock::new(NOW)),
+            clock: Arc::new(ManualClock::new(now)),
+            made: now,
+            base_url: BASE.into(),
             disk: SimulatedDisk::new(),
             real: false,
             dir: "/issuer".into(),
@@ -115,7 +125,7 @@ impl House {
 
     fn hold_ceremony(&self) {
         self.any_disk().create_dir(&self.dir).unwrap();
-        let record = ceremony(&self.root, &self.issuing, self.log_key.spki(), NOW);
+        let record = ceremony(&self.root, &self.issuing, self.log_key.spki(), self.made);
         drop(Log::create(self.opening(), record).unwrap());
     }
 
@@ -164,7 +174,7 @@ impl House {
             policy: self.policy.clone(),
             profiles: profiles(),
             authority: self.authority.clone(),
-            base_url: BASE.into(),
+            base_url: self.base_url.clone(),
             root_crl: None,
             issuing_key: Arc::clone(&self.issuing_key) as Arc<dyn SignQueue>,
             tls_key: Arc::clone(&self.tls_key) as Arc<dyn SignQueue>,
@@ -175,7 +185,7 @@ impl House {
             disk: self.any_disk(),
             dir: self.dir.clone(),
             public: self.public.clone(),
-            build_date: NOW.minus(Duration::from_secs(86_400)),
+            build_date: self.made.minus(Duration::from_secs(86_400)),
             on_halt: Arc::new(move |_| halted.store(true, Ordering::SeqCst)),
         })?;
         let disk = self.any_disk();

@@ -16,6 +16,7 @@ use crate::acme::rfc3339;
 use crate::id::{AccountId, AuthzId, OrderId, Timestamp};
 use crate::pki::name::{DnsName, Identifier, NameError};
 use crate::pki::profile::Profile;
+use crate::pki::rehearse::MAX_ASKED_BACKDATE;
 
 /// A parsed newOrder payload (RFC 8555 section 7.4).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,6 +121,13 @@ impl NewOrder {
         let mut made: Vec<Authorization> = Vec::new();
         let id = OrderId(random());
         let mut expires = now.plus(terms.lifetime);
+        // While its dates can be met: an order that is ready can be finalized.
+        if let Some(until) = self.not_after {
+            expires = expires.min(until);
+        }
+        if let Some(from) = self.not_before {
+            expires = expires.min(from.plus(MAX_ASKED_BACKDATE));
+        }
         for identifier in &self.identifiers {
             let serves = |authz: &Authorization| {
                 authz.covers(identifier)
@@ -231,8 +239,8 @@ impl NewOrder {
         if ends <= begins.max(now) {
             return refused("notAfter is not after notBefore and now");
         }
-        // notAfter is the last second that counts.
-        if ends.since(begins) >= profile.lifetime() {
+        // notAfter is the last second that counts; who begins later does not end later for it.
+        if ends.since(begins.min(now)) >= profile.lifetime() {
             return refused("notAfter is later than the profile's lifetime allows");
         }
         if ends > terms.issuer_ends {

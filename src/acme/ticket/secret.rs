@@ -4,12 +4,12 @@ use std::fmt;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64ct::{Base64UrlUnpadded, Encoding};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Never printed, wiped when dropped. Serialized as base64url, which is how clients take it.
-#[derive(Clone, Zeroize, ZeroizeOnDrop, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Zeroize, ZeroizeOnDrop, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
@@ -59,9 +59,9 @@ impl fmt::Debug for Secret {
     }
 }
 
-impl From<Secret> for String {
-    fn from(secret: Secret) -> Self {
-        Base64UrlUnpadded::encode_string(&secret.0)
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text())
     }
 }
 

@@ -7,12 +7,13 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use bytes::Bytes;
+use chancery::pki::certificate::Certificate;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::HeaderMap;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -114,7 +115,7 @@ pub struct Client {
 /// Trusts the CA's root, and checks.
 pub fn trust(ca: &Ca) -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from(ca.issuer.root.der().to_vec())).unwrap();
+    roots.add(CertificateDer::from(ca.root.der().to_vec())).unwrap();
     roots
 }
 
@@ -132,8 +133,7 @@ pub async fn tls_with(
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(ca.addresses.https[0]).await?;
     stream.set_nodelay(true)?;
-    let name = ServerName::from(ca.addresses.https[0].ip());
-    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(ca.name.clone(), stream).await
 }
 
 impl Client {
@@ -282,6 +282,32 @@ impl Client {
         assert_eq!(ready["status"], "ready");
         (url, ready)
     }
+
+    /// Orders names, proves them, and gets the certificate for this key.
+    pub async fn certified(
+        &mut self,
+        ca: &Ca,
+        names: &[&str],
+        key: &rcgen::KeyPair,
+    ) -> Certificate {
+        let typed: Vec<String> = names.iter().map(|name| format!("dns:{name}")).collect();
+        let typed: Vec<&str> = typed.iter().map(String::as_str).collect();
+        let (url, order) = self.ready(ca, &typed).await;
+        let csr = json!({ "csr": csr_by(key, names) });
+        let done = self.post(order["finalize"].as_str().unwrap(), &csr).await;
+        assert_eq!(done.status, 200, "{done:?}");
+        self.leaf(&url).await
+    }
+
+    /// The certificate of an order that was finalized.
+    pub async fn leaf(&mut self, order: &str) -> Certificate {
+        let order = self.poll_while(order, &["processing"]).await.json();
+        assert_eq!(order["status"], "valid", "{order}");
+        let chain = self.post_as_get(order["certificate"].as_str().unwrap()).await;
+        let end = "-----END CERTIFICATE-----\n";
+        let first = chain.text().find(end).unwrap() + end.len();
+        Certificate::parse_pem(&chain.text()[..first]).unwrap()
+    }
 }
 
 /// Speaks HTTP/1.1 over a stream.
@@ -323,7 +349,7 @@ pub fn csr(names: &[&str]) -> String {
     csr_by(&rcgen::KeyPair::generate().unwrap(), names)
 }
 
-pub fn csr_by(key: &rcgen::KeyPair, names: &[&str]) -> String {
+pub fn csr_by(key: &impl rcgen::SigningKey, names: &[&str]) -> String {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = rcgen::CertificateParams::new(names).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
