@@ -4,6 +4,7 @@
 //! Order of events, which everything else relies on: a record is written, made durable, becomes a
 //! leaf, is covered by a signed checkpoint. `Log::append` answers at the point asked for and never before.
 
+pub mod archive;
 pub mod index;
 pub mod reader;
 pub mod record;
@@ -14,7 +15,7 @@ pub mod writer;
 pub use crate::tlog::{checkpoint, keys, note, tree};
 pub use record::Record;
 pub use recover::OpenError;
-pub use writer::{AppendError, Appended, Found, Log, Opening, Release};
+pub use writer::{AppendError, Appended, Log, Opening, Release};
 
 use serde::{Deserialize, Serialize};
 

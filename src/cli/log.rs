@@ -21,6 +21,7 @@ use crate::pki::certificate::Certificate;
 
 use describe::Described;
 
+pub mod archive;
 mod describe;
 
 /// `chancery log …`.
@@ -36,6 +37,10 @@ pub enum LogCommand {
     Verify(Verify),
     /// Write records or certificates to stdout.
     Export(Export),
+    /// Copy complete segments to cold storage, with what it takes to verify them there. Removes nothing.
+    Archive(archive::Archive),
+    /// Make complete segments immutable where the file system can; takes root.
+    Seal(archive::Seal),
 }
 
 /// Which records.
@@ -70,10 +75,6 @@ pub enum Kind {
     Refused,
     LogKey,
     LogKeyEnd,
-    Recall,
-    RecallEnd,
-    Started,
-    Config,
 }
 
 /// What to show.
@@ -146,7 +147,7 @@ pub fn run(command: &LogCommand, context: &Context) -> Result<(), Failure> {
 
 /// Why an answer ends early.
 #[derive(Debug)]
-enum Stop {
+pub(in crate::cli) enum Stop {
     Output(io::Error),
     Failed(Failure),
 }
@@ -178,6 +179,8 @@ fn answer(
         LogCommand::Show(show) => self::show(show, config, json, out),
         LogCommand::Tail(tail) => self::tail(tail, config, json, out),
         LogCommand::Verify(verify) => self::verify(verify, config, json, out),
+        LogCommand::Archive(to) => archive::archive(to, config, json, out),
+        LogCommand::Seal(seal) => archive::seal(seal, config, json, out),
         LogCommand::Export(export) => match export.format {
             Format::Jsonl => list(&export.selection, config, true, out),
             Format::Pem => certificates(&export.selection, config, out),

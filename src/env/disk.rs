@@ -36,6 +36,9 @@ pub trait Disk: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Takes the right to write it from a file that is complete (mode 0400). Nothing is lost if the
+    /// machine stops before that is durable; done twice, or through a symbolic link, it does nothing.
+    fn seal(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes an exclusive lock that lasts until the value is dropped or the process ends.
@@ -124,6 +127,14 @@ pub(crate) mod contract {
         assert_eq!(disk.list(&dir).unwrap(), ["two"]);
         assert_eq!(disk.list(root).unwrap(), ["a"]);
         assert_eq!(disk.list(&root.join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+
+        for _ in 0..2 {
+            disk.seal(&dir.join("two")).unwrap();
+        }
+        assert_eq!(disk.read(&dir.join("two"), 3).unwrap(), b"new");
+        disk.rename(&dir.join("two"), &dir.join("four")).unwrap();
+        disk.rename(&dir.join("four"), &dir.join("two")).unwrap();
+        assert_eq!(disk.seal(&dir.join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
 
         let lock = disk.lock(&dir.join("lock")).unwrap();
         let second = disk.lock(&dir.join("lock"));

@@ -93,6 +93,10 @@ impl Disk for KeepsRoom {
         self.disk.remove(path)
     }
 
+    fn seal(&self, path: &Path) -> io::Result<()> {
+        self.disk.seal(path)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.disk.sync_dir(dir)
     }

@@ -8,5 +8,5 @@ mod disk;
 pub mod net;
 
 pub use clock::{SystemClock, SystemRng};
-pub use disk::SystemDisk;
+pub use disk::{Kept, SystemDisk};
 pub use net::{Resolving, SystemDialer, SystemResolver, ZoneServers};

@@ -331,7 +331,6 @@ pub(super) enum Part {
     Crl,
     Tls,
     Public,
-    Starts,
 }
 
 impl Part {

@@ -1,5 +1,7 @@
 //! RFC 6962 hashing and the right edge of the tree, enough to append and to state a head.
 
+use std::ops::Range;
+
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +77,23 @@ impl RightEdge {
             Some(last) => subtrees.fold(*last, |right, left| node_hash(left, &right)),
         };
         TreeHead { size: self.size, root }
+    }
+
+    /// The edge of a tree of `size` leaves from its subtrees' roots, largest first; `None` unless there
+    /// are as many as it has.
+    pub fn of(size: u64, hashes: Vec<Hash>) -> Option<Self> {
+        Some(Self { size, hashes }).filter(Self::is_well_formed)
+    }
+
+    /// Its subtrees, largest first: the leaves below each, and its root.
+    pub fn subtrees(&self) -> impl Iterator<Item = (Range<u64>, &Hash)> {
+        let mut end = 0u64;
+        let ones = (0..u64::BITS).rev().filter(|bit| self.size >> bit & 1 == 1);
+        ones.zip(&self.hashes).map(move |(bit, hash)| {
+            let start = end;
+            end = start.saturating_add(1 << bit);
+            (start..end, hash)
+        })
     }
 
     /// Whether there are as many hashes as `size` needs: what was read back may be anything.

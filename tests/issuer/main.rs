@@ -21,7 +21,6 @@ mod renewal;
 mod revocation;
 mod shards;
 mod start;
-mod starts;
 mod tickets;
 mod upkeep;
 

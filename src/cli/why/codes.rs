@@ -40,6 +40,31 @@ pub const CODES: &[Entry] = &[
         do_this: "Ask in parts.",
     },
     Entry {
+        code: "CHY-ARCHIVE-BUSY",
+        means: "Another process archives to this directory.",
+        do_this: "Wait for it, or archive to another directory.",
+    },
+    Entry {
+        code: "CHY-ARCHIVE-DAMAGED",
+        means: "The archive, or the copy that was just made of a segment, is not what the log holds or what its manifest says.",
+        do_this: "Do not remove the log's own segments. Run `chancery log verify`, here and with --dir for the archive; if the log is sound, archive to a new directory and check the storage.",
+    },
+    Entry {
+        code: "CHY-ARCHIVE-FOREIGN",
+        means: "The archive is of another log, of another history of this log, or of a later version.",
+        do_this: "Choose another directory; if this is this box's archive, the log was put back to an older state: see CHY-LOG-FORKED.",
+    },
+    Entry {
+        code: "CHY-ARCHIVE-FULL",
+        means: "There is no room for the next segment in the archive; what was copied before is whole.",
+        do_this: "Make room or archive to a larger place, and run it again: it goes on.",
+    },
+    Entry {
+        code: "CHY-ARCHIVE-IO",
+        means: "A file of the archive cannot be read or written.",
+        do_this: "Check that the storage is mounted and writable for this user, and run it again.",
+    },
+    Entry {
         code: "CHY-CA-ABSENT",
         means: "No ceremony has been held in this state directory: there is no ca/authority.json.",
         do_this: "Hold one: `chancery ceremony run FILE`, or point [state] dir at the directory that holds the CA.",
@@ -378,6 +403,11 @@ pub const CODES: &[Entry] = &[
         code: "CHY-LOG-UNKNOWN",
         means: "The disk reported an error while the log was made durable, so what is on disk is unknown. The issuer ends and reads it again.",
         do_this: "Look for disk errors (`dmesg`, `smartctl`); if the issuer starts again, nothing was lost.",
+    },
+    Entry {
+        code: "CHY-LOG-UNSEALED",
+        means: "Complete segments could not be made immutable.",
+        do_this: "Run `chancery log seal` as root, on ext4, xfs, btrfs or f2fs. Without the attribute mode 0400 keeps them from accidents.",
     },
     Entry {
         code: "CHY-LOG-UNSIGNED",

@@ -73,6 +73,12 @@ impl SimulatedDisk {
         self.state().stopped
     }
 
+    /// From here on sealed files are closed to writers, as they are to all users but root. Stricter than
+    /// a real disk, to handles from before, too.
+    pub fn enforce_seals(&self) {
+        self.state().unprivileged = true;
+    }
+
     /// Limits the sum of all files' lengths; `None` lifts the limit.
     pub fn limit(&self, octets: Option<u64>) {
         self.state().capacity = octets;
@@ -97,13 +103,20 @@ impl SimulatedDisk {
             dirs: state.dirs.clone(),
             next_node: state.next_node,
             capacity: state.capacity,
+            unprivileged: state.unprivileged,
             ..State::default()
         };
         for node in durable_names.values() {
             let content = state.nodes[node].survivor(mode, &mut chance);
+            let sealed = state.nodes[node].sealed
+                && match mode {
+                    CrashMode::Lost => false,
+                    CrashMode::Kept => true,
+                    CrashMode::Torn | CrashMode::Reordered => chance.below(2) == 0,
+                };
             after.nodes.insert(
                 *node,
-                Node { now: content.clone(), durable: content, changes: Vec::new() },
+                Node { now: content.clone(), durable: content, changes: Vec::new(), sealed },
             );
         }
         after.names.clone_from(&durable_names);
@@ -140,7 +153,11 @@ impl Disk for SimulatedDisk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let state = self.state();
         state.running()?;
-        Ok(self.file(state.node(path)?, true))
+        let node = state.node(path)?;
+        if state.unprivileged && state.nodes[&node].sealed {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(self.file(node, true))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
@@ -220,6 +237,17 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
+    /// Whether a mode is durable is for the crash to decide.
+    fn seal(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.whole_effect()?;
+        let node = state.node(path)?;
+        if let Some(node) = state.nodes.get_mut(&node) {
+            node.sealed = true;
+        }
+        Ok(())
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
         let fault = state.sync_effect()?;
@@ -263,7 +291,9 @@ struct SimulatedFile {
 
 impl SimulatedFile {
     fn may_write(&self) -> io::Result<()> {
-        if self.writable { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+        let state = self.disk.state();
+        let sealed = state.unprivileged && state.nodes[&self.node].sealed;
+        if self.writable && !sealed { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
 }
 

@@ -1,10 +1,12 @@
 //! The file system of the operating system, behind [`Disk`](crate::env::Disk).
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::IFlags;
 
 use crate::env::disk::{Disk, DiskFile, DiskLock};
 
@@ -86,6 +88,14 @@ impl Disk for SystemDisk {
         fs::remove_file(path)
     }
 
+    fn seal(&self, path: &Path) -> io::Result<()> {
+        let found = fs::symlink_metadata(path)?;
+        if found.is_symlink() || found.permissions().mode() & 0o7777 == SEALED {
+            return Ok(());
+        }
+        fs::set_permissions(path, Permissions::from_mode(SEALED))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
@@ -103,6 +113,57 @@ impl Disk for SystemDisk {
     fn free(&self, path: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// Mode of a file that is complete.
+const SEALED: u32 = 0o400;
+
+/// How a complete file is kept from change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// Not at all, or by its mode alone.
+    ByMode(u32),
+    /// By the file system's immutable attribute: nobody writes, renames or removes it, root neither.
+    Immutable,
+    /// The name is a symbolic link to this.
+    Elsewhere(PathBuf),
+}
+
+impl SystemDisk {
+    /// How the file is kept from change.
+    pub fn kept(&self, path: &Path) -> io::Result<Kept> {
+        let found = fs::symlink_metadata(path)?;
+        if found.is_symlink() {
+            return fs::read_link(path).map(Kept::Elsewhere);
+        }
+        // Not every file system has attributes, and one without them keeps nothing.
+        let flags = rustix::fs::ioctl_getflags(File::open(path)?).unwrap_or(IFlags::empty());
+        Ok(if flags.contains(IFlags::IMMUTABLE) {
+            Kept::Immutable
+        } else {
+            Kept::ByMode(found.permissions().mode() & 0o7777)
+        })
+    }
+
+    /// Sets or takes the immutable attribute (`FS_IOC_SETFLAGS`). It takes CAP_LINUX_IMMUTABLE, which
+    /// root has and the issuer has not, and a file system that knows it: ext4, xfs, btrfs, f2fs.
+    pub fn set_immutable(&self, path: &Path, immutable: bool) -> io::Result<()> {
+        let file = File::open(path)?;
+        let mut flags = rustix::fs::ioctl_getflags(&file)?;
+        flags.set(IFlags::IMMUTABLE, immutable);
+        Ok(rustix::fs::ioctl_setflags(&file, flags)?)
+    }
+
+    /// Puts a symbolic link to `target` under `path` in place of the file there, as `replace` does.
+    pub fn replace_by_link(&self, path: &Path, target: &Path) -> io::Result<()> {
+        let temporary = temporary_name(path)?;
+        std::os::unix::fs::symlink(target, &temporary)?;
+        if let Err(error) = fs::rename(&temporary, path) {
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
+        path.parent().map_or(Ok(()), |dir| self.sync_dir(dir))
     }
 }
 
@@ -183,8 +244,6 @@ fn too_large() -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -207,5 +266,47 @@ mod tests {
         assert!(blocks * 512 >= 100_000);
         let _lock = SystemDisk.lock(&dir.join("lock")).unwrap();
         assert_eq!(mode(&dir.join("lock")), 0o600);
+    }
+
+    #[test]
+    fn a_sealed_file_has_no_writer_and_a_link_takes_the_place_of_a_file() {
+        let root = tempfile::tempdir().unwrap();
+        let (here, there) = (root.path().join("here"), root.path().join("there"));
+        for path in [&here, &there] {
+            SystemDisk.create(path, 5).unwrap().write_at(0, b"bytes").unwrap();
+        }
+        assert_eq!(SystemDisk.kept(&here).unwrap(), Kept::ByMode(0o600));
+        SystemDisk.seal(&here).unwrap();
+        assert_eq!(SystemDisk.kept(&here).unwrap(), Kept::ByMode(0o400));
+        SystemDisk.replace_by_link(&here, &there).unwrap();
+        assert_eq!(SystemDisk.kept(&here).unwrap(), Kept::Elsewhere(there.clone()));
+        assert_eq!(SystemDisk.read(&here, 5).unwrap(), b"bytes");
+        // What a link leads to is not this directory's to seal.
+        SystemDisk.seal(&here).unwrap();
+        assert_eq!(SystemDisk.kept(&there).unwrap(), Kept::ByMode(0o600));
+        assert_eq!(SystemDisk.list(root.path()).unwrap(), ["here", "there"]);
+    }
+
+    #[test]
+    fn an_immutable_file_outlives_even_root() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        SystemDisk.create(&path, 5).unwrap();
+        if let Err(error) = SystemDisk.set_immutable(&path, true) {
+            eprintln!("left out: no immutable files here: {error}");
+            return;
+        }
+        assert_eq!(SystemDisk.kept(&path).unwrap(), Kept::Immutable);
+        let refused = [
+            SystemDisk.remove(&path).err(),
+            SystemDisk.rename(&path, &root.path().join("other")).err(),
+            SystemDisk.open(&path).err(),
+            SystemDisk.replace(&path, b"other", false).err(),
+        ];
+        SystemDisk.set_immutable(&path, false).unwrap();
+        for error in refused {
+            assert_eq!(error.unwrap().kind(), io::ErrorKind::PermissionDenied);
+        }
+        SystemDisk.remove(&path).unwrap();
     }
 }

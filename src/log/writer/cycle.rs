@@ -1,11 +1,12 @@
 //! The writer thread: rooms for frames, cycles, the reserve.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{AppendError, Appended, Item, Release, Shared, Waiter, lock};
-use crate::env::{DiskFile, disk::is_full};
+use crate::env::{Disk, DiskFile, disk::is_full};
 use crate::id::LeafIndex;
 use crate::log::index::Point;
 use crate::log::record::Record;
@@ -38,6 +39,8 @@ pub(super) struct Writer {
     /// Log offset below which all is durable.
     pub(super) durable: u64,
     pub(super) edge: RightEdge,
+    /// Segments before the present one that are not sealed yet.
+    pub(super) unsealed: Vec<String>,
     /// When room was last asked for in vain, by the monotonic clock.
     pub(super) refused: Option<Duration>,
 }
@@ -135,6 +138,7 @@ impl Writer {
         }
         self.write(&mut unwritten)?;
         self.sync()?;
+        self.seal();
         // A refusal is answered after the sync so that an answer that appends again at once cannot
         // keep the writer from its work.
         for waiter in refused {
@@ -292,10 +296,23 @@ impl Writer {
             .map_err(|error| self.halt("a new segment", &error))?;
         let mut segments = shared.segments.write().unwrap_or_else(PoisonError::into_inner);
         segments.push((header.base, name));
+        self.unsealed.push(file_name(self.segment.first_leaf));
         self.file = file;
         self.segment = header;
         self.octets = octets;
         Ok(())
+    }
+
+    /// Takes the right to write from the segments that are complete: from accidents, not from thieves.
+    /// A segment is complete when the next one holds a durable record: an empty one is removed at
+    /// start, and the one before it then goes on.
+    fn seal(&mut self) {
+        if self.durable == self.segment.base {
+            return;
+        }
+        for name in self.unsealed.drain(..) {
+            seal(&*self.shared.disk, &self.shared.dir, &name);
+        }
     }
 
     /// Preallocates the reserve; `false` if there is no room for it.
@@ -339,6 +356,13 @@ impl Writer {
             self.shared.dir.display()
         ));
         Halted
+    }
+}
+
+/// Seals a segment. That it cannot be done changes nothing of what the log promises.
+pub(super) fn seal(disk: &dyn Disk, dir: &Path, name: &str) {
+    if let Err(error) = disk.seal(&dir.join(name)) {
+        tracing::warn!(%error, segment = name, "a complete segment cannot be sealed");
     }
 }
 

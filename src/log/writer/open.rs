@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 
-use super::cycle::{NEW, RESERVE, Writer, make_reserve};
+use super::cycle::{NEW, RESERVE, Writer, make_reserve, seal};
 use super::publish::{self, CHECKPOINT};
-use super::{Found, Handle, Log, Mailbox, Queue, Release, Shared, Sizes};
+use super::{Handle, Log, Mailbox, Queue, Release, Shared, Sizes};
 use crate::env::{Clock, Disk, DiskFile};
 use crate::id::LeafIndex;
 use crate::log::Settings;
@@ -122,6 +122,11 @@ pub(super) fn start(
     let tail = replay(&*disk, &dir, &segments, &index, &known)?;
     let last = segments.last().ok_or_else(|| absent(&dir))?.clone();
     let file = settle(&*disk, &dir, &last, &tail)?;
+    if tail.end > last.header.base {
+        for segment in segments.iter().filter(|segment| segment.name != last.name) {
+            seal(&*disk, &dir, &segment.name);
+        }
+    }
 
     let head = tail.edge.head();
     let published = known.get(CheckpointPlace::Public).is_some_and(|c| c.0.head == head);
@@ -134,7 +139,6 @@ pub(super) fn start(
         clock,
         on_halt,
         sizes,
-        found: Found { size: head.size, torn: tail.torn.is_some() },
         index,
         queue: Mutex::new(Queue::default()),
         queued: Condvar::new(),
@@ -170,6 +174,7 @@ pub(super) fn start(
         end: tail.end,
         durable: tail.end,
         edge: tail.edge,
+        unsealed: Vec::new(),
         refused: None,
     };
     let log = launch(shared, writer)?;

@@ -21,16 +21,16 @@ use crate::log::recover::OpenError;
 use crate::log::tree::{RightEdge, leaf_hash};
 
 /// An Ed25519 key in memory that remembers every head it signed.
-pub(super) struct TestSigner {
+pub(in crate::log) struct TestSigner {
     pair: Ed25519KeyPair,
     key: VerifierKey,
-    pub(super) signed: Mutex<Vec<TreeHead>>,
+    pub(in crate::log) signed: Mutex<Vec<TreeHead>>,
     /// Attempts still to be refused with `Retry`.
     away: AtomicUsize,
 }
 
 impl TestSigner {
-    pub(super) fn new(origin: &str) -> Arc<Self> {
+    pub(in crate::log) fn new(origin: &str) -> Arc<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
         let mut spki = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
         spki.extend_from_slice(pair.public_key().as_ref());
@@ -55,11 +55,11 @@ impl NoteSigner for TestSigner {
     }
 }
 
-pub(super) const ORIGIN: &str = "ca.lan/log";
+pub(in crate::log) const ORIGIN: &str = "ca.lan/log";
 /// Small enough that a handful of records fills a segment.
-pub(super) const SIZES: Sizes = Sizes { segment: 1024, reserve: 640, queue: 64, index: 4 };
+const SIZES: Sizes = Sizes { segment: 1024, reserve: 640, queue: 64, index: 4 };
 
-pub(super) fn ceremony(signer: &TestSigner) -> CeremonyV1 {
+pub(in crate::log) fn ceremony(signer: &TestSigner) -> CeremonyV1 {
     CeremonyV1 {
         at: Timestamp(1_000),
         origin: signer.key.name().into(),
@@ -70,18 +70,18 @@ pub(super) fn ceremony(signer: &TestSigner) -> CeremonyV1 {
     }
 }
 
-pub(super) fn serial(n: u64) -> Serial {
+pub(in crate::log) fn serial(n: u64) -> Serial {
     let mut octets = [0; 16];
     octets[8..].copy_from_slice(&n.to_be_bytes());
     Serial::from_random(octets)
 }
 
 /// An order id for `n`.
-pub(super) fn order(n: u64) -> OrderId {
+pub(in crate::log) fn order(n: u64) -> OrderId {
     OrderId(*serial(n).octets())
 }
 
-pub(super) fn intent(n: u64) -> Record {
+pub(in crate::log) fn intent(n: u64) -> Record {
     Record::IntentV1(IntentV1 {
         at: Timestamp(2_000 + n),
         serial: serial(n),
@@ -97,7 +97,7 @@ pub(super) fn intent(n: u64) -> Record {
     })
 }
 
-pub(super) fn issued(n: u64, intent: LeafIndex) -> Record {
+pub(in crate::log) fn issued(n: u64, intent: LeafIndex) -> Record {
     Record::IssuedV1(IssuedV1 {
         at: Timestamp(3_000 + n),
         intent,
@@ -116,7 +116,7 @@ fn abandoned(n: u64, intent: LeafIndex) -> Record {
     })
 }
 
-pub(super) fn opening(disk: &SimulatedDisk, signer: &Arc<TestSigner>) -> Opening {
+pub(in crate::log) fn opening(disk: &SimulatedDisk, signer: &Arc<TestSigner>) -> Opening {
     Opening {
         disk: Arc::new(disk.clone()),
         dir: "/state/issuer/log".into(),
@@ -129,15 +129,18 @@ pub(super) fn opening(disk: &SimulatedDisk, signer: &Arc<TestSigner>) -> Opening
     }
 }
 
-fn create(disk: &SimulatedDisk, signer: &Arc<TestSigner>) -> Log {
+pub(in crate::log) fn create(disk: &SimulatedDisk, signer: &Arc<TestSigner>) -> Log {
     start(opening(disk, signer), SIZES, Some(ceremony(signer))).unwrap()
 }
 
-fn reopen(disk: &SimulatedDisk, signer: &Arc<TestSigner>) -> Result<Log, OpenError> {
+pub(in crate::log) fn reopen(
+    disk: &SimulatedDisk,
+    signer: &Arc<TestSigner>,
+) -> Result<Log, OpenError> {
     start(opening(disk, signer), SIZES, None)
 }
 
-fn published(disk: &SimulatedDisk, signer: &TestSigner) -> Checkpoint {
+pub(in crate::log) fn published(disk: &SimulatedDisk, signer: &TestSigner) -> Checkpoint {
     let note = disk.read("/state/public/checkpoint".as_ref(), 4096).unwrap();
     Checkpoint::open(&note, &signer.key).unwrap()
 }
@@ -205,6 +208,37 @@ fn records_are_read_back_indexed_and_covered_across_segments_and_restarts() {
     let log = reopen(&disk, &signer).unwrap();
     check(&log);
     assert_eq!(log.head(), head);
+}
+
+/// A segment loses its writers when the next one holds a durable record; the crash suite tries every
+/// moment between.
+#[test]
+fn complete_segments_are_sealed_and_found_sealed_or_sealed_again_at_start() {
+    let (disk, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
+    disk.enforce_seals();
+    let log = create(&disk, &signer);
+    for n in 0..30 {
+        log.append_wait(intent(n), Release::Durable).unwrap();
+    }
+    let closed = |disk: &SimulatedDisk| -> Vec<bool> {
+        let dir = std::path::Path::new("/state/issuer/log");
+        let names = disk.list(dir).unwrap();
+        let segments = names.iter().filter(|name| name.ends_with(".seg"));
+        segments.map(|name| disk.open(&dir.join(name)).is_err()).collect()
+    };
+    let expected = |closed: &[bool]| {
+        assert!(closed.len() > 3, "the test should fill several segments");
+        closed.iter().enumerate().all(|(n, sealed)| *sealed == (n + 1 < closed.len()))
+    };
+    assert!(expected(&closed(&disk)), "{:?}", closed(&disk));
+    drop(log);
+    // Modes that did not reach the disk, or a copy that was restored without them.
+    let disk = disk.crash(CrashMode::Lost, 1);
+    assert!(closed(&disk).iter().all(|sealed| !sealed));
+    drop(reopen(&disk, &signer).unwrap());
+    assert!(expected(&closed(&disk)), "{:?}", closed(&disk));
+    let log = reopen(&disk, &signer).unwrap();
+    log.append_wait(intent(30), Release::Covered).unwrap();
 }
 
 #[test]

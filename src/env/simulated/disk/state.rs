@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) struck: bool,
     pub(super) stopped: bool,
     pub(super) capacity: Option<u64>,
+    /// Whether seals are heeded.
+    pub(super) unprivileged: bool,
 }
 
 /// A file: what is read now, what is durable, and the changes between.
@@ -28,6 +30,8 @@ pub(super) struct Node {
     pub(super) now: Content,
     pub(super) durable: Content,
     pub(super) changes: Vec<Change>,
+    /// Whether nobody may write it any more.
+    pub(super) sealed: bool,
 }
 
 /// Octets and a length; past the octets, zeros up to the length. Preallocated files stay small.

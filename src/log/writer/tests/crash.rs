@@ -147,34 +147,49 @@ fn effects_of_a_life() -> u64 {
     disk.effects()
 }
 
-fn run(fault: Fault, seeds: u64) {
+/// Lives with the fault at every effect in turn. At least `least` disks must have been judged.
+fn run(fault: Fault, seeds: u64, least: usize) {
     // How many effects a life has depends a little on how the threads meet: go somewhat beyond.
     let effects = effects_of_a_life() + 20;
     let share = |first: u64| {
         let lives = (first..effects).step_by(SHARES);
-        lives.filter(|effect| disturb(fault, *effect, seeds)).count()
+        lives.map(|effect| disturb(fault, effect, seeds)).collect::<Vec<_>>()
     };
-    let stopped: usize = std::thread::scope(|scope| {
+    let lives: Vec<Disturbed> = std::thread::scope(|scope| {
         let shares: Vec<_> =
             (0..SHARES as u64).map(|first| scope.spawn(move || share(first))).collect();
-        shares.into_iter().map(|share| share.join().unwrap()).sum()
+        shares.into_iter().flat_map(|share| share.join().unwrap()).collect()
     });
-    assert!(stopped > 20, "only {stopped} of {effects} lives were disturbed");
+    let short = lives.iter().filter(|life| life.cut_short).count();
+    let judged: usize = lives.iter().map(|life| life.judged).sum();
+    println!("{fault:?}: {effects} effects, {short} lives cut short, {judged} disks judged");
+    assert!(short > 20, "only {short} of {effects} lives were cut short");
+    assert!(judged >= least, "only {judged} disks were judged");
+}
+
+/// What became of one life.
+#[derive(Clone, Copy, Default)]
+struct Disturbed {
+    cut_short: bool,
+    /// Disks that its end left, opened and judged.
+    judged: usize,
 }
 
 /// Threads that share the lives: each waits for its own writer most of the time.
 const SHARES: usize = 4;
 
-/// One life with the fault at this effect, and every end it can have. Whether it was cut short.
-fn disturb(fault: Fault, effect: u64, seeds: u64) -> bool {
+/// One life with the fault at this effect, and every end it can have.
+fn disturb(fault: Fault, effect: u64, seeds: u64) -> Disturbed {
     let (disk, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
+    disk.enforce_seals();
     disk.strike(effect, fault);
     let mut answered = Answered::default();
     life(&disk, &signer, &mut answered);
     if !disk.struck() {
         // A fault of syncs at an effect that is none, or past the end of this life.
-        return false;
+        return Disturbed::default();
     }
+    let mut judged = 0;
     for mode in [CrashMode::Lost, CrashMode::Kept, CrashMode::Torn, CrashMode::Reordered] {
         let seeds = if matches!(mode, CrashMode::Lost | CrashMode::Kept) { 1 } else { seeds };
         for seed in 0..seeds {
@@ -184,22 +199,23 @@ fn disturb(fault: Fault, effect: u64, seeds: u64) -> bool {
             lock(&later.signed).extend(lock(&signer.signed).iter());
             let context = format!("{fault:?} at {effect}, {mode:?}, seed {seed}");
             judge(&after, &later, &answered, &context);
+            judged += 1;
         }
     }
-    answered.covered.len() < 12
+    Disturbed { cut_short: answered.covered.len() < 12, judged }
 }
 
 #[test]
 fn stopped_after_every_effect() {
-    run(Fault::Stop, 1);
+    run(Fault::Stop, 6, 2_500);
 }
 
 #[test]
 fn a_sync_that_was_persisted_but_reported_lost() {
-    run(Fault::SyncFailsKept, 1);
+    run(Fault::SyncFailsKept, 2, 250);
 }
 
 #[test]
 fn a_sync_that_failed_and_lost() {
-    run(Fault::SyncFailsLost, 1);
+    run(Fault::SyncFailsLost, 2, 250);
 }

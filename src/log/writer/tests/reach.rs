@@ -68,6 +68,9 @@ impl Disk for Counting {
     fn remove(&self, path: &Path) -> std::io::Result<()> {
         self.disk.remove(path)
     }
+    fn seal(&self, path: &Path) -> std::io::Result<()> {
+        self.disk.seal(path)
+    }
     fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
         self.disk.sync_dir(dir)
     }

@@ -1,0 +1,163 @@
+//! `chancery log archive` and `chancery log seal`: what keeps complete segments, elsewhere and here.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use base64ct::{Base64, Encoding};
+use clap::Args;
+
+use super::{Failure, Stop};
+use crate::config::Config;
+use crate::env::Disk;
+use crate::env::system::{Kept, SystemDisk};
+use crate::log::archive::{self, Progress, Source};
+use crate::log::checkpoint::Checkpoint;
+use crate::log::note::{MAX_NOTE, VerifierKey};
+use crate::log::recover::{self, Segment};
+
+/// Where to archive.
+#[derive(Debug, Args)]
+pub struct Archive {
+    /// A directory on other storage; made if it does not exist. Run again, only what is new is copied.
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+}
+
+/// Whether to seal.
+#[derive(Debug, Args)]
+pub struct Seal {
+    /// Take the attribute away again, before the directory is moved or removed.
+    #[arg(long)]
+    undo: bool,
+}
+
+pub(super) fn archive(
+    arguments: &Archive,
+    config: &Config,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Stop> {
+    let (key, note) = (log_key(config)?, published(config)?);
+    let dir = config.paths.log();
+    let source = Source { disk: &SystemDisk, dir: &dir, key: &key, checkpoint: &note };
+    let terminal = !json && io::stderr().is_terminal();
+    let outcome = archive::archive(source, &arguments.to, &mut |Progress { octets, of }| {
+        if terminal {
+            // If standard error is gone there is nobody to show it to.
+            let _ = write!(io::stderr(), "\r{} of {} MiB", octets >> 20, of >> 20);
+        }
+    });
+    if terminal {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+    let outcome = outcome?;
+    let place = arguments.to.display();
+    if json {
+        let value = serde_json::json!({
+            "copied": outcome.copied, "octets": outcome.octets, "segments": outcome.segments,
+            "records": outcome.leaves, "covered": outcome.covered,
+        });
+        writeln!(out, "{value:#}")?;
+    } else if outcome.segments == 0 {
+        writeln!(out, "no segment is complete yet: nothing to archive")?;
+    } else {
+        writeln!(
+            out,
+            "{} segments copied; {place} holds {} with the first {} records, proven by a checkpoint over {}\n\
+             verify it there: chancery log verify --dir {place}",
+            outcome.copied, outcome.segments, outcome.leaves, outcome.covered
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn seal(
+    arguments: &Seal,
+    config: &Config,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Stop> {
+    let dir = config.paths.log();
+    let (mut changed, mut refused) = (0, None);
+    for segment in complete(config)? {
+        let path = dir.join(&segment.name);
+        let failed = |error: io::Error| {
+            Stop::Failed(Failure::failed(format!("CHY-LOG-IO: {}: {error}", path.display())))
+        };
+        let kept = SystemDisk.kept(&path).map_err(failed)?;
+        let wanted = match kept {
+            Kept::Elsewhere(_) => continue,
+            Kept::Immutable => arguments.undo,
+            Kept::ByMode(_) => !arguments.undo,
+        };
+        if !wanted {
+            continue;
+        }
+        if !arguments.undo {
+            SystemDisk.seal(&path).map_err(failed)?;
+        }
+        match SystemDisk.set_immutable(&path, !arguments.undo) {
+            Ok(()) => changed += 1,
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        }
+    }
+    if let Some(error) = refused {
+        return Err(Stop::Failed(Failure::failed(format!(
+            "CHY-LOG-UNSEALED: the segments in {} have mode 0400, but no immutable attribute: {error}. It \
+             takes root, and ext4, xfs, btrfs or f2fs",
+            dir.display()
+        ))));
+    }
+    if json {
+        writeln!(out, "{}", serde_json::json!({"changed": changed, "immutable": !arguments.undo}))?;
+    } else {
+        let what = if arguments.undo { "may be changed again" } else { "made immutable" };
+        writeln!(out, "{changed} segments {what}")?;
+    }
+    Ok(())
+}
+
+/// The segments that are complete for good: the next one holds a record that a checkpoint covers.
+pub(in crate::cli) fn complete(config: &Config) -> Result<Vec<Segment>, Stop> {
+    let key = log_key(config)?;
+    let stated = Checkpoint::open(&published(config)?, &key).map_err(|why| {
+        let path = config.paths.public().join("checkpoint");
+        Stop::Failed(Failure::failed(format!("CHY-LOG-UNSOUND: {}: {why}", path.display())))
+    })?;
+    let mut segments = recover::segments(&SystemDisk, &config.paths.log(), None)?;
+    let ends: Vec<u64> = segments.iter().skip(1).map(|next| next.header.first_leaf).collect();
+    segments.truncate(ends.partition_point(|end| *end < stated.head.size));
+    Ok(segments)
+}
+
+/// The newest checkpoint that the issuer published.
+fn published(config: &Config) -> Result<Vec<u8>, Stop> {
+    let path = config.paths.public().join("checkpoint");
+    SystemDisk.read(&path, MAX_NOTE as u64).map_err(|error| {
+        Stop::Failed(Failure::failed(format!(
+            "CHY-LOG-IO: {}: {error}; the issuer publishes a checkpoint when it runs",
+            path.display()
+        )))
+    })
+}
+
+/// The key that the ceremony recorded for this log.
+fn log_key(config: &Config) -> Result<VerifierKey, Stop> {
+    let broken = |why: String| {
+        Stop::Failed(Failure::operator(format!(
+            "CHY-CA-BROKEN: {}: the log key: {why}",
+            config.paths.authority().display()
+        )))
+    };
+    let Some(authority) = &config.authority else {
+        return Err(Stop::Failed(Failure::operator(format!(
+            "CHY-CA-ABSENT: no ceremony has been held in {}",
+            config.paths.state.display()
+        ))));
+    };
+    let spki = Base64::decode_vec(&authority.log_key.spki).map_err(|e| broken(e.to_string()))?;
+    VerifierKey::from_spki(&authority.origin, &spki).map_err(|e| broken(e.0.to_owned()))
+}
