@@ -94,11 +94,15 @@ impl Pipeline {
 
     /// Answers `Question::Finalize`. Runs on a worker's thread.
     pub(super) fn finalize(self: &Arc<Self>, finalize: &Finalize, reply: Reply) {
-        let signed = match self.verify(finalize) {
-            Ok(signed) => signed,
+        let (account, order, payload) = match self.verify(finalize) {
+            Ok(verified) => verified,
             Err(refusal) => return self.refusals.watch(FINALIZE, None, reply)(Err(refusal)),
         };
-        let reply = self.refusals.watch(FINALIZE, Some(signed.account), reply);
+        let reply = self.refusals.watch(FINALIZE, Some(account), reply);
+        let signed = match Order::parse_finalize(&payload) {
+            Ok(csr) => Signed { account, order, csr, jws_sha256: sha256(&finalize.jws) },
+            Err(problem) => return reply(Err(Refusal::Refused(problem))),
+        };
         let Some(claim) = self.claim(&signed, reply) else {
             return;
         };
@@ -124,8 +128,8 @@ impl Pipeline {
         claim.answer(result);
     }
 
-    /// Whose request this is, for which order, with which CSR: from the signed bytes alone.
-    fn verify(&self, finalize: &Finalize) -> Result<Signed, Refusal> {
+    /// Whose request this is, for which order, and its payload: from the signed bytes alone.
+    fn verify(&self, finalize: &Finalize) -> Result<(AccountId, OrderId, Vec<u8>), Refusal> {
         let jws = Jws::parse(&finalize.jws).map_err(|e| Refusal::Refused(e.into()))?;
         let urls = &self.core.urls;
         let unauthorized =
@@ -161,8 +165,7 @@ impl Pipeline {
         let Payload::Json(payload) = payload else {
             return Err(Refusal::Refused(Problem::malformed("finalize needs a payload")));
         };
-        let csr = Order::parse_finalize(&payload).map_err(Refusal::Refused)?;
-        Ok(Signed { account, order, csr, jws_sha256 })
+        Ok((account, order, payload))
     }
 
     /// Whether an intent was made of this very request.

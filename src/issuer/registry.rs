@@ -219,6 +219,11 @@ impl Registry {
                 return Ok(true);
             }
         }
+        self.was_a_key(thumbprint)
+    }
+
+    /// Whether a key was an account's, or is.
+    fn was_a_key(&self, thumbprint: [u8; 32]) -> Result<bool, NotNow> {
         let found = self.core.log.index().key_holder(thumbprint);
         Ok(found.map_err(|e| self.core.lost_index(&e))?.is_some())
     }
@@ -243,6 +248,10 @@ impl Registry {
                 let binding =
                     Binding::parse(binding.as_bytes()).map_err(|e| Refusal::Refused(e.into()))?;
                 let url = self.core.urls.url(Resource::NewAccount);
+                // A registration that was kept would spend another use once its key is changed.
+                if self.was_a_key(asked.key.thumbprint().0)? {
+                    return Err(given_up());
+                }
                 Some(self.tickets.reserve(&binding, &url, &asked.key, now)?)
             }
             None if self.core.settings.external_account_required => {
@@ -366,6 +375,11 @@ impl Drop for Claim {
 
 fn does_not_exist() -> Refusal {
     Refusal::Refused(Problem::new(ProblemType::AccountDoesNotExist, "no account has this key"))
+}
+
+fn given_up() -> Refusal {
+    let detail = "this key was an account's before and was given up; make another";
+    Refusal::Refused(Problem::new(ProblemType::BadPublicKey, detail))
 }
 
 fn ended_problem() -> Problem {

@@ -87,15 +87,19 @@ impl Revoker {
 
     /// Answers `Question::Revoke`. Runs on a worker's thread.
     pub(super) fn revoke(self: &Arc<Self>, question: &Revoke, reply: Reply) {
-        let signed = match self.verify(&question.jws) {
-            Ok(signed) => signed,
+        let (signer, payload) = match self.verify(&question.jws) {
+            Ok(verified) => verified,
             Err(refusal) => return self.refusals.watch(REVOKE, None, reply)(Err(refusal)),
         };
-        let account = match signed.signer {
+        let account = match signer {
             Signer::Account(account) => Some(account),
             Signer::Key(_) => None,
         };
         let reply = self.refusals.watch(REVOKE, account, reply);
+        let signed = match RevokeCert::parse(&payload) {
+            Ok(request) => Signed { signer, request, jws_sha256: sha256(&question.jws) },
+            Err(problem) => return reply(Err(Refusal::Refused(problem))),
+        };
         match self.judge(&signed, &question.validations) {
             Err(refusal) => reply(Err(refusal)),
             Ok((known, word)) => self.record(&known, signed.request.reason, word, |result| {
@@ -104,8 +108,8 @@ impl Revoker {
         }
     }
 
-    /// Who asks for what: from the signed bytes alone.
-    fn verify(&self, body: &[u8]) -> Result<Signed, Refusal> {
+    /// Who asks, and the payload: from the signed bytes alone.
+    fn verify(&self, body: &[u8]) -> Result<(Signer, Vec<u8>), Refusal> {
         let refused = Refusal::Refused;
         let jws = Jws::parse(body).map_err(|e| refused(e.into()))?;
         if jws.url() != self.core.urls.url(Resource::RevokeCert) {
@@ -127,14 +131,10 @@ impl Revoker {
                 (Signer::Account(account), jws.verify(&key))
             }
         };
-        let payload = match payload.map_err(|e| refused(e.into()))? {
-            Payload::Json(payload) => payload,
-            Payload::PostAsGet => {
-                return Err(refused(Problem::malformed("revokeCert needs a payload")));
-            }
-        };
-        let request = RevokeCert::parse(&payload).map_err(refused)?;
-        Ok(Signed { signer, request, jws_sha256: sha256(body) })
+        match payload.map_err(|e| refused(e.into()))? {
+            Payload::Json(payload) => Ok((signer, payload)),
+            Payload::PostAsGet => Err(refused(Problem::malformed("revokeCert needs a payload"))),
+        }
     }
 
     /// Whether who asks may, and whether there is anything left to do.

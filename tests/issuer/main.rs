@@ -3,7 +3,7 @@
 //! - issuance: one order, one certificate, whatever happens between; promises 1 to 3
 //! - petitioner: promise 4, what a taken-over web process can try at the socket
 //! - accounts: registration and caps
-//! - revocation: who may revoke; record, shard, file; promise 4 again
+//! - revocation: who may revoke; record, shard, file
 //! - shards: what fifty thousand revocations cost, and that OpenSSL reads what comes of them
 //! - registry: key change, deactivation, and what is told of them
 //! - tickets: minting, spending, what is bound to them, and a crash in between

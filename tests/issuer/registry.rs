@@ -74,68 +74,6 @@ fn a_key_is_changed_and_the_former_one_opens_nothing() {
 }
 
 #[test]
-fn promise_4_no_key_is_changed_but_by_both_keys() {
-    let house = House::new();
-    let running = house.start();
-    let (victim, own, new) = (running.register(), running.register(), Account::unregistered());
-    let size = running.log.head().size;
-    let altered = |question: Question, change: &dyn Fn(&mut serde_json::Value)| {
-        let Question::ChangeKey { jws } = question else { panic!() };
-        let mut jws = serde_json::from_slice(&jws).unwrap();
-        change(&mut jws);
-        Question::ChangeKey { jws: jws.to_string().into_bytes() }
-    };
-    let url = format!("{BASE}/acme/key-change");
-    let mut elsewhere = victim.clone();
-    elsewhere.base = "https://evil.lan".into();
-    let cases = [
-        (
-            "signed by another account's key",
-            victim.with_key_of(&own).key_change(&new),
-            Unauthorized,
-        ),
-        ("no account", Account::unregistered().key_change(&new), AccountDoesNotExist),
-        ("another server's account", elsewhere.key_change(&new), Unauthorized),
-        ("a wrong oldKey", victim.key_change_from(&own.jwk(), &new), Malformed),
-        (
-            "an altered signature",
-            altered(victim.key_change(&new), &|jws| jws["signature"] = "AAAA".into()),
-            Unauthorized,
-        ),
-        (
-            "another payload",
-            altered(victim.key_change(&new), &|jws| jws["payload"] = "e30".into()),
-            Unauthorized,
-        ),
-        (
-            "no inner JWS",
-            Question::ChangeKey { jws: victim.post(&url, &serde_json::json!({})) },
-            Malformed,
-        ),
-        (
-            "a request for something else",
-            Question::ChangeKey {
-                jws: victim.finalize_jws(OrderId([1; 16]), &Csr::names(&["a.lan"])),
-            },
-            Unauthorized,
-        ),
-        ("a registration", Question::ChangeKey { jws: own.new_account(false) }, Malformed),
-        ("nothing", Question::ChangeKey { jws: Vec::new() }, Malformed),
-        ("too much", Question::ChangeKey { jws: vec![b'{'; 100_000] }, Malformed),
-    ];
-    for (what, question, kind) in cases {
-        assert_eq!(refused(running.ask(question)), kind, "{what}");
-    }
-    // A key that somebody has is not taken.
-    let taken = running.ask(victim.key_change(&own));
-    assert_eq!(taken, Ok(Answer::KeyInUse { account: own.id }));
-    let same = running.ask(victim.key_change(&victim));
-    assert_eq!(same, Ok(Answer::KeyInUse { account: victim.id }));
-    assert_eq!(running.log.head().size, size, "something was recorded");
-    certificate(running.finalize(&victim, 1, &Csr::names(&["dev.lan"])));
-}
-
-#[test]
 fn of_two_key_changes_at_once_one_happens() {
     let house = House::new();
     let running = house.start();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery::acme::problem::ProblemType::{self, *};
+use chancery::acme::problem::ProblemType::*;
 use chancery::acme::ticket::{Constraints, Secret};
 use chancery::env::Disk;
 use chancery::env::simulated::{CrashMode, Fault, SimulatedDisk};
@@ -16,15 +16,17 @@ use chancery::ipc::admin::tickets::{
 };
 use chancery::ipc::admin::{AdminAnswer, AdminQuestion, AdminRefusal, Operator};
 use chancery::ipc::message::{Answer, Permits, Question};
-use chancery::log::Record;
 use chancery::pki::name::Identifier;
 
-use crate::house::{Account, BASE, Csr, House, NOW, Office};
+use crate::house::{Account, Csr, House, NOW, Office};
 use crate::{certificate, refused};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-fn admin(running: &Office, question: TicketQuestion) -> Result<TicketAnswer, AdminRefusal> {
+pub(crate) fn admin(
+    running: &Office,
+    question: TicketQuestion,
+) -> Result<TicketAnswer, AdminRefusal> {
     let operator = Operator { uid: 7, user: "ada".into() };
     match running.running.admin().answer(&operator, AdminQuestion::Ticket(question))? {
         AdminAnswer::Ticket(answer) => Ok(answer),
@@ -32,7 +34,7 @@ fn admin(running: &Office, question: TicketQuestion) -> Result<TicketAnswer, Adm
     }
 }
 
-fn ticket(names: &[&str], suffixes: &[&str], uses: u32) -> NewTicket {
+pub(crate) fn ticket(names: &[&str], suffixes: &[&str], uses: u32) -> NewTicket {
     let none: [&str; 0] = [];
     let (names, suffixes) = (names.iter().copied(), suffixes.iter().copied());
     NewTicket {
@@ -50,11 +52,11 @@ fn mint(running: &Office, tickets: Vec<NewTicket>) -> Vec<MintedTicket> {
     }
 }
 
-fn mint_one(running: &Office, ticket: NewTicket) -> MintedTicket {
+pub(crate) fn mint_one(running: &Office, ticket: NewTicket) -> MintedTicket {
     mint(running, vec![ticket]).remove(0)
 }
 
-fn list(running: &Office) -> Vec<TicketStatus> {
+pub(crate) fn list(running: &Office) -> Vec<TicketStatus> {
     match admin(running, TicketQuestion::List { after: None }) {
         Ok(TicketAnswer::List(all)) => all,
         other => panic!("{other:?}"),
@@ -134,69 +136,6 @@ fn of_many_registrations_at_once_as_many_happen_as_there_are_uses() {
     });
     let made = answers.iter().filter(|answer| answer.is_ok()).count();
     assert_eq!((made, running.log.head().size), (3, size + 3), "{answers:?}");
-}
-
-#[test]
-fn promise_4_a_ticket_is_not_stolen() {
-    let mut house = House::new();
-    house.settings.external_account_required = true;
-    let running = house.start();
-    let minted = mint_one(&running, ticket(&[], &[], 9));
-    let expired = NewTicket { expires: NOW.plus(DAY), ..ticket(&[], &[], 1) };
-    let (expired, revoked) = (mint_one(&running, expired), mint_one(&running, ticket(&[], &[], 1)));
-    let revoke = TicketQuestion::Revoke { ticket: revoked.ticket.clone() };
-    assert_eq!(admin(&running, revoke.clone()), Ok(TicketAnswer::Revoked(true)));
-    assert_eq!(admin(&running, revoke), Ok(TicketAnswer::Revoked(false)));
-    house.clock.advance(2 * DAY);
-    let size = running.log.head().size;
-
-    let thief = Account::unregistered();
-    let url = thief.new_account_url();
-    let with = |binding: serde_json::Value| {
-        let payload = serde_json::json!({ "externalAccountBinding": binding });
-        running.ask(Question::Register { jws: thief.new_account_of(&payload) })
-    };
-    let guessed = MintedTicket {
-        ticket: minted.ticket.clone(),
-        secret: Secret::generate(&mut |octets| octets.fill(7)),
-    };
-    let unknown = MintedTicket { ticket: "t0".into(), secret: minted.secret.clone() };
-    let victims = Account::unregistered();
-    let mut altered = thief.binding("HS256", &minted, &url, &thief.jwk());
-    altered["signature"] = "AAAA".into();
-    let order = format!("{BASE}/acme/new-order");
-    let cases: Vec<(&str, serde_json::Value, ProblemType)> = vec![
-        ("a guessed secret", thief.binding("HS256", &guessed, &url, &thief.jwk()), Unauthorized),
-        ("an unknown ticket", thief.binding("HS256", &unknown, &url, &thief.jwk()), Unauthorized),
-        ("another's binding", thief.binding("HS256", &minted, &url, &victims.jwk()), Unauthorized),
-        ("another url", thief.binding("HS256", &minted, &order, &thief.jwk()), Unauthorized),
-        ("no MAC", altered, Unauthorized),
-        ("alg none", thief.binding("none", &minted, &url, &thief.jwk()), Malformed),
-        ("a signature's alg", thief.binding("ES256", &minted, &url, &thief.jwk()), Malformed),
-        ("an expired ticket", thief.binding("HS256", &expired, &url, &thief.jwk()), Unauthorized),
-        ("a revoked ticket", thief.binding("HS256", &revoked, &url, &thief.jwk()), Unauthorized),
-        ("no binding at all", serde_json::Value::Null, ExternalAccountRequired),
-    ];
-    for (what, binding, kind) in cases {
-        assert_eq!(refused(with(binding)), kind, "{what}");
-    }
-    // A whole request of the victim's, under the thief's signature.
-    let stolen: serde_json::Value = serde_json::from_slice(&victims.with_ticket(&minted)).unwrap();
-    let mut own: serde_json::Value = serde_json::from_slice(&thief.new_account(false)).unwrap();
-    own["payload"] = stolen["payload"].clone();
-    let forged = Question::Register { jws: own.to_string().into_bytes() };
-    assert_eq!(refused(running.ask(forged)), Unauthorized);
-    let recorded = (size..running.log.head().size)
-        .filter_map(|leaf| running.log.read(chancery::id::LeafIndex(leaf)).ok())
-        .any(|record| matches!(record, Record::AccountRegisteredV2(_)));
-    assert!(!recorded, "somebody was registered");
-    for alg in ["HS256", "HS384", "HS512"] {
-        let account = Account::unregistered();
-        let binding = account.binding(alg, &minted, &url, &account.jwk());
-        let payload = serde_json::json!({ "externalAccountBinding": binding });
-        let jws = account.new_account_of(&payload);
-        assert!(running.ask(Question::Register { jws }).is_ok(), "{alg}");
-    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Registry, said};
+use super::{Registry, given_up, said};
 use crate::acme::account::KeyChange;
 use crate::acme::directory::Resource;
 use crate::acme::jws::{Jws, KeyRef};
@@ -59,6 +59,10 @@ impl Registry {
         // With the claim in hand: what was on its way before it is in the index now.
         if let Some(account) = self.holder(thumbprint)? {
             return Ok(Decided::Answer(Answer::KeyInUse { account }));
+        }
+        // A key that was given up stays so: else whoever kept the request that once brought it could bring it back.
+        if self.was_a_key(thumbprint)? {
+            return Err(given_up());
         }
         self.check_active(signed.account)?;
         if self.known(signed.account)?.is_none_or(|now| now.key != signed.known.key) {
