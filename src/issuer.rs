@@ -19,6 +19,7 @@ mod revocation;
 mod service;
 pub mod signing;
 pub mod start;
+mod starts;
 mod tickets;
 mod workers;
 
@@ -27,6 +28,7 @@ pub use clock::build_date;
 pub use revocation::read_tbs;
 pub use signing::{CheckpointKey, SignQueue, pins};
 pub use start::{Parts, Running, start, start_pool};
+pub use starts::{Configuration, Program, TokenIdentity};
 
 use serde::{Deserialize, Serialize};
 

@@ -15,7 +15,7 @@ pub mod writer;
 pub use crate::tlog::{checkpoint, keys, note, tree};
 pub use record::Record;
 pub use recover::OpenError;
-pub use writer::{AppendError, Appended, Log, Opening, Release};
+pub use writer::{AppendError, Appended, Found, Log, Opening, Release};
 
 use serde::{Deserialize, Serialize};
 

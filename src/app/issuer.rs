@@ -1,5 +1,6 @@
 //! The issuer process: its parts, built once.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::hsm::health::TokenHealth;
 use crate::hsm::pool::{Key, Pool};
 use crate::ipc::admin::{self, AdminKey};
 use crate::ipc::server::{Options, Server};
-use crate::issuer::{CheckpointKey, Parts, SignQueue, signing};
+use crate::issuer::{CheckpointKey, Configuration, Parts, Program, SignQueue, signing};
 use crate::log::writer::Opening;
 use crate::log::{Log, recover::OpenError};
 
@@ -67,7 +68,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     })?;
     await_token(&pool)?;
 
-    let token = Arc::clone(&pool);
+    let (token, named) = (Arc::clone(&pool), Arc::clone(&pool));
     let running = crate::issuer::start(Parts {
         settings: config.issuer.clone(),
         policy: config.policy.clone(),
@@ -77,6 +78,12 @@ pub fn run(config: Config) -> Result<(), Failure> {
         issuing_key: key(signing::ISSUING_KEY)?,
         tls_key: key(signing::TLS_KEY)?,
         token: Arc::new(move || token.health()),
+        identity: Arc::new(move || named.identity()),
+        program: Program { version: env!("CARGO_PKG_VERSION"), digest: program_digest },
+        configuration: Configuration::of(
+            config.digest,
+            &config.to_json().map_err(|error| Failure::failed(error.to_string()))?,
+        ),
         log: log.clone(),
         clock,
         rng: Arc::clone(&rng),
@@ -137,6 +144,22 @@ fn admin_socket(
         name: directories::user_name,
     };
     admin::server::Server::start(options, running.admin()).map_err(Failure::operator)
+}
+
+/// SHA-256 over the program as it was started, also if its file has been replaced since.
+fn program_digest() -> Option<[u8; 32]> {
+    let mut file = std::fs::File::open("/proc/self/exe").ok()?;
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => context.update(&buffer[..read]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+    context.finish().as_ref().try_into().ok()
 }
 
 /// What the ceremony kept of the root's CRL; only another ceremony renews it.

@@ -9,6 +9,7 @@
 //! checkpoint kept elsewhere, given as evidence.
 
 mod accounts;
+mod starts;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::accounts::Accounts;
+use self::starts::Starts;
 use crate::env::Disk;
 use crate::id::{LeafIndex, Serial, Timestamp};
 use crate::log::checkpoint::Checkpoint;
@@ -118,6 +120,7 @@ pub fn verify(disk: Arc<dyn Disk>, dir: &Path, evidence: &Evidence) -> Result<Ve
         open: HashMap::new(),
         crls: HashMap::new(),
         accounts: Accounts::default(),
+        starts: Starts::default(),
     };
     for checkpoint in stated.iter().filter(|c| c.head.size == 0) {
         if checkpoint.head.root != crate::log::tree::RightEdge::new().head().root {
@@ -272,6 +275,7 @@ struct Judge<'a> {
     /// Greatest CRL number by issuer.
     crls: HashMap<Hash, u64>,
     accounts: Accounts,
+    starts: Starts,
 }
 
 impl Judge<'_> {
@@ -287,6 +291,14 @@ impl Judge<'_> {
             | Record::RecallEndedV1(_)
             | Record::LogKeyRotatedV1(_)
             | Record::LogKeyRetiredV1(_) => {}
+            Record::StartedV1(started) => {
+                let judged = self.starts.started(leaf, started);
+                self.wrong(leaf, judged);
+            }
+            Record::ConfigChangedV1(changed) => {
+                let judged = self.starts.config_changed(changed);
+                self.wrong(leaf, judged);
+            }
             Record::AccountRegisteredV1(r) => {
                 self.verdict.accounts += 1;
                 let judged = self.accounts.registered(r.account, &r.jwk, None);

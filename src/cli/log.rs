@@ -75,6 +75,10 @@ pub enum Kind {
     Refused,
     LogKey,
     LogKeyEnd,
+    Recall,
+    RecallEnd,
+    Started,
+    Config,
 }
 
 /// What to show.

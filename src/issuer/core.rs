@@ -331,6 +331,7 @@ pub(super) enum Part {
     Crl,
     Tls,
     Public,
+    Starts,
 }
 
 impl Part {

@@ -1,5 +1,5 @@
 //! One thread for what comes due: the intents of an earlier process, the box's own certificate, the CRL,
-//! an operator's acceptance of the clock, the record of what was refused.
+//! an operator's acceptance of the clock, the records of this start and of what was refused.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -11,6 +11,7 @@ use super::core::{Core, NotNow, count, lock};
 use super::crls::Crls;
 use super::own::Own;
 use super::refusals::Refusals;
+use super::starts::Starts;
 use crate::log::Release;
 use crate::log::record::{AbandonedV1, ClockAcceptedV1, Record};
 
@@ -21,6 +22,7 @@ pub(super) struct Keeper {
 
 struct Shared {
     core: Arc<Core>,
+    starts: Arc<Starts>,
     own: Arc<Own>,
     crls: Arc<Crls>,
     refusals: Arc<Refusals>,
@@ -39,6 +41,7 @@ struct State {
 impl Keeper {
     pub(super) fn start(
         core: Arc<Core>,
+        starts: Arc<Starts>,
         own: Arc<Own>,
         crls: Arc<Crls>,
         refusals: Arc<Refusals>,
@@ -46,6 +49,7 @@ impl Keeper {
         let acceptance = Acceptance::new(Arc::clone(&core.disk), &core.dir);
         let shared = Arc::new(Shared {
             core,
+            starts,
             own,
             crls,
             refusals,
@@ -118,6 +122,9 @@ impl Shared {
     fn tend(&self) -> Result<(), NotNow> {
         self.own.take_up();
         self.clock()?;
+        // Before anything is recorded that this process decides. On a full disk it waits, and what withdraws trust
+        // does not wait for it.
+        let started = self.starts.tend();
         if !self.recovered.load(Ordering::SeqCst) {
             self.recover()?;
             self.recovered.store(true, Ordering::SeqCst);
@@ -126,7 +133,7 @@ impl Shared {
         let own = self.own.tend();
         let crl = self.crls.tend();
         let refused = self.refusals.tend();
-        own.and(crl).and(refused)
+        own.and(crl).and(refused).and(started)
     }
 
     fn clock(&self) -> Result<(), NotNow> {

@@ -13,6 +13,7 @@ use super::refusals::Refusals;
 use super::registry::Registry;
 use super::renewal::{self, Recalls};
 use super::revocation::{REVOKE, Revoker};
+use super::starts::Starts;
 use super::workers::Workers;
 use crate::acme::jws::Jws;
 use crate::acme::problem::Problem;
@@ -30,6 +31,7 @@ pub(super) struct Desk {
     pub(super) crls: Arc<Crls>,
     pub(super) revoker: Arc<Revoker>,
     pub(super) refusals: Arc<Refusals>,
+    pub(super) starts: Arc<Starts>,
     pub(super) recalls: Arc<Recalls>,
     pub(super) keeper: Keeper,
     pub(super) workers: Workers,

@@ -22,6 +22,7 @@ use super::registry::Registry;
 use super::revocation::Revoker;
 use super::service::Desk;
 use super::signing::SignQueue;
+use super::starts::{Configuration, Program, Starts, TokenIdentity};
 use super::tickets::Tickets;
 use super::workers::Workers;
 use crate::acme::directory::Urls;
@@ -52,6 +53,10 @@ pub struct Parts {
     pub issuing_key: Arc<dyn SignQueue>,
     pub tls_key: Arc<dyn SignQueue>,
     pub token: TokenProbe,
+    /// Which token and module it is, for the record of the start.
+    pub identity: TokenIdentity,
+    pub program: Program,
+    pub configuration: Configuration,
     /// Opened with a [`super::CheckpointKey`] as its signer.
     pub log: Log,
     pub clock: Arc<dyn Clock>,
@@ -87,7 +92,7 @@ impl Running {
         self.desk.health()
     }
 
-    /// Records now what was refused since the last record; the last thing to do before the end.
+    /// Records now what was refused since the last record; the last record before the end.
     pub fn record_refusals(&self) {
         let core = &self.desk.core;
         if core.halted.load(Ordering::SeqCst) || core.log.halted().is_some() {
@@ -95,6 +100,14 @@ impl Running {
         }
         if let Err(why) = self.desk.refusals.flush() {
             tracing::warn!(?why, "the refusals since the last record were not recorded");
+        }
+    }
+
+    /// Remembers that this process ended as it should; the very last thing to do.
+    fn end(&self) {
+        let core = &self.desk.core;
+        if !core.halted.load(Ordering::SeqCst) && core.log.halted().is_none() {
+            self.desk.starts.end();
         }
     }
 
@@ -107,6 +120,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.record_refusals();
+        self.end();
     }
 }
 
@@ -142,6 +156,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     let rule =
         ClockRule::new(Arc::clone(&parts.clock), parts.build_date, parts.settings.clock_jump_hours);
     let started = parts.clock.now();
+    let build_date = parts.build_date;
     let workers = Workers::start(parts.settings.workers, parts.settings.queue)?;
     let core = Arc::new(Core {
         issuing_sha256: issuing.fingerprint(),
@@ -185,8 +200,17 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     let pipeline = Arc::new(pipeline);
     let own = Arc::new(Own::new(Arc::clone(&core), names));
     let crls = Arc::new(Crls::new(Arc::clone(&core)));
+    let starts = Starts::begin(
+        Arc::clone(&core),
+        parts.program,
+        build_date,
+        parts.identity,
+        parts.configuration,
+    )?;
+    let starts = Arc::new(starts);
     let keeper = Keeper::start(
         Arc::clone(&core),
+        Arc::clone(&starts),
         Arc::clone(&own),
         Arc::clone(&crls),
         Arc::clone(&refusals),
@@ -201,6 +225,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         crls,
         revoker,
         refusals,
+        starts,
         recalls: Arc::default(),
         keeper,
         workers,

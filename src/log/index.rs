@@ -450,7 +450,11 @@ impl State {
         recent.leaves.insert(leaf.0, offset);
         *newest = record.at().max(*newest);
         match record {
-            Record::CeremonyV1(_) | Record::ClockAcceptedV1(_) | Record::RefusedV1(_) => {}
+            Record::CeremonyV1(_)
+            | Record::ClockAcceptedV1(_)
+            | Record::RefusedV1(_)
+            | Record::StartedV1(_)
+            | Record::ConfigChangedV1(_) => {}
             Record::AccountRegisteredV1(r) => recent.registered(leaf, r.account, &r.jwk),
             Record::AccountRegisteredV2(r) => {
                 recent.registered(leaf, r.account, &r.jwk);

@@ -48,6 +48,10 @@ pub enum Record {
     LogKeyRotatedV1(LogKeyRotatedV1),
     /// A former log key signs no more.
     LogKeyRetiredV1(LogKeyRetiredV1),
+    /// The issuer began to work.
+    StartedV1(StartedV1),
+    /// The configuration in force is another, or is stated for the first time.
+    ConfigChangedV1(ConfigChangedV1),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -313,6 +317,76 @@ pub struct RefusalV1 {
     pub count: u64,
 }
 
+/// A start of the issuer. Quick restarts share one record, so that a crash loop cannot fill the disk.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StartedV1 {
+    pub at: Timestamp,
+    /// The program's version, and when it was built.
+    pub version: String,
+    pub built: Timestamp,
+    /// SHA-256 over the program's file, where it could be read.
+    pub program_sha256: Option<[u8; 32]>,
+    /// The configuration in force, as the newest `ConfigChangedV1` states it.
+    pub config_sha256: [u8; 32],
+    /// `None` if no token had answered yet.
+    pub token: Option<TokenV1>,
+    pub previous: PreviousEnd,
+    /// Starts since the last such record, this one included.
+    pub starts: u32,
+    /// Records that this start found in the log.
+    pub found: u64,
+    /// Whether behind them there were the remains of an unfinished write, which this start cut.
+    pub torn: bool,
+}
+
+/// Token and PKCS#11 module, as they name themselves.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TokenV1 {
+    pub label: String,
+    pub manufacturer: String,
+    pub model: String,
+    pub serial: String,
+    pub firmware: String,
+    /// The module's description and version.
+    pub module: String,
+    pub module_version: String,
+}
+
+/// How the issuer process before this one ended. Order is stored: append only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum PreviousEnd {
+    /// There was none, or nothing is left that would say.
+    Unknown,
+    /// It was asked to, and finished what it did.
+    Clean,
+    /// It was killed, gave up, or lost its power.
+    Unclean,
+}
+
+/// Digests only: what the settings are stays in the configuration, which has no secret either.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ConfigChangedV1 {
+    pub at: Timestamp,
+    /// The digest in force before; `None` the first time, or where the issuer's memory of it is lost.
+    pub former: Option<[u8; 32]>,
+    /// As `chancery config show` prints it.
+    pub sha256: [u8; 32],
+    /// Every table of the configuration and every profile.
+    pub parts: Vec<ConfigPartV1>,
+    /// The keys whose value is another, at most 64; `None` where what they were is not known.
+    pub changed: Option<Vec<String>>,
+    /// How many more there are.
+    pub unlisted: u32,
+}
+
+/// One table of the configuration, such as `policy` or `profiles.device`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ConfigPartV1 {
+    pub name: String,
+    /// SHA-256 over its JSON: keys sorted, no white space.
+    pub sha256: [u8; 32],
+}
+
 impl Record {
     /// The instant it says it was made.
     pub fn at(&self) -> Timestamp {
@@ -336,6 +410,8 @@ impl Record {
             Self::RecallEndedV1(r) => r.at,
             Self::LogKeyRotatedV1(r) => r.at,
             Self::LogKeyRetiredV1(r) => r.at,
+            Self::StartedV1(r) => r.at,
+            Self::ConfigChangedV1(r) => r.at,
         }
     }
     /// The stored bytes. Fails if they would exceed a leaf.
@@ -361,7 +437,8 @@ impl Record {
     }
 
     /// The variant's name as it is printed: `ceremony`, `account`, `intent`, `issued`, `abandoned`,
-    /// `crl`, `clock`, `keychange`, `deactivated`, `ticket`, `ticket-end`, `revoked`, `refused`.
+    /// `crl`, `clock`, `keychange`, `deactivated`, `ticket`, `ticket-end`, `revoked`, `refused`, `recall`,
+    /// `recall-end`, `started`, `config`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::CeremonyV1(_) => "ceremony",
@@ -381,6 +458,8 @@ impl Record {
             Self::RecallEndedV1(_) => "recall-end",
             Self::LogKeyRotatedV1(_) => "log-key",
             Self::LogKeyRetiredV1(_) => "log-key-end",
+            Self::StartedV1(_) => "started",
+            Self::ConfigChangedV1(_) => "config",
         }
     }
 

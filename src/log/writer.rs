@@ -49,6 +49,15 @@ pub struct Appended {
     pub leaf: LeafIndex,
 }
 
+/// What an opening found in the directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Records.
+    pub size: u64,
+    /// Whether behind them lay the remains of an unfinished write, which were cut.
+    pub torn: bool,
+}
+
 /// Why a record was not appended, or whether it was is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendError {
@@ -86,6 +95,11 @@ impl Log {
     /// The newest durable head.
     pub fn head(&self) -> TreeHead {
         *lock(&self.handle.shared.head)
+    }
+
+    /// What it was opened with.
+    pub fn found(&self) -> Found {
+        self.handle.shared.found
     }
 
     /// The newest signed checkpoint, as published; empty before the first.
@@ -135,6 +149,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     on_halt: Box<dyn Fn(&str) + Send + Sync>,
     sizes: Sizes,
+    found: Found,
     index: Index,
     queue: Mutex<Queue>,
     queued: Condvar,

@@ -19,7 +19,7 @@ use chancery::id::{OrderId, Timestamp};
 use chancery::ipc::local::Local;
 use chancery::ipc::message::{Answer, Health, Question};
 use chancery::ipc::{AskError, Issuer};
-use chancery::issuer::{self, CheckpointKey, Parts, Running, SignQueue};
+use chancery::issuer::{self, CheckpointKey, Configuration, Parts, Program, Running, SignQueue};
 use chancery::log::{Log, OpenError, Opening};
 use chancery::pki::authority::Authority;
 use chancery::pki::certificate::Certificate;
@@ -38,6 +38,12 @@ pub(crate) const NOW: Timestamp = Timestamp(1_795_305_600_000);
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 const ORIGIN: &str = "ca.lan/log";
 const TRANSCRIPT: [u8; 32] = [3; 32];
+
+fn sha256_of(settings: &serde_json::Value) -> [u8; 32] {
+    let text = settings.to_string();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().try_into().unwrap()
+}
 
 fn settings() -> issuer::Settings {
     issuer::Settings {
@@ -70,6 +76,8 @@ pub(crate) struct House {
     pub(crate) dir: PathBuf,
     pub(crate) public: PathBuf,
     pub(crate) settings: issuer::Settings,
+    /// What the box is configured with, as far as it is recorded.
+    pub(crate) configuration: serde_json::Value,
     pub(crate) policy: policy::Settings,
     pub(crate) authority: Authority,
     pub(crate) root: Certificate,
@@ -101,6 +109,7 @@ impl House {
             dir: "/issuer".into(),
             public: "/public".into(),
             settings: settings(),
+            configuration: serde_json::json!({"issuer": {"crl-shards": 8}}),
             policy: policy::Settings::default(),
             authority: authority(&root, &issuing, keys),
             root,
@@ -179,6 +188,9 @@ impl House {
             issuing_key: Arc::clone(&self.issuing_key) as Arc<dyn SignQueue>,
             tls_key: Arc::clone(&self.tls_key) as Arc<dyn SignQueue>,
             token: Arc::new(|| TokenHealth::Ready),
+            identity: Arc::new(|| None),
+            program: Program { version: "0.0.0", digest: || None },
+            configuration: Configuration::of(sha256_of(&self.configuration), &self.configuration),
             log: log.clone(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             rng: Arc::new(SystemRng),

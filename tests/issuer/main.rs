@@ -21,6 +21,7 @@ mod renewal;
 mod revocation;
 mod shards;
 mod start;
+mod starts;
 mod tickets;
 mod upkeep;
 

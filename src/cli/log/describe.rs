@@ -4,7 +4,9 @@ use serde_json::{Map, Value};
 
 use crate::id::{OrderId, Serial};
 use crate::log::reader::Entry;
-use crate::log::record::{Actor, Record, Requester, ValidationV1};
+use crate::log::record::{
+    Actor, ConfigChangedV1, PreviousEnd, Record, Requester, StartedV1, ValidationV1,
+};
 use crate::pki::certificate::Certificate;
 
 /// What there is to say of an entry: one flat object, in the order in which it is shown.
@@ -226,6 +228,8 @@ fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
                 None => "the former log key signs no more: its time was over".into(),
             }
         }
+        Record::StartedV1(r) => started(r, put),
+        Record::ConfigChangedV1(r) => config_changed(r, put),
         Record::RefusedV1(r) => {
             put("from", r.from.to_string().into());
             put("until", r.until.to_string().into());
@@ -255,6 +259,62 @@ fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
                 .collect();
             format!("since {}: {}", r.from, gist.join(", "))
         }
+    }
+}
+
+fn started(r: &StartedV1, put: &mut dyn FnMut(&str, Value)) -> String {
+    put("version", r.version.as_str().into());
+    put("built", r.built.to_string().into());
+    put("program_sha256", r.program_sha256.map(|sha256| hex(&sha256)).into());
+    put("config_sha256", hex(&r.config_sha256).into());
+    let token = r.token.as_ref().map(|token| {
+        serde_json::json!({
+            "label": token.label,
+            "manufacturer": token.manufacturer,
+            "model": token.model,
+            "serial": token.serial,
+            "firmware": token.firmware,
+            "module": token.module,
+            "module_version": token.module_version,
+        })
+    });
+    put("token", token.into());
+    let previous = match r.previous {
+        PreviousEnd::Unknown => "unknown",
+        PreviousEnd::Clean => "clean",
+        PreviousEnd::Unclean => "unclean",
+    };
+    put("previous_end", previous.into());
+    put("starts", r.starts.into());
+    put("found", r.found.into());
+    put("torn", r.torn.into());
+    let mut gist = format!("version {}, found {} records", printable(&r.version), r.found);
+    if r.previous == PreviousEnd::Unclean {
+        gist.push_str(", the process before did not end cleanly");
+    }
+    if r.torn {
+        gist.push_str(", an unfinished write was cut");
+    }
+    if r.starts > 1 {
+        gist.push_str(&format!(", one of {} starts", r.starts));
+    }
+    gist
+}
+
+fn config_changed(r: &ConfigChangedV1, put: &mut dyn FnMut(&str, Value)) -> String {
+    put("former_sha256", r.former.map(|sha256| hex(&sha256)).into());
+    put("config_sha256", hex(&r.sha256).into());
+    let parts: Map<String, Value> =
+        r.parts.iter().map(|part| (part.name.clone(), hex(&part.sha256).into())).collect();
+    put("parts", parts.into());
+    put("changed", r.changed.clone().into());
+    put("unlisted", r.unlisted.into());
+    match &r.changed {
+        None => "the configuration is stated; what it was before is not known".into(),
+        Some(keys) if r.unlisted > 0 => {
+            format!("changed: {} and {} more", printable(&keys.join(" ")), r.unlisted)
+        }
+        Some(keys) => format!("changed: {}", printable(&keys.join(" "))),
     }
 }
 

@@ -252,6 +252,69 @@ pub(crate) fn samples() -> Vec<(&'static str, Record)> {
                 ],
             }),
         ),
+        (
+            "started-v1",
+            Record::StartedV1(StartedV1 {
+                at: Timestamp(1_795_305_612_000),
+                version: "1.2.3".into(),
+                built: Timestamp(1_790_000_000_000),
+                program_sha256: Some([12; 32]),
+                config_sha256: [13; 32],
+                token: Some(TokenV1 {
+                    label: "chancery".into(),
+                    manufacturer: "Example".into(),
+                    model: "HSM 9".into(),
+                    serial: "0123456789abcdef".into(),
+                    firmware: "2.6".into(),
+                    module: "Example PKCS#11".into(),
+                    module_version: "4.0".into(),
+                }),
+                previous: PreviousEnd::Unclean,
+                starts: 200,
+                found: 70_000,
+                torn: true,
+            }),
+        ),
+        (
+            "started-v1-first",
+            Record::StartedV1(StartedV1 {
+                at: Timestamp(1_795_305_612_000),
+                version: "1.2.3".into(),
+                built: Timestamp(1_790_000_000_000),
+                program_sha256: None,
+                config_sha256: [13; 32],
+                token: None,
+                previous: PreviousEnd::Unknown,
+                starts: 1,
+                found: 1,
+                torn: false,
+            }),
+        ),
+        (
+            "config-changed-v1",
+            Record::ConfigChangedV1(ConfigChangedV1 {
+                at: Timestamp(1_795_305_613_000),
+                former: Some([13; 32]),
+                sha256: [14; 32],
+                parts: vec![
+                    ConfigPartV1 { name: "policy".into(), sha256: [15; 32] },
+                    ConfigPartV1 { name: "profiles.device".into(), sha256: [16; 32] },
+                ],
+                changed: Some(vec!["policy.allow".into(), "profiles.device.days".into()]),
+                unlisted: 3,
+            }),
+        ),
+        (
+            "config-changed-v1-first",
+            Record::ConfigChangedV1(ConfigChangedV1 {
+                at: Timestamp(1_795_305_612_000),
+                former: None,
+                sha256: [13; 32],
+                parts: vec![ConfigPartV1 { name: "issuer".into(), sha256: [17; 32] }],
+                changed: None,
+                unlisted: 0,
+            }),
+        ),
     ]
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 
 use super::cycle::{NEW, RESERVE, Writer, make_reserve, seal};
 use super::publish::{self, CHECKPOINT};
-use super::{Handle, Log, Mailbox, Queue, Release, Shared, Sizes};
+use super::{Found, Handle, Log, Mailbox, Queue, Release, Shared, Sizes};
 use crate::env::{Clock, Disk, DiskFile};
 use crate::id::LeafIndex;
 use crate::log::Settings;
@@ -139,6 +139,7 @@ pub(super) fn start(
         clock,
         on_halt,
         sizes,
+        found: Found { size: head.size, torn: tail.torn.is_some() },
         index,
         queue: Mutex::new(Queue::default()),
         queued: Condvar::new(),

@@ -10,7 +10,7 @@ use chancery::env::{Clock, Disk};
 use chancery::hsm::pool::{Pin, Settings as TokenSettings};
 use chancery::hsm::token::{Generate, Module, TokenName};
 use chancery::issuer::signing::{ISSUING_KEY, LOG_KEY, TLS_KEY};
-use chancery::issuer::{self, CheckpointKey, Parts, SignQueue};
+use chancery::issuer::{self, CheckpointKey, Configuration, Parts, Program, SignQueue};
 use chancery::log::{Log, Opening};
 use chancery::pki::authority::KeyRecord;
 use chancery::pki::certificate::Certificate;
@@ -110,6 +110,8 @@ impl Token {
         };
         let log = Log::create(opening, record).unwrap();
         let (issuing_key, tls_key) = (key(ISSUING_KEY), key(TLS_KEY));
+        let pool = Arc::new(pool);
+        let named = Arc::clone(&pool);
         let running = issuer::start(Parts {
             settings: settings(),
             policy: policy::Settings::default(),
@@ -120,6 +122,9 @@ impl Token {
             issuing_key,
             tls_key,
             token: Arc::new(move || pool.health()),
+            identity: Arc::new(move || named.identity()),
+            program: Program { version: "0.0.0", digest: || None },
+            configuration: Configuration::of([1; 32], &serde_json::json!({})),
             log: log.clone(),
             clock,
             rng,
