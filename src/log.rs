@@ -10,6 +10,7 @@ pub mod reader;
 pub mod record;
 pub mod recover;
 pub mod segment;
+pub mod tiles;
 pub mod writer;
 
 pub use crate::tlog::{checkpoint, keys, note, tree};
@@ -29,10 +30,14 @@ pub struct Settings {
     pub reserve_mib: u64,
     /// Records waiting for the writer at most.
     pub queue: usize,
+    /// Whether entries are published beside the tiles: so if the web process may show them to anyone. No key of
+    /// this table.
+    #[serde(skip)]
+    pub entries: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { segment_mib: 16, reserve_mib: 4, queue: 1024 }
+        Self { segment_mib: 16, reserve_mib: 4, queue: 1024, entries: false }
     }
 }

@@ -205,8 +205,13 @@ impl Index {
         state.recent.leaves.len() + state.leaving.as_ref().map_or(0, |l| l.leaves.len())
     }
 
-    /// Moves what was applied into the file, durably. After an error everything is as before.
-    pub(super) fn flush(&self) -> Result<(), String> {
+    /// Moves what was applied into the file, durably. After an error everything is as before. `before` makes durable
+    /// whatever else has to be when a point says that replay can begin there; everything up to that point was applied
+    /// when it is called.
+    pub(super) fn flush_after(
+        &self,
+        before: &dyn Fn() -> Result<(), String>,
+    ) -> Result<(), String> {
         let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         // What an earlier error left behind goes first, then what has come since.
         for _ in 0..2 {
@@ -229,6 +234,7 @@ impl Index {
                 (state.leaving.clone().unwrap_or_default(), facts)
             };
             let nothing_newer = self.state().recent.point.is_none();
+            before()?;
             let written = self.with_db(|db| table::write(db, &layer, &facts));
             if let Err(error) = written {
                 // redb refuses everything after an error of its file; a new handle starts afresh.

@@ -21,7 +21,8 @@ use super::index::Index;
 use super::note::NoteSigner;
 use super::record::Record;
 use super::segment::{self, HEADER, MAX_FRAME, parse_frame};
-use super::tree::TreeHead;
+use super::tiles::Published;
+use super::tree::{Hash, TreeHead};
 use crate::env::{Clock, Disk, DiskLock};
 use crate::id::LeafIndex;
 
@@ -107,6 +108,25 @@ impl Log {
         lock(&self.handle.shared.checkpoint).clone()
     }
 
+    /// The proof that a leaf is in the tree of a published checkpoint of this size; `None` if it is not (C2SP
+    /// tlog-tiles). The text says why the tiles cannot be read.
+    pub fn inclusion(&self, leaf: LeafIndex, size: u64) -> Result<Option<Vec<Hash>>, String> {
+        let mut tree = self.handle.shared.tiles.tree(size);
+        tree.inclusion(leaf.0).map_err(|e| format!("the log's tiles cannot be read: {e}"))
+    }
+
+    /// The proof that the tree of a published checkpoint of size `new` continues that of size `old`; `None` if it is
+    /// not smaller. The text says why the tiles cannot be read.
+    pub fn consistency(&self, old: u64, new: u64) -> Result<Option<Vec<Hash>>, String> {
+        let mut tree = self.handle.shared.tiles.tree(new);
+        tree.consistency(old).map_err(|e| format!("the log's tiles cannot be read: {e}"))
+    }
+
+    /// Whether the published tiles reach the checkpoint; else they are being written anew.
+    pub fn has_tiles(&self) -> bool {
+        !self.handle.shared.tiles.is_behind()
+    }
+
     /// The derived index.
     pub fn index(&self) -> &Index {
         &self.handle.shared.index
@@ -151,6 +171,7 @@ struct Shared {
     sizes: Sizes,
     found: Found,
     index: Index,
+    tiles: Published,
     queue: Mutex<Queue>,
     queued: Condvar,
     head: Mutex<TreeHead>,

@@ -3,12 +3,20 @@
 //! Hash `i` of tile level `l` is `MTH(D[i * 256^l : (i + 1) * 256^l])`, and is there as soon as all those
 //! leaves are. Tile `n` of a level has its hashes from `256 n` on; in a tree that ends within it, it has
 //! those that are there and is partial.
+//!
+//! Below the public directory each level is one file of its hashes, `tiles/<level>`, in which a tile, full or
+//! partial, is a range. Entries, where they are published, lie in `tiles/entries` as in bundles, one bundle after
+//! the other, and `tiles/bundles` has the octet at which each bundle begins, a big-endian uint64.
 
+mod bundle;
 mod read;
 
 use std::fmt;
 
+pub use bundle::{entries, push_entry, read_bundle, split_entry};
 pub use read::{TiledTree, Tiles};
+
+use super::tree::Hash;
 
 /// Hashes of a full tile, and entries of a full bundle.
 pub const WIDTH: u16 = 256;
@@ -24,6 +32,12 @@ pub struct Tile {
     /// Its hashes, the first of them at its start: 1 to `WIDTH`.
     pub width: u16,
 }
+
+/// The directory below the public one.
+pub const DIRECTORY: &str = "tiles";
+/// The files beside those of the levels.
+pub const ENTRIES: &str = "entries";
+pub const BUNDLES: &str = "bundles";
 
 /// What a path below `/tile/` names.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -52,10 +66,23 @@ impl Tile {
         self.width == WIDTH
     }
 
+    /// Where it lies in its level's file, and its length there.
+    pub fn octets(&self) -> (u64, usize) {
+        (self.first().saturating_mul(HASH), usize::from(self.width) * HASH as usize)
+    }
+
     /// The number of its first hash within the level.
     pub fn first(&self) -> u64 {
         self.index.saturating_mul(u64::from(WIDTH))
     }
+}
+
+/// Octets of a hash.
+pub const HASH: u64 = 32;
+
+/// The octets of a tile as hashes; what is left over is ignored.
+pub fn split_hashes(octets: &[u8]) -> Vec<Hash> {
+    octets.as_chunks().0.to_vec()
 }
 
 /// How many hashes tile level `level` has in a tree of `size` leaves.

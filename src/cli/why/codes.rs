@@ -400,6 +400,11 @@ pub const CODES: &[Entry] = &[
         do_this: "The process restarts and recovers. Please report it with the lines before it.",
     },
     Entry {
+        code: "CHY-LOG-TILES",
+        means: "The published tree of the log (`public/tiles`) cannot be written. No new checkpoint is published, so no certificate is released, until it can.",
+        do_this: "Free some space on the disk of the state directory, or correct the rights of `public/tiles`; it goes on by itself. The files are derived from the log: they may be removed while the issuer is stopped, and are written anew.",
+    },
+    Entry {
         code: "CHY-LOG-UNKNOWN",
         means: "The disk reported an error while the log was made durable, so what is on disk is unknown. The issuer ends and reads it again.",
         do_this: "Look for disk errors (`dmesg`, `smartctl`); if the issuer starts again, nothing was lost.",

@@ -62,6 +62,7 @@ struct Placed {
     leaf: LeafIndex,
     offset: u64,
     record: Record,
+    payload: Vec<u8>,
     hash: Hash,
     release: Release,
     waiter: Waiter,
@@ -132,8 +133,8 @@ impl Writer {
             }
             let hash = leaf_hash(&item.payload);
             push_frame(&mut unwritten.octets, self.durable, &item.payload);
-            let Item { record, release, waiter, .. } = item;
-            placed.push(Placed { leaf, offset: self.end, record, hash, release, waiter });
+            let Item { record, payload, release, waiter } = item;
+            placed.push(Placed { leaf, offset: self.end, record, payload, hash, release, waiter });
             self.end += length;
         }
         self.write(&mut unwritten)?;
@@ -155,8 +156,9 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let mut answers = Vec::with_capacity(placed.len());
         let mut records = Vec::with_capacity(placed.len());
-        for Placed { leaf, offset, record, hash, release, waiter } in placed {
+        for Placed { leaf, offset, record, payload, hash, release, waiter } in placed {
             self.edge.push(hash);
+            shared.tiles.push(hash, &payload);
             records.push((leaf, offset, record));
             answers.push((leaf, release, waiter));
         }

@@ -18,7 +18,8 @@ use crate::log::note::{MAX_NOTE, NoteSigner};
 use crate::log::record::{CeremonyV1, Record};
 use crate::log::recover::{self, OpenError, Segment, Tail, damaged, unreadable};
 use crate::log::segment::{Frames, HEADER, Header, file_name, origin_hash};
-use crate::log::tree::{Hash, RightEdge, TreeHead};
+use crate::log::tiles::Published;
+use crate::log::tree::{Hash, RightEdge, TreeHead, leaf_hash};
 
 /// What a log is opened with.
 pub struct Opening {
@@ -70,7 +71,7 @@ pub(super) fn start(
     sizes: Sizes,
     ceremony: Option<CeremonyV1>,
 ) -> Result<Log, OpenError> {
-    let Opening { disk, dir, public, signer, clock, read_tbs, on_halt, .. } = opening;
+    let Opening { disk, dir, public, settings, signer, clock, read_tbs, on_halt } = opening;
     let name = signer.verifier_key().name().to_owned();
     let origin = origin_hash(&name);
     if ceremony.is_some() {
@@ -119,7 +120,10 @@ pub(super) fn start(
     if let (Some(why), None) = (notice, &ceremony) {
         tracing::warn!(%why, "the log's index is built again from the log");
     }
-    let tail = replay(&*disk, &dir, &segments, &index, &known)?;
+    let tiles = Published::new(Arc::clone(&disk), &public, settings.entries)
+        .map_err(|e| unreadable(&public, &e))?;
+    let derived = Derived { index: &index, tiles: &tiles };
+    let tail = replay(&*disk, &dir, &segments, &derived, &known)?;
     let last = segments.last().ok_or_else(|| absent(&dir))?.clone();
     let file = settle(&*disk, &dir, &last, &tail)?;
     if tail.end > last.header.base {
@@ -141,6 +145,7 @@ pub(super) fn start(
         sizes,
         found: Found { size: head.size, torn: tail.torn.is_some() },
         index,
+        tiles,
         queue: Mutex::new(Queue::default()),
         queued: Condvar::new(),
         head: Mutex::new(head),
@@ -312,6 +317,12 @@ fn known_checkpoints(
     Ok(Known(known))
 }
 
+/// What the log's records are replayed into.
+struct Derived<'a> {
+    index: &'a Index,
+    tiles: &'a Published,
+}
+
 /// Walks the log from a point of the index, or from its beginning, and brings the index up to date. The
 /// tree must agree with every known checkpoint. The newest point is never the start: the records of
 /// the last seconds are always read again. Older damage is for `audit::verify` to find.
@@ -319,9 +330,10 @@ fn replay(
     disk: &dyn Disk,
     dir: &Path,
     segments: &[Segment],
-    index: &Index,
+    derived: &Derived<'_>,
     known: &Known,
 ) -> Result<Tail, OpenError> {
+    let index = derived.index;
     let points = index.points().map_err(|why| index_broken(dir, &why))?;
     let reached = points.last().map_or(0, |point| point.edge.size());
     let oldest = known.heads().map(|head| head.size).min().unwrap_or(u64::MAX);
@@ -330,7 +342,7 @@ fn replay(
     if start.offset > 0 && !leads_to(disk, dir, segments, index, &start) {
         tracing::warn!("the log does not reach where its index begins; the index is built again");
     } else if start.offset > 0 {
-        match pass(disk, dir, segments, index, known, start) {
+        match pass(disk, dir, segments, derived, known, start) {
             Ok(tail) if tail.edge.size() >= reached => return Ok(tail),
             Ok(_) => tracing::warn!("the log's index is ahead of the log and is built again"),
             // Whether log or index is wrong shows when the whole log is read.
@@ -342,7 +354,7 @@ fn replay(
     if reached > 0 {
         index.clear().map_err(|why| index_broken(dir, &why))?;
     }
-    pass(disk, dir, segments, index, known, Point::default())
+    pass(disk, dir, segments, derived, known, Point::default())
 }
 
 /// Whether a good frame ends at the point: a log that was put back to an older state has none there.
@@ -366,17 +378,19 @@ fn pass(
     disk: &dyn Disk,
     dir: &Path,
     segments: &[Segment],
-    index: &Index,
+    derived: &Derived<'_>,
     known: &Known,
     start: Point,
 ) -> Result<Tail, OpenError> {
     const BATCH: usize = 4096;
+    let Derived { index, tiles } = *derived;
     // Two at most, perhaps of one size.
     let agrees = |edge: &RightEdge| {
         let mut stated = known.heads().filter(|head| head.size == edge.size());
         if stated.all(|head| *head == edge.head()) { Ok(()) } else { Err(forked(dir, edge.size())) }
     };
     agrees(&start.edge)?;
+    tiles.begin(&start.edge);
     let mut batch = Vec::new();
     let tail = recover::walk(disk, dir, segments, start, &mut |leaf, offset, payload, edge| {
         agrees(edge)?;
@@ -387,17 +401,24 @@ fn pass(
             ))
         })?;
         batch.push((leaf, offset, record));
+        tiles.push(leaf_hash(payload), payload);
         if batch.len() == BATCH {
             let end = offset + (crate::log::segment::FRAME_HEADER + payload.len()) as u64;
             index.apply(&batch, Point { offset: end, edge: edge.clone() });
             batch.clear();
-            if let Err(error) = index.flush() {
+            if let Err(error) = index.flush_after(&|| tiles.settle()) {
                 tracing::warn!(%error, "the log's index cannot be written; it stays in memory");
             }
         }
         Ok(())
     })?;
     index.apply(&batch, Point { offset: tail.end, edge: tail.edge.clone() });
+    if let Err(error) = tiles.write().and_then(|()| tiles.cut()) {
+        tracing::warn!(%error, "CHY-LOG-TILES: the log's tiles cannot be written");
+    }
+    if let Some(why) = tiles.failed() {
+        return Err(OpenError::Halt(why.to_owned()));
+    }
     match known.heads().map(|head| head.size).max() {
         Some(size) if size > tail.edge.size() => Err(missing(dir, tail.edge.size(), size)),
         _ => Ok(tail),
@@ -435,6 +456,11 @@ fn launch(shared: Arc<Shared>, writer: Writer) -> Result<Log, OpenError> {
         std::thread::Builder::new().name(name.into()).spawn(move || shared.run(body))
     };
     let mut handle = Handle { shared: Arc::clone(&shared), threads: Vec::new() };
+    if shared.tiles.is_behind() {
+        handle
+            .threads
+            .push(spawn("log-tiles", Box::new(|shared| publish::tiles(shared))).map_err(failed)?);
+    }
     // The writer last: its end is what ends the others.
     handle
         .threads

@@ -1,4 +1,4 @@
-//! The checkpoint thread and the index thread.
+//! The checkpoint thread, the index thread, and the one that writes missing tiles.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -18,6 +18,8 @@ const MOST_WAIT: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_millis(100);
 /// How often the checkpoint is copied beside the log, and the index moved into its file.
 const EVERY: Duration = Duration::from_secs(2);
+/// The wait before the tiles are tried anew.
+const TILES_AGAIN: Duration = Duration::from_secs(30);
 
 enum Unsigned {
     Retry(Duration),
@@ -88,11 +90,32 @@ pub(super) fn index(shared: &Shared) {
         if shared.halted.get().is_some() {
             return;
         }
-        if let Err(error) = shared.index.flush() {
+        if let Err(error) = shared.index.flush_after(&|| shared.tiles.settle()) {
+            if let Some(why) = shared.tiles.failed() {
+                return shared.halt(why.to_owned());
+            }
             tracing::warn!(%error, "the log's index cannot be written; it stays in memory");
         }
         if closed {
             return;
+        }
+    }
+}
+
+/// Writes the published tree anew where it is missing; tried again, from time to time, when it cannot be.
+pub(super) fn tiles(shared: &Shared) {
+    let goes_on = || shared.halted.get().is_none() && !*lock(&shared.index_closed);
+    while shared.tiles.is_behind() && goes_on() {
+        tracing::info!("the log's tiles are written anew");
+        match shared.tiles.rewrite(&shared.dir, &goes_on) {
+            Ok(true) => tracing::info!("the log's tiles are complete"),
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(%error, "CHY-LOG-TILES: the log's tiles cannot be written");
+                let closed = lock(&shared.index_closed);
+                let until = |closed: &mut bool| !*closed && shared.halted.get().is_none();
+                drop(shared.index_due.wait_timeout_while(closed, TILES_AGAIN, until));
+            }
         }
     }
 }
@@ -137,6 +160,11 @@ fn checkpoint(shared: &Shared, head: &TreeHead) -> Result<String, Unsigned> {
     let key = shared.signer.verifier_key();
     let checkpoint = Checkpoint::new(key.name(), *head);
     let text = checkpoint.text();
+    // Nobody is told of a tree whose tiles are not there.
+    if let Err(error) = shared.tiles.write() {
+        tracing::error!(%error, dir = %shared.public.display(), "CHY-LOG-TILES: the log's tiles cannot be written");
+        return Err(Unsigned::Retry(LEAST_WAIT));
+    }
     let octets = match shared.signer.sign_checkpoint(text.as_bytes(), head, shared.clock.now()) {
         Ok(octets) => octets,
         Err(NoteSignError::Retry(wait)) => return Err(Unsigned::Retry(wait)),

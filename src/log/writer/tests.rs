@@ -1,6 +1,7 @@
 //! The writer on the simulated disk: what it promises while it lives, and after every way to die.
 
 mod crash;
+mod published;
 mod reach;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

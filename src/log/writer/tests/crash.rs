@@ -3,7 +3,8 @@
 //!
 //! What must hold, whatever was lost: a record whose append was answered is at its leaf with its
 //! bytes; a record answered `Covered` is covered by a head that was signed; all heads that were ever
-//! signed, before and after, are heads of one tree; and the log opens again. A failed sync halts.
+//! signed, before and after, are heads of one tree; the published tiles are those of the published
+//! checkpoint; and the log opens again. A failed sync halts.
 
 use super::*;
 use crate::env::simulated::Fault;
@@ -78,10 +79,32 @@ fn life(disk: &SimulatedDisk, signer: &Arc<TestSigner>, answered: &mut Answered)
     }
 }
 
+/// A box whose next records fill a tile, with entries published: some orders, a restart, more orders.
+fn later_life(disk: &SimulatedDisk, signer: &Arc<TestSigner>, answered: &mut Answered) {
+    for from in [300, 303] {
+        match open_wide(disk, signer) {
+            Ok(log) => work(disk, &log, from, 3, answered),
+            Err(_) => return,
+        }
+    }
+}
+
+type Open = fn(&SimulatedDisk, &Arc<TestSigner>) -> Result<Log, OpenError>;
+
+fn open_wide(disk: &SimulatedDisk, signer: &Arc<TestSigner>) -> Result<Log, OpenError> {
+    published::wide(disk, signer, true)
+}
+
 /// Opens what the crash left and holds it against what was answered and signed.
-fn judge(disk: &SimulatedDisk, signer: &Arc<TestSigner>, answered: &Answered, context: &str) {
+fn judge(
+    disk: &SimulatedDisk,
+    signer: &Arc<TestSigner>,
+    answered: &Answered,
+    open: Open,
+    context: &str,
+) {
     // As an operator would: a ceremony that was cut short before its record was durable is held again.
-    let log = match reopen(disk, signer) {
+    let log = match open(disk, signer) {
         Ok(log) => log,
         Err(OpenError::Refuse(text)) if answered.durable.is_empty() => {
             assert!(text.starts_with("CHY-LOG-ABSENT"), "{context}: {text}");
@@ -108,6 +131,7 @@ fn judge(disk: &SimulatedDisk, signer: &Arc<TestSigner>, answered: &Answered, co
     work(disk, &log, 1_000, 3, &mut after);
     assert_eq!(after.covered.len(), 3, "{context}: {:?}", log.halted());
     drop(log);
+    published::check(disk, signer, context);
 
     // Every head ever signed is a head of the final tree.
     let dir = std::path::Path::new("/state/issuer/log");
@@ -143,7 +167,7 @@ fn effects_of_a_life() -> u64 {
     let mut answered = Answered::default();
     life(&disk, &signer, &mut answered);
     assert_eq!(answered.covered.len(), 12, "an undisturbed life completes");
-    judge(&disk, &signer, &answered, "undisturbed");
+    judge(&disk, &signer, &answered, reopen, "undisturbed");
     disk.effects()
 }
 
@@ -198,7 +222,7 @@ fn disturb(fault: Fault, effect: u64, seeds: u64) -> Disturbed {
             let later = TestSigner::new(ORIGIN);
             lock(&later.signed).extend(lock(&signer.signed).iter());
             let context = format!("{fault:?} at {effect}, {mode:?}, seed {seed}");
-            judge(&after, &later, &answered, &context);
+            judge(&after, &later, &answered, reopen, &context);
             judged += 1;
         }
     }
@@ -218,4 +242,41 @@ fn a_sync_that_was_persisted_but_reported_lost() {
 #[test]
 fn a_sync_that_failed_and_lost() {
     run(Fault::SyncFailsLost, 2, 250);
+}
+
+/// Tiles that are full, the level above them, and entries.
+#[test]
+fn stopped_after_every_effect_where_a_tile_ends() {
+    let (filled, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
+    let log = open_wide(&filled, &signer).unwrap();
+    published::fill(&log, 0, 250);
+    drop(log);
+    let begin = || {
+        let signer = TestSigner::new(ORIGIN);
+        (filled.crash(CrashMode::Kept, 0), signer)
+    };
+    let (disk, signer) = begin();
+    let mut answered = Answered::default();
+    later_life(&disk, &signer, &mut answered);
+    assert_eq!(answered.covered.len(), 6, "an undisturbed life completes");
+    judge(&disk, &signer, &answered, open_wide, "undisturbed");
+    let effects = disk.effects() + 10;
+    let mut stopped = 0;
+    for effect in 0..effects {
+        let (disk, signer) = begin();
+        disk.strike(effect, Fault::Stop);
+        let mut answered = Answered::default();
+        later_life(&disk, &signer, &mut answered);
+        if !disk.struck() {
+            continue;
+        }
+        stopped += 1;
+        for mode in [CrashMode::Lost, CrashMode::Kept, CrashMode::Torn, CrashMode::Reordered] {
+            let after = disk.crash(mode, effect);
+            let later = TestSigner::new(ORIGIN);
+            lock(&later.signed).extend(lock(&signer.signed).iter());
+            judge(&after, &later, &answered, open_wide, &format!("stop at {effect}, {mode:?}"));
+        }
+    }
+    assert!(stopped > 20, "only {stopped} of {effects} lives were disturbed");
 }
