@@ -10,6 +10,7 @@ mod listener;
 pub mod local;
 pub mod message;
 pub mod server;
+pub mod witness;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::witness::{Carried, Cosigned, Errand, Watch};
 use crate::acme::problem::Problem;
 use crate::acme::renewal::Certified;
 use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
@@ -56,6 +57,13 @@ pub enum Question {
     Renewal { serial: Serial },
     /// The log's entry that holds the signature of a certificate.
     Logged { serial: Serial },
+    /// Another log's request to this box as its witness (C2SP tlog-witness add-checkpoint): the body, verbatim.
+    Cosign {
+        #[serde(with = "serde_bytes")]
+        body: Vec<u8>,
+    },
+    /// What the web process has carried to this log's witnesses; answered with what it shall carry now.
+    Errands(Vec<Carried>),
 }
 
 /// What accompanies a revokeCert request. Only `jws` is evidence.
@@ -116,6 +124,8 @@ impl Question {
             Self::Standings(_) => "standings",
             Self::Renewal { .. } => "renewal",
             Self::Logged { .. } => "logged",
+            Self::Cosign { .. } => "cosign",
+            Self::Errands(_) => "errands",
         }
     }
 }
@@ -190,6 +200,10 @@ pub enum Answer {
     Renewal(Option<Box<Certified>>),
     /// `None`: no certificate of this serial was issued.
     Logged(Option<Box<Logged>>),
+    /// As a witness.
+    Cosigned(Cosigned),
+    /// All at once; with none, ask again after so many milliseconds.
+    Errands { errands: Vec<Errand>, again: u32 },
 }
 
 /// An entry of the log.
@@ -218,6 +232,10 @@ pub struct Health {
     pub started: Timestamp,
     /// Counts since the start, for /metrics: (name, value), names in snake_case without prefix.
     pub counters: Vec<(String, u64)>,
+    /// The witnesses of this log, in the order of the configuration.
+    pub witnesses: Vec<Watch>,
+    /// The logs that this box is a witness of.
+    pub watched: Vec<Watch>,
 }
 
 /// Why the issuer did not do it.

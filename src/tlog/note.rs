@@ -6,10 +6,11 @@
 //! — <key name> base64(4-octet key id || signature)
 //! ```
 //!
-//! A key id is `SHA-256(name || 0x0A || type || public key)[:4]`. Two types are known here: `0x01`,
-//! Ed25519 over the text; and `0x05`, the RFC 6962 signed tree head that a P-256 key makes, whose
-//! public key in the id is the log id (SHA-256 over the SPKI) and whose signature octets are a
-//! timestamp and a DigitallySigned (C2SP static-ct-api). Parsing verifies nothing.
+//! A key id is `SHA-256(name || 0x0A || type || public key)[:4]`. Three types are known here: `0x01`,
+//! Ed25519 over the text; `0x04`, a witness's timestamped Ed25519 cosignature (C2SP tlog-cosignature); and
+//! `0x05`, the RFC 6962 signed tree head that a P-256 key makes, whose public key in the id is the log id
+//! (SHA-256 over the SPKI) and whose signature octets are a timestamp and a DigitallySigned (C2SP
+//! static-ct-api). Parsing verifies nothing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -36,6 +37,8 @@ pub enum NoteKeyKind {
     Ed25519,
     /// Type 0x05: an RFC 6962 signed tree head, ECDSA P-256 with SHA-256.
     TreeHeadP256,
+    /// Type 0x04: a cosignature/v1 by a witness, Ed25519 over an instant and the note's text.
+    Cosignature,
 }
 
 /// The name or the key cannot make a note key.
@@ -97,19 +100,33 @@ pub const MAX_SIGNATURES: usize = 100;
 impl VerifierKey {
     /// From a name and the SubjectPublicKeyInfo of an Ed25519 or a P-256 key (uncompressed point).
     pub fn from_spki(name: &str, spki: &[u8]) -> Result<Self, NotANoteKey> {
-        check_name(name)?;
-        let kind = if spki.len() == 44 && spki.starts_with(ED25519_SPKI) {
+        let kind = if is_ed25519(spki) {
             NoteKeyKind::Ed25519
         } else if spki.len() == 91 && spki.starts_with(P256_SPKI) {
             NoteKeyKind::TreeHeadP256
         } else {
             return Err(NotANoteKey("the key is neither Ed25519 nor P-256"));
         };
+        Self::typed(name, kind, spki)
+    }
+
+    /// A witness's key, from its name and the SubjectPublicKeyInfo of an Ed25519 key that it uses for nothing else.
+    pub fn cosigner(name: &str, spki: &[u8]) -> Result<Self, NotANoteKey> {
+        if !is_ed25519(spki) {
+            return Err(NotANoteKey("a cosignature/v1 needs an Ed25519 key"));
+        }
+        Self::typed(name, NoteKeyKind::Cosignature, spki)
+    }
+
+    fn typed(name: &str, kind: NoteKeyKind, spki: &[u8]) -> Result<Self, NotANoteKey> {
+        check_name(name)?;
         let mut preimage = name.as_bytes().to_vec();
         preimage.push(b'\n');
         preimage.push(kind.octet());
         match kind {
-            NoteKeyKind::Ed25519 => preimage.extend_from_slice(&spki[ED25519_SPKI.len()..]),
+            NoteKeyKind::Ed25519 | NoteKeyKind::Cosignature => {
+                preimage.extend_from_slice(&spki[ED25519_SPKI.len()..]);
+            }
             NoteKeyKind::TreeHeadP256 => preimage.extend_from_slice(&sha256(spki)),
         }
         let hash = sha256(&preimage);
@@ -150,6 +167,11 @@ impl VerifierKey {
                 message.extend_from_slice(&head.root);
                 message
             }
+            NoteKeyKind::Cosignature => {
+                let mut message = format!("cosignature/v1\ntime {}\n", now.unix_seconds()).into_bytes();
+                message.extend_from_slice(note_text);
+                message
+            }
         }
     }
 
@@ -167,7 +189,21 @@ impl VerifierKey {
                 octets.extend_from_slice(signature);
                 octets
             }
+            NoteKeyKind::Cosignature => {
+                [&now.unix_seconds().to_be_bytes()[..], signature].concat()
+            }
         }
+    }
+
+    /// The instant that the octets of a cosignature state, to the second. `None`: this is no cosigner's key, or
+    /// they state none.
+    pub fn cosigned_at(&self, octets: &[u8]) -> Option<Timestamp> {
+        let (seconds, _) = octets.split_first_chunk::<8>()?;
+        let seconds = u64::from_be_bytes(*seconds);
+        // Beyond 2^63 - 1 it is none (C2SP tlog-cosignature); beyond year 9999 nothing here can show it.
+        let stated = (1..=253_402_300_799).contains(&seconds);
+        (self.kind == NoteKeyKind::Cosignature && stated)
+            .then(|| Timestamp::from_unix_seconds(seconds))
     }
 
     /// Verifies the octets of a signature line over a checkpoint. `head` is what `note_text` states.
@@ -192,6 +228,12 @@ impl VerifierKey {
                 let point = &self.spki[P256_SPKI.len() - 1..];
                 UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
                     .verify(&self.message(note_text, head, at), signature)
+                    .is_ok()
+            }
+            NoteKeyKind::Cosignature => {
+                let Some(at) = self.cosigned_at(octets) else { return false };
+                UnparsedPublicKey::new(&ED25519, &self.spki[ED25519_SPKI.len()..])
+                    .verify(&self.message(note_text, head, at), &octets[8..])
                     .is_ok()
             }
         }
@@ -221,6 +263,7 @@ impl NoteKeyKind {
         match self {
             Self::Ed25519 => 0x01,
             Self::TreeHeadP256 => 0x05,
+            Self::Cosignature => 0x04,
         }
     }
 }
@@ -230,7 +273,7 @@ impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut typed = vec![self.kind.octet()];
         typed.extend_from_slice(match self.kind {
-            NoteKeyKind::Ed25519 => &self.spki[ED25519_SPKI.len()..],
+            NoteKeyKind::Ed25519 | NoteKeyKind::Cosignature => &self.spki[ED25519_SPKI.len()..],
             NoteKeyKind::TreeHeadP256 => &self.spki,
         });
         write!(
@@ -256,8 +299,9 @@ impl FromStr for VerifierKey {
         let typed = Base64::decode_vec(typed).map_err(|_| NotANoteKey("the key is no base64"))?;
         let key = match typed.split_first() {
             Some((0x01, raw)) => Self::from_spki(name, &[ED25519_SPKI, raw].concat())?,
+            Some((0x04, raw)) => Self::cosigner(name, &[ED25519_SPKI, raw].concat())?,
             Some((0x05, spki)) => Self::from_spki(name, spki)?,
-            _ => return Err(NotANoteKey("the key's type is neither 1 nor 5")),
+            _ => return Err(NotANoteKey("the key's type is none of 1, 4 and 5")),
         };
         if key.to_string() == vkey && format!("{:08x}", u32::from_be_bytes(key.id)) == id {
             Ok(key)
@@ -304,15 +348,23 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.text)?;
         for signature in &self.signatures {
-            let octets = [&signature.id, signature.octets.as_slice()].concat();
-            writeln!(f, "\u{2014} {} {}", signature.name, Base64::encode_string(&octets))?;
+            writeln!(f, "{signature}")?;
         }
         Ok(())
     }
 }
 
+impl fmt::Display for NoteSignature {
+    /// The line, without its line feed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let octets = [&self.id, self.octets.as_slice()].concat();
+        write!(f, "\u{2014} {} {}", self.name, Base64::encode_string(&octets))
+    }
+}
+
 impl NoteSignature {
-    fn parse(line: &str) -> Result<Self, NotANote> {
+    /// Parses one line, without its line feed.
+    pub fn parse(line: &str) -> Result<Self, NotANote> {
         let malformed = NotANote("a signature line is malformed");
         let rest = line.strip_prefix("\u{2014} ").ok_or_else(|| malformed.clone())?;
         let (name, base64) = rest.split_once(' ').ok_or_else(|| malformed.clone())?;
@@ -325,6 +377,10 @@ impl NoteSignature {
             _ => Err(malformed),
         }
     }
+}
+
+fn is_ed25519(spki: &[u8]) -> bool {
+    spki.len() == 44 && spki.starts_with(ED25519_SPKI)
 }
 
 fn check_name(name: &str) -> Result<(), NotANoteKey> {
@@ -411,6 +467,39 @@ mod tests {
         let mut later = octets;
         later[7] ^= 1;
         assert!(!key.verify(b"text\n", &HEAD, &later));
+    }
+
+    /// The example of C2SP tlog-cosignature: its cosignature verifies under no key that is published, but its
+    /// timestamp and its form are readable; and what a key of ours makes verifies, and nothing near it.
+    #[test]
+    fn a_cosignature_states_its_instant_and_covers_it() {
+        use aws_lc_rs::signature::Ed25519KeyPair;
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let spki = [ED25519_SPKI, pair.public_key().as_ref()].concat();
+        let witness = VerifierKey::cosigner("witness.example/w1", &spki).unwrap();
+        assert_eq!(witness.to_string().parse(), Ok(witness.clone()));
+        let log = VerifierKey::from_spki("witness.example/w1", &spki).unwrap();
+        assert_ne!(witness.id(), log.id(), "one key of two types has two ids");
+        let now = Timestamp(1_679_315_147_999);
+        let text = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n";
+        let message = witness.message(text.as_bytes(), &HEAD, now);
+        assert_eq!(message, format!("cosignature/v1\ntime 1679315147\n{text}").into_bytes());
+        let octets = witness.signature_octets(pair.sign(&message).as_ref(), now);
+        assert_eq!(octets.len(), 8 + 64);
+        assert_eq!(witness.cosigned_at(&octets), Some(Timestamp(1_679_315_147_000)));
+        assert!(witness.verify(text.as_bytes(), &HEAD, &octets));
+        assert!(!log.verify(text.as_bytes(), &HEAD, &octets));
+        assert!(!log.verify(text.as_bytes(), &HEAD, &octets[8..]));
+        for bit in 0..octets.len() * 8 {
+            let mut other = octets.clone();
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(!witness.verify(text.as_bytes(), &HEAD, &other), "bit {bit}");
+        }
+        let line = "\u{2014} witness.example.com/w1 jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZqhf5nNo0xUe+mbIUBkBIfZ+qnA==";
+        let parsed = NoteSignature::parse(line).unwrap();
+        assert_eq!(parsed.to_string(), line);
+        assert_eq!(witness.cosigned_at(&parsed.octets), Some(Timestamp(1_679_315_147_000)));
+        assert!(VerifierKey::cosigner("w", &[0x30; 91]).is_err());
     }
 
     #[test]
