@@ -10,9 +10,9 @@ mod listener;
 pub mod local;
 pub mod message;
 pub mod server;
-pub mod witness;
 #[cfg(test)]
 mod tests;
+pub mod witness;
 
 use std::time::Duration;
 

@@ -5,7 +5,9 @@ mod admin;
 mod caps;
 pub mod clock;
 mod core;
+mod cosigner;
 mod crls;
+mod fork;
 mod handshake;
 mod keeper;
 mod own;
@@ -21,16 +23,20 @@ pub mod signing;
 pub mod start;
 mod starts;
 mod tickets;
+mod witnesses;
 mod workers;
 
 pub use self::core::{OnHalt, TokenProbe};
 pub use clock::build_date;
+pub use cosigner::CosignerKey;
 pub use revocation::read_tbs;
 pub use signing::{CheckpointKey, SignQueue, pins};
 pub use start::{Parts, Running, start, start_pool};
 pub use starts::{Configuration, Program, TokenIdentity};
 
 use serde::{Deserialize, Serialize};
+
+use crate::tlog::note::{NoteKeyKind, VerifierKey};
 
 /// The `[issuer]` table.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -65,6 +71,32 @@ pub struct Settings {
     pub key_changes_per_account_per_hour: u32,
     /// Whether accounts register by enrolment ticket only (RFC 8555 section 7.3.4).
     pub external_account_required: bool,
+    /// Seconds between two visits to the witnesses of this log at least.
+    pub witness_seconds: u32,
+    /// The logs that this box is a witness of: their vkeys. A log that changes its key is here with both.
+    pub watched_logs: Vec<String>,
+}
+
+impl Settings {
+    /// The vkeys of `watched-logs`. The text of an error is for the operator.
+    pub fn watched_keys(&self) -> Result<Vec<VerifierKey>, String> {
+        self.watched_logs
+            .iter()
+            .map(|vkey| {
+                vkey.parse::<VerifierKey>()
+                    .map_err(|why| why.to_string())
+                    .and_then(|key| match key.kind() {
+                        NoteKeyKind::Cosignature => {
+                            Err("this is a witness's key, not a log's".into())
+                        }
+                        _ => Ok(key),
+                    })
+                    .map_err(|why| {
+                        format!("CHY-WITNESS-VKEY: [issuer] watched-logs: {vkey:?}: {why}")
+                    })
+            })
+            .collect()
+    }
 }
 
 impl Default for Settings {
@@ -84,6 +116,8 @@ impl Default for Settings {
             revocations_of_others_per_hour: 20,
             key_changes_per_account_per_hour: 10,
             external_account_required: false,
+            witness_seconds: 10,
+            watched_logs: Vec::new(),
         }
     }
 }

@@ -18,6 +18,7 @@ mod standing;
 pub mod tls;
 mod upkeep;
 mod validation;
+pub mod witness;
 
 use std::fmt;
 use std::io;
@@ -38,6 +39,7 @@ use crate::pki::certificate::Certificate;
 use crate::pki::policy::Policy;
 use crate::pki::profile::Profile;
 use crate::store::Store;
+use crate::tlog::note::VerifierKey;
 use crate::validate::Validator;
 
 pub use listen::{Addresses, BindError, Listeners};
@@ -83,6 +85,15 @@ pub struct Settings {
     /// After how long clients ask again when to renew.
     pub renewal_info_hours: u64,
     pub limits: limits::Settings,
+    /// Whom this log's checkpoints are brought to.
+    pub witnesses: Vec<witness::Settings>,
+}
+
+impl Settings {
+    /// The vkeys of `witnesses`. The text of an error is for the operator.
+    pub fn witness_keys(&self) -> Result<Vec<VerifierKey>, String> {
+        self.witnesses.iter().map(witness::Settings::key).collect()
+    }
 }
 
 impl Default for Settings {
@@ -107,6 +118,7 @@ impl Default for Settings {
             retention_days: 30,
             renewal_info_hours: 6,
             limits: limits::Settings::default(),
+            witnesses: Vec::new(),
         }
     }
 }
@@ -132,6 +144,10 @@ pub struct Parts {
     pub cross: Vec<Vec<Certificate>>,
     /// The directory the issuer publishes into.
     pub public: PathBuf,
+    /// Whether this box is a witness of other logs.
+    pub cosigns: bool,
+    /// What reaches the witnesses of this log; `None`: it has none.
+    pub courier: Option<witness::Courier>,
 }
 
 /// Why a server cannot be made. `Display` is for the operator.
@@ -173,11 +189,16 @@ pub struct Web {
 
 impl Web {
     /// Starts serving. Must be called on a multi-threaded tokio runtime. What an earlier process left unfinished in the store is taken up.
-    pub fn start(parts: Parts, listeners: Listeners) -> Result<Self, StartError> {
+    pub fn start(mut parts: Parts, listeners: Listeners) -> Result<Self, StartError> {
         let addresses = listeners.addresses();
+        let courier = parts.courier.take();
         let server = Arc::new(Server::new(parts)?);
         let doors = listen::Doors::open(&server, listeners).map_err(StartError::System)?;
         upkeep::start(&server);
+        if let Some(courier) = courier {
+            let carries = server.clone();
+            server.spawn(async move { courier.keep(&carries).await });
+        }
         tracing::info!(
             directory = %server.urls.url(Resource::Directory),
             https = ?addresses.https,
@@ -230,6 +251,9 @@ pub(crate) struct Server {
     pub(crate) external_account_required: bool,
     pub(crate) issuing: Certificate,
     pub(crate) public: PathBuf,
+    pub(crate) cosigns: bool,
+    /// Requests to this box as a witness that the issuer has.
+    pub(crate) cosigning: Semaphore,
     pub(crate) shelf: public::Shelf,
     pub(crate) nonces: Nonces,
     pub(crate) limits: limits::Limits,
@@ -327,6 +351,8 @@ impl Server {
             external_account_required: parts.external_account_required,
             issuing: parts.issuing,
             public: parts.public,
+            cosigns: parts.cosigns,
+            cosigning: Semaphore::new(flow::COSIGNING),
             shelf: public::Shelf::default(),
             nonces: Nonces::new(nonce_key),
             metrics: metrics::Metrics::new(),

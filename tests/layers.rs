@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("log", &["env", "tlog"]),
     ("hsm", &["pki", "env"]),
     ("ipc", &["acme", "pki"]),
-    ("issuer", &["ipc", "acme", "pki", "log", "hsm", "env"]),
+    ("issuer", &["ipc", "acme", "pki", "log", "hsm", "env", "tlog"]),
     ("ceremony", &["pki", "log", "hsm", "env"]),
     ("audit", &["pki", "log", "env", "tlog"]),
     ("store", &["acme", "env"]),

@@ -1,7 +1,7 @@
 //! How a process gives up what it does not need, before it does anything a stranger can influence.
 //!
 //! The web process reads `public/` and `ca/`, reads and writes `web/`, talks to the issuer's socket, listens on
-//! its configured ports and dials the ports that validation needs. Everything else (the log, the PIN's file,
+//! its configured ports and dials the ports that validation and its log's witnesses need. Everything else (the log, the PIN's file,
 //! the PKCS#11 module, any program) is out of its reach, whoever runs its code, even on one user account.
 
 use std::collections::BTreeSet;
@@ -160,6 +160,9 @@ impl Ports {
                 .into_iter()
                 .chain(validation.redirect_ports.iter().copied())
                 .chain(resolvers.map(std::net::SocketAddr::port))
+                .chain(
+                    web.witnesses.iter().filter_map(|witness| Some(witness.place().ok()?.port())),
+                )
                 .collect(),
         }
     }

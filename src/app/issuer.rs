@@ -15,7 +15,9 @@ use crate::hsm::health::TokenHealth;
 use crate::hsm::pool::{Key, Pool};
 use crate::ipc::admin::{self, AdminKey};
 use crate::ipc::server::{Options, Server};
-use crate::issuer::{CheckpointKey, Configuration, Parts, Program, SignQueue, signing};
+use crate::issuer::{
+    CheckpointKey, Configuration, CosignerKey, Parts, Program, SignQueue, signing,
+};
 use crate::log::writer::Opening;
 use crate::log::{Log, recover::OpenError};
 
@@ -85,6 +87,14 @@ pub fn run(config: Config) -> Result<(), Failure> {
             &config.to_json().map_err(|error| Failure::failed(error.to_string()))?,
         ),
         log: log.clone(),
+        witnesses: config.web.witness_keys().map_err(Failure::operator)?,
+        cosigner: match &authority.witness {
+            Some(witness) => {
+                let key: Arc<dyn SignQueue> = key(signing::WITNESS_KEY)?;
+                Some(CosignerKey::new(&witness.name, key).map_err(Failure::operator)?)
+            }
+            None => None,
+        },
         clock,
         rng: Arc::clone(&rng),
         disk,

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::env::system::{
     Resolving, SystemClock, SystemDialer, SystemDisk, SystemResolver, SystemRng, ZoneServers,
 };
-use crate::env::{Clock, Disk};
+use crate::env::{Clock, Dialer, Disk, Resolver};
 use crate::ipc::client::{Client, Options};
 use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
@@ -21,6 +21,7 @@ use crate::pki::policy::Policy;
 use crate::store::StoreError;
 use crate::store::embedded::Embedded;
 use crate::validate::Validator;
+use crate::web::witness::{Courier, Target};
 use crate::web::{BindError, Listeners, Parts, StartError, Web};
 
 /// Runs until SIGTERM or SIGINT.
@@ -31,6 +32,8 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let authority = super::require_authority(&config)?.clone();
     directories::prepare_web(&config.paths)?;
     let issuers = issuer_uids(&config)?;
+    let witnesses = config.web.witnesses.iter().map(Target::new);
+    let witnesses = witnesses.collect::<Result<Vec<_>, _>>().map_err(Failure::operator)?;
     // From here on this process reaches nothing but what it serves. No thread exists yet.
     let confinement = confine::web(&config)?;
     tracing::info!(%confinement, "confined");
@@ -41,15 +44,22 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("CHY-OS: no threads: {error}")))?;
-    let outcome = runtime.block_on(serve(&config, &authority, issuers, stop));
+    let outcome = runtime.block_on(serve(&config, &authority, Reach { issuers, witnesses }, stop));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// Whom this process talks to, found before it confined itself.
+struct Reach {
+    /// Users as whom the issuer may answer.
+    issuers: Vec<u32>,
+    witnesses: Vec<Target>,
 }
 
 async fn serve(
     config: &Config,
     authority: &Authority,
-    issuers: Vec<u32>,
+    reach: Reach,
     stop: Stop,
 ) -> Result<(), Failure> {
     let taken = |error: &BindError| error.error.kind() == std::io::ErrorKind::AddrInUse;
@@ -73,12 +83,12 @@ async fn serve(
         }
     })?;
     let web =
-        Web::start(parts(config, authority, issuers, store)?, listeners).map_err(|error| {
-            match error {
+        Web::start(parts(config, authority, reach, store)?, listeners).map_err(
+            |error| match error {
                 StartError::Settings(_) => Failure::operator(error.to_string()),
                 StartError::System(_) => Failure::failed(error.to_string()),
-            }
-        })?;
+            },
+        )?;
     let stopped = stop.into_future()?;
     notify::ready("serving");
     let mut heartbeat = notify::heartbeat();
@@ -122,13 +132,13 @@ fn issuer_uids(config: &Config) -> Result<Vec<u32>, Failure> {
 fn parts(
     config: &Config,
     authority: &Authority,
-    issuers: Vec<u32>,
+    reach: Reach,
     store: Embedded,
 ) -> Result<Parts, Failure> {
     let issuer = Client::start(Options {
         path: config.paths.socket(),
         digest: config.digest,
-        uids: issuers,
+        uids: reach.issuers,
     })
     .map_err(Failure::failed)?;
     let validation = &config.validation;
@@ -143,8 +153,12 @@ fn parts(
         timeout: Duration::from_secs(validation.connect_timeout_seconds),
     })
     .map_err(Failure::operator)?;
-    let validator = Validator::new(validation.clone(), Arc::new(resolver), Arc::new(SystemDialer))
-        .map_err(Failure::operator)?;
+    let resolver: Arc<dyn Resolver> = Arc::new(resolver);
+    let dialer: Arc<dyn Dialer> = Arc::new(SystemDialer);
+    let courier = (!reach.witnesses.is_empty())
+        .then(|| Courier::new(reach.witnesses, Arc::clone(&resolver), Arc::clone(&dialer)));
+    let validator =
+        Validator::new(validation.clone(), resolver, dialer).map_err(Failure::operator)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let certificate = |pem: &str| {
         Certificate::parse_pem(pem).map_err(|why| {
@@ -172,6 +186,8 @@ fn parts(
         root,
         issuing,
         public: config.paths.public(),
+        cosigns: !config.issuer.watched_logs.is_empty(),
+        courier,
     })
 }
 

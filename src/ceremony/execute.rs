@@ -266,5 +266,6 @@ fn authority(
         log_key: keys.record("log")?,
         tls_key: keys.record("tls")?,
         transcript_sha256: hex(sha256),
+        witness: None,
     })
 }

@@ -271,6 +271,10 @@ fn resolve_paths(root: &mut Node) {
             node.make_absolute();
         }
     }
+    if let Some(Node { value: Value::Array(witnesses), .. }) = root.at_mut(&["web", "witnesses"]) {
+        let roots = witnesses.iter_mut().filter_map(|witness| witness.at_mut(&["roots"]));
+        roots.for_each(Node::make_absolute);
+    }
     // A bare name is for the dynamic linker to find.
     if let Some(module) = root.at_mut(&["token", "module"])
         && matches!(&module.value, Value::Text(text) if text.contains('/'))
@@ -430,6 +434,7 @@ impl Judge<'_> {
         }
         self.numbers(document)?;
         self.web(&document.web)?;
+        self.issuer(&document.issuer)?;
         self.validation(&document.validation)?;
         if document.board.production {
             self.production(document)?;
@@ -486,6 +491,7 @@ impl Judge<'_> {
         self.range(&["issuer", "crl-hours"], issuer.crl_hours, 2, 24 * 365)?;
         self.range(&["issuer", "clock-jump-hours"], issuer.clock_jump_hours, 1, 24 * 366)?;
         self.range(&["issuer", "crl-shards"], issuer.crl_shards, 1, crate::pki::crl::MAX_SHARDS)?;
+        self.range(&["issuer", "witness-seconds"], issuer.witness_seconds, 1, 86_400)?;
         self.range(&["issuer", "workers"], issuer.workers, 1, 64)?;
         self.range(&["issuer", "queue"], issuer.queue, 1, 65_536)?;
         self.range(&["log", "segment-mib"], log.segment_mib, 1, 1_024)?;
@@ -530,7 +536,15 @@ impl Judge<'_> {
                 "takes a URL without a slash at its end",
             ));
         }
-        Ok(())
+        crate::web::witness::check(&web.witnesses).map_err(|why| {
+            ConfigError(format!("{why} ({})", place(self.root, &["web", "witnesses"])))
+        })
+    }
+
+    fn issuer(&self, issuer: &crate::issuer::Settings) -> Result<(), ConfigError> {
+        issuer.watched_keys().map(drop).map_err(|why| {
+            ConfigError(format!("{why} ({})", place(self.root, &["issuer", "watched-logs"])))
+        })
     }
 
     fn validation(&self, validation: &crate::validate::Settings) -> Result<(), ConfigError> {

@@ -203,7 +203,10 @@ pub enum Answer {
     /// As a witness.
     Cosigned(Cosigned),
     /// All at once; with none, ask again after so many milliseconds.
-    Errands { errands: Vec<Errand>, again: u32 },
+    Errands {
+        errands: Vec<Errand>,
+        again: u32,
+    },
 }
 
 /// An entry of the log.

@@ -24,6 +24,7 @@ use crate::pki::certificate::Certificate;
 use crate::pki::key::{PublicKey, SignatureAlgorithm};
 use crate::pki::policy::Policy;
 use crate::pki::profile::Profile;
+use crate::tlog::note::VerifierKey;
 
 /// Asks for the token's state.
 pub type TokenProbe = Arc<dyn Fn() -> TokenHealth + Send + Sync>;
@@ -48,6 +49,8 @@ pub(super) struct Core {
     pub(super) own_keys: Vec<Vec<u8>>,
     pub(super) token: TokenProbe,
     pub(super) log: Log,
+    /// The log's key under its origin.
+    pub(super) log_key: VerifierKey,
     pub(super) rule: ClockRule,
     pub(super) rng: Arc<dyn Rng>,
     pub(super) disk: Arc<dyn Disk>,
@@ -55,6 +58,8 @@ pub(super) struct Core {
     pub(super) public: PathBuf,
     pub(super) on_halt: OnHalt,
     pub(super) halted: AtomicBool,
+    /// A checkpoint under the log's key excludes the log as it is.
+    pub(super) forked: AtomicBool,
     pub(super) counters: Counters,
     pub(super) caps: Caps,
     pub(super) problems: Problems,
@@ -138,6 +143,16 @@ impl Core {
     /// Whether the token would sign now; asked before a record promises that it will.
     pub(super) fn token_signs(&self) -> Result<(), NotNow> {
         if (self.token)().signs() { Ok(()) } else { Err(NotNow::Wait(Duration::from_secs(5))) }
+    }
+
+    /// The log's name.
+    pub(super) fn origin(&self) -> &str {
+        self.log_key.name()
+    }
+
+    /// Whether it is proven that this log does not continue what its key has signed: then no certificate is issued.
+    pub(super) fn is_forked(&self) -> bool {
+        self.forked.load(Ordering::SeqCst)
     }
 
     pub(super) fn halt(&self, why: &str) {
@@ -287,6 +302,11 @@ pub(super) struct Counters {
     pub(super) revoked: AtomicU64,
     pub(super) key_changes: AtomicU64,
     pub(super) deactivated: AtomicU64,
+    /// Checkpoints of other logs that were cosigned, and such that were not.
+    pub(super) cosigned: AtomicU64,
+    pub(super) not_cosigned: AtomicU64,
+    /// Cosignatures of this log's witnesses.
+    pub(super) cosignatures: AtomicU64,
 }
 
 impl Counters {
@@ -305,6 +325,9 @@ impl Counters {
             ("revoked", &self.revoked),
             ("key_changes", &self.key_changes),
             ("deactivated", &self.deactivated),
+            ("cosigned", &self.cosigned),
+            ("not_cosigned", &self.not_cosigned),
+            ("cosignatures", &self.cosignatures),
         ]
         .into_iter()
         .map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed)))
@@ -332,12 +355,16 @@ pub(super) enum Part {
     Tls,
     Public,
     Starts,
+    /// The log does not continue what its key has signed.
+    Fork,
+    /// What witnesses cosigned.
+    Cosigned,
 }
 
 impl Part {
     /// Whether a certificate could not be made while this is wrong.
     pub(super) fn stops_issuance(self) -> bool {
-        matches!(self, Self::Clock | Self::Log | Self::Index)
+        matches!(self, Self::Clock | Self::Log | Self::Index | Self::Fork)
     }
 }
 

@@ -18,7 +18,6 @@ use crate::id::Timestamp;
 use crate::ipc::Reply;
 use crate::ipc::message::{Answer, Refusal};
 use crate::ipc::witness::{Cosigned, Watch};
-use crate::tlog::checkpoint::Checkpoint;
 use crate::tlog::note::{Note, NoteSignature, VerifierKey};
 use crate::tlog::tree::TreeHead;
 use crate::tlog::witness::{AddCheckpoint, Refused, origin_hash};
@@ -41,6 +40,11 @@ impl CosignerKey {
             format!("CHY-CA-BROKEN: name {name:?} and witness key make no cosigner's key: {e}; restore ca/authority.json from the ceremony's backup")
         })?;
         Ok(Self { verifier, key })
+    }
+
+    /// Its SubjectPublicKeyInfo.
+    pub(super) fn spki(&self) -> Vec<u8> {
+        self.verifier.spki().to_vec()
     }
 
     /// As others are told of it.
@@ -98,7 +102,10 @@ impl Cosigner {
         if !logs.is_empty() {
             let dir = core.dir.join("witness");
             state::prepare(&*core.disk, &dir).map_err(|error| {
-                format!("CHY-STATE-DIR: {}: {error}; see that it belongs to the issuer's user", dir.display())
+                format!(
+                    "CHY-STATE-DIR: {}: {error}; see that it belongs to the issuer's user",
+                    dir.display()
+                )
             })?;
         }
         for log in &logs {
@@ -140,7 +147,9 @@ impl Cosigner {
         let head = request.checkpoint.head;
         let message = key.verifier.message(signed.note.text.as_bytes(), &head, signed.at);
         let then = Box::new(move |result: Result<Vec<u8>, _>| match result {
-            Ok(signature) => reply(log.signed(&core, &key_then.verifier, &head, signed, &signature)),
+            Ok(signature) => {
+                reply(log.signed(&core, &key_then.verifier, &head, signed, &signature))
+            }
             // The state stands; the log asks again from there.
             Err(error) => reply(Err(core.unsigned(error).into())),
         });

@@ -285,6 +285,9 @@ impl Pipeline {
         tickets.permits(ticket.as_deref(), csr.identifiers(), Some(&profile.name), now)?;
         proven(profile, finalize, csr)?;
         core.token_signs()?;
+        if core.is_forked() {
+            return Err(Refusal::Retry(60_000));
+        }
         core.caps.issuance(signed.account, core.rule.clock().monotonic())?;
         let identifiers: Vec<_> = csr.identifiers().iter().cloned().collect();
         let serial = Serial::from_random(random_16(&*core.rng));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::core::{Core, count};
+use super::cosigner::Cosigner;
 use super::crls::Crls;
 use super::handshake::is_handshake;
 use super::keeper::Keeper;
@@ -14,12 +15,14 @@ use super::registry::Registry;
 use super::renewal::{self, Recalls};
 use super::revocation::{REVOKE, Revoker};
 use super::starts::Starts;
+use super::witnesses::Witnesses;
 use super::workers::Workers;
 use crate::acme::jws::Jws;
 use crate::acme::problem::Problem;
 use crate::hsm::Class;
 use crate::id::{Serial, Timestamp};
 use crate::ipc::message::{Answer, Finalize, Health, Permits, Question, Refusal, Revoke, Which};
+use crate::ipc::witness::Carried;
 use crate::ipc::{Reply, Service, Trespass};
 
 /// The issuer at work.
@@ -33,6 +36,8 @@ pub(super) struct Desk {
     pub(super) refusals: Arc<Refusals>,
     pub(super) starts: Arc<Starts>,
     pub(super) recalls: Arc<Recalls>,
+    pub(super) witnesses: Arc<Witnesses>,
+    pub(super) cosigner: Arc<Cosigner>,
     pub(super) keeper: Keeper,
     pub(super) workers: Workers,
     /// nextUpdate of the root's CRL, where the ceremony made one.
@@ -63,6 +68,8 @@ impl Service for Desk {
             Question::Standings(which) => self.standings(which, reply),
             Question::Renewal { serial } => self.renewal(serial, reply),
             Question::Logged { serial } => self.logged(serial, reply),
+            Question::Cosign { body } => self.cosign(body, reply),
+            Question::Errands(carried) => self.errands(carried, reply),
         }
     }
 
@@ -139,6 +146,17 @@ impl Desk {
         }));
     }
 
+    /// A worker verifies; whoever sent it has no account, and is answered when the token has signed.
+    fn cosign(&self, body: Vec<u8>, reply: Reply) {
+        let cosigner = Arc::clone(&self.cosigner);
+        let _ = self.workers.submit(Box::new(move || cosigner.cosign(&body, reply)));
+    }
+
+    fn errands(&self, carried: Vec<Carried>, reply: Reply) {
+        let witnesses = Arc::clone(&self.witnesses);
+        let _ = self.workers.submit(Box::new(move || reply(Ok(witnesses.errands(carried)))));
+    }
+
     fn sign_tls(&self, message: Vec<u8>, reply: Reply) {
         if message.len() > MAX_HANDSHAKE || !is_handshake(&message) {
             tracing::warn!(
@@ -183,6 +201,8 @@ impl Desk {
                 "the log takes only revocations and CRLs until there is room on its disk".into(),
             ));
         }
+        let advice = self.witnesses.problems().into_iter().chain(self.cosigner.problems());
+        problems.extend(advice.map(|(code, message)| (code.to_owned(), message)));
         let soon = core.rule.clock().now().plus(crate::pki::crl::ROOT_CRL_WARNING);
         if let Some(ends) = self.root_crl_ends.filter(|ends| *ends < soon) {
             problems.push((
@@ -201,6 +221,8 @@ impl Desk {
             tls_not_after: self.own.not_after(),
             started: self.started,
             counters: core.counters.snapshot(),
+            witnesses: self.witnesses.watches(),
+            watched: self.cosigner.watches(),
         }
     }
 }

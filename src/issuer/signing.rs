@@ -37,6 +37,8 @@ pub const ISSUING_KEY: &str = "issuing";
 pub const LOG_KEY: &str = "log";
 /// The pin of the key that signs TLS handshakes.
 pub const TLS_KEY: &str = "tls";
+/// The pin of the key that cosigns other logs' checkpoints.
+pub const WITNESS_KEY: &str = "witness";
 
 /// The keys the issuer needs on its token, from what the ceremony fixed.
 pub fn pins(authority: &Authority) -> Result<Vec<KeyPin>, String> {
@@ -46,6 +48,7 @@ pub fn pins(authority: &Authority) -> Result<Vec<KeyPin>, String> {
         (TLS_KEY, &authority.tls_key),
     ]
     .into_iter()
+    .chain(authority.witness.as_ref().map(|witness| (WITNESS_KEY, &witness.key)))
     .map(|(name, record)| pin(name, record))
     .collect()
 }

@@ -11,6 +11,7 @@ use super::Settings;
 use super::caps::Caps;
 use super::clock::ClockRule;
 use super::core::{Core, Counters, OnHalt, Problems, TokenProbe};
+use super::cosigner::{Cosigner, CosignerKey};
 use super::crls::Crls;
 use super::keeper::Keeper;
 use super::own::{self, Own};
@@ -24,6 +25,7 @@ use super::service::Desk;
 use super::signing::SignQueue;
 use super::starts::{Configuration, Program, Starts, TokenIdentity};
 use super::tickets::Tickets;
+use super::witnesses::Witnesses;
 use super::workers::Workers;
 use crate::acme::directory::Urls;
 use crate::env::{Clock, Disk, Rng};
@@ -39,6 +41,7 @@ use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
 use crate::pki::policy::{self, Policy};
 use crate::pki::profile::Profile;
+use crate::tlog::note::VerifierKey;
 
 /// Everything an issuer is made of.
 pub struct Parts {
@@ -59,6 +62,10 @@ pub struct Parts {
     pub configuration: Configuration,
     /// Opened with a [`super::CheckpointKey`] as its signer.
     pub log: Log,
+    /// The witnesses of this log, in the order of `[[web.witnesses]]`.
+    pub witnesses: Vec<VerifierKey>,
+    /// What this box cosigns other logs with, where a ceremony has made it.
+    pub cosigner: Option<CosignerKey>,
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
     pub disk: Arc<dyn Disk>,
@@ -133,6 +140,9 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     let tls_spki = spki("tls", &authority.tls_key.spki)?;
     same_key("tls", &*parts.tls_key, &tls_spki)?;
     let log_spki = spki("log", &authority.log_key.spki)?;
+    let log_key = VerifierKey::from_spki(&authority.origin, &log_spki).map_err(|e| {
+        format!("CHY-CA-BROKEN: ca/authority.json: the log key: {e}; restore it from the ceremony's backup")
+    })?;
     own_log(&parts.log, authority, &root, &issuing, &log_spki)?;
 
     let policy = Policy::new(&parts.policy)
@@ -152,12 +162,14 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         log_spki,
         tls_spki,
     ];
+    own_keys.extend(parts.cosigner.iter().map(CosignerKey::spki));
     own_keys.dedup();
     let rule =
         ClockRule::new(Arc::clone(&parts.clock), parts.build_date, parts.settings.clock_jump_hours);
     let started = parts.clock.now();
     let build_date = parts.build_date;
     let workers = Workers::start(parts.settings.workers, parts.settings.queue)?;
+    let watched = parts.settings.watched_keys()?;
     let core = Arc::new(Core {
         issuing_sha256: issuing.fingerprint(),
         aia_url: authority.aia_url.clone(),
@@ -172,6 +184,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         issuing_key: parts.issuing_key,
         tls_key: parts.tls_key,
         own_keys,
+        log_key,
         token: parts.token,
         log: parts.log,
         rule,
@@ -181,6 +194,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         public: parts.public,
         on_halt: parts.on_halt,
         halted: AtomicBool::new(false),
+        forked: AtomicBool::new(false),
         counters: Counters::default(),
         problems: Problems::default(),
     });
@@ -193,6 +207,9 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     }
     publish::publish_chain(&core, &places, parts.root_crl.as_deref())?;
 
+    super::fork::recall(&core);
+    let witnesses = Arc::new(Witnesses::new(Arc::clone(&core), parts.witnesses));
+    let cosigner = Arc::new(Cosigner::new(Arc::clone(&core), parts.cosigner, &watched)?);
     let tickets = Arc::new(Tickets::open(Arc::clone(&core))?);
     let registry = Arc::new(Registry::new(Arc::clone(&core), tickets));
     let refusals = Arc::new(Refusals::new(Arc::clone(&core)));
@@ -227,6 +244,8 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         refusals,
         starts,
         recalls: Arc::default(),
+        witnesses,
+        cosigner,
         keeper,
         workers,
         root_crl_ends,

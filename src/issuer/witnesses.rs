@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::core::{Core, NotNow, Part, lock};
+use super::core::{Core, Part, lock};
 use super::fork::{self, Evidence};
 use crate::id::Timestamp;
 use crate::ipc::message::Answer;
@@ -72,12 +72,20 @@ enum Step {
     /// Not visited in this round, or done.
     Rest,
     /// To be asked for its cosignature, so many times more.
-    Add { left: u8 },
+    Add {
+        left: u8,
+    },
     /// Was asked, or is being asked.
-    Adding { left: u8 },
+    Adding {
+        left: u8,
+    },
     /// To be asked for the newest checkpoint that it knows; it said that its log has so many leaves.
-    Look { left: u8 },
-    Looking { left: u8 },
+    Look {
+        left: u8,
+    },
+    Looking {
+        left: u8,
+    },
 }
 
 impl Witnesses {
@@ -92,10 +100,14 @@ impl Witnesses {
         }
     }
 
-    /// Takes in what was carried, and says what to carry now.
-    pub(super) fn errands(&self, carried: Vec<Carried>) -> Result<Answer, NotNow> {
+    /// Takes in what was carried, and says what to carry now. A courier that has carried nothing has just begun, or
+    /// begins anew: what another one was sent for is forgotten.
+    pub(super) fn errands(&self, carried: Vec<Carried>) -> Answer {
         let now = self.core.rule.clock().monotonic();
         let mut state = lock(&self.state);
+        if carried.is_empty() {
+            state.round = None;
+        }
         for Carried { witness, outcome } in carried {
             self.heard(&mut state, usize::from(witness), outcome, now);
         }
@@ -103,16 +115,13 @@ impl Witnesses {
             self.begin(&mut state, now);
         }
         let errands = self.next(&mut state, now);
-        let mut again = u32::try_from(self.every.min(POLL).as_millis()).unwrap_or(1000);
-        if errands.is_empty() && state.round.take_if(|round| round.is_over()).is_none() {
-            // Somebody still waits for an answer: it was lost with the web process that asked, unless it comes.
-            again = again.min(1000);
-            let lost = state.began.is_some_and(|began| now > began + LOST);
-            if lost {
-                state.round = None;
-            }
+        if errands.is_empty()
+            && let Some(round) = state.round.take()
+        {
+            self.publish(&round);
         }
-        Ok(Answer::Errands { errands, again })
+        let again = u32::try_from(self.every.min(POLL).as_millis()).unwrap_or(1000);
+        Answer::Errands { errands, again }
     }
 
     /// Begins a round with whoever is due, if there is anything to say.
@@ -158,8 +167,11 @@ impl Witnesses {
                         continue;
                     };
                     *step = Step::Adding { left };
-                    let checkpoint =
-                        Checkpoint { origin: String::new(), head: round.head, extensions: Vec::new() };
+                    let checkpoint = Checkpoint {
+                        origin: String::new(),
+                        head: round.head,
+                        extensions: Vec::new(),
+                    };
                     let note = round.note.clone();
                     let body = AddCheckpoint { old, proof, note, checkpoint }.to_string();
                     ErrandKind::AddCheckpoint(body.into_bytes())
@@ -172,9 +184,6 @@ impl Witnesses {
                 Step::Rest | Step::Adding { .. } | Step::Looking { .. } => continue,
             };
             errands.push(Errand { witness: u16::try_from(n).unwrap_or(u16::MAX), what });
-        }
-        if errands.is_empty() && round.is_over() {
-            self.publish(round);
         }
         errands
     }
@@ -217,7 +226,7 @@ impl Witnesses {
             (Step::Looking { left }, Outcome::Body(note)) => match fork::judge(&self.core, &note) {
                 Ok(Evidence::Fork(why)) => {
                     fork::found(&self.core, &note, &why);
-                    seen.failed(now, "CHY-LOG-FORKED", why);
+                    seen.failed(now, "CHY-WITNESS-FORK", why);
                 }
                 Ok(Evidence::Continues(size)) if left > 1 && size <= round.head.size => {
                     seen.size = size;
@@ -263,7 +272,11 @@ impl Witnesses {
             ),
         }
         self.core.counters.cosignatures.fetch_add(round.lines.len() as u64, Ordering::Relaxed);
-        tracing::debug!(size = round.head.size, witnesses = round.lines.len(), "cosigned by witnesses");
+        tracing::debug!(
+            size = round.head.size,
+            witnesses = round.lines.len(),
+            "cosigned by witnesses"
+        );
     }
 
     /// For the health.
@@ -281,17 +294,10 @@ impl Witnesses {
         let state = lock(&self.state);
         let failing = |(key, seen): (&VerifierKey, &Seen)| {
             // The fork is the log's own problem, and said as such.
-            let said = seen.failures >= PATIENCE && seen.code != "CHY-LOG-FORKED";
+            let said = seen.failures >= PATIENCE && seen.code != "CHY-WITNESS-FORK";
             said.then(|| (seen.code, format!("witness {}: {}", key.name(), seen.problem)))
         };
         self.keys.iter().zip(&state.seen).filter_map(failing).collect()
-    }
-}
-
-impl Round {
-    /// Whether nobody is to be asked or is being asked.
-    fn is_over(&self) -> bool {
-        self.steps.iter().all(|step| *step == Step::Rest)
     }
 }
 
@@ -300,12 +306,7 @@ impl Seen {
         if !self.problem.is_empty() {
             tracing::info!("{} is over", self.code);
         }
-        *self = Self {
-            size,
-            cosigned: Some((size, at)),
-            heard: Some(now),
-            ..Self::default()
-        };
+        *self = Self { size, cosigned: Some((size, at)), heard: Some(now), ..Self::default() };
     }
 
     fn failed(&mut self, now: Duration, code: &'static str, problem: String) {
@@ -345,8 +346,6 @@ const LEAST_WAIT: Duration = Duration::from_secs(5);
 const MOST_WAIT: Duration = Duration::from_secs(600);
 /// Failures in a row that an operator is not told of in the health.
 const PATIENCE: u32 = 2;
-/// A round whose answers have not come by then is given up.
-const LOST: Duration = Duration::from_secs(120);
 /// How soon the web process asks again at most.
 const POLL: Duration = Duration::from_secs(2);
 

@@ -38,4 +38,16 @@ pub struct Authority {
     pub tls_key: KeyRecord,
     /// SHA-256 over the transcript, hex.
     pub transcript_sha256: String,
+    /// What this box cosigns other logs with, once a ceremony has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<WitnessRecord>,
+}
+
+/// A witness's key and its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessRecord {
+    /// A schema-less URL, for good: it is in every cosignature.
+    pub name: String,
+    pub key: KeyRecord,
 }

@@ -168,7 +168,8 @@ impl VerifierKey {
                 message
             }
             NoteKeyKind::Cosignature => {
-                let mut message = format!("cosignature/v1\ntime {}\n", now.unix_seconds()).into_bytes();
+                let mut message =
+                    format!("cosignature/v1\ntime {}\n", now.unix_seconds()).into_bytes();
                 message.extend_from_slice(note_text);
                 message
             }
@@ -189,9 +190,7 @@ impl VerifierKey {
                 octets.extend_from_slice(signature);
                 octets
             }
-            NoteKeyKind::Cosignature => {
-                [&now.unix_seconds().to_be_bytes()[..], signature].concat()
-            }
+            NoteKeyKind::Cosignature => [&now.unix_seconds().to_be_bytes()[..], signature].concat(),
         }
     }
 
@@ -245,7 +244,7 @@ impl VerifierKey {
     /// Ecdsa-Sig-Value over its SHA-256.
     pub fn verify_text(&self, text: &[u8], signature: &[u8]) -> bool {
         let verified = match self.kind {
-            NoteKeyKind::Ed25519 => {
+            NoteKeyKind::Ed25519 | NoteKeyKind::Cosignature => {
                 UnparsedPublicKey::new(&ED25519, &self.spki[ED25519_SPKI.len()..])
                     .verify(text, signature)
             }
@@ -481,7 +480,8 @@ mod tests {
         let log = VerifierKey::from_spki("witness.example/w1", &spki).unwrap();
         assert_ne!(witness.id(), log.id(), "one key of two types has two ids");
         let now = Timestamp(1_679_315_147_999);
-        let text = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n";
+        let text =
+            "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n";
         let message = witness.message(text.as_bytes(), &HEAD, now);
         assert_eq!(message, format!("cosignature/v1\ntime 1679315147\n{text}").into_bytes());
         let octets = witness.signature_octets(pair.sign(&message).as_ref(), now);

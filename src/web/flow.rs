@@ -5,6 +5,7 @@
 //! asks whose resource it is. A foreign resource answers like a missing one.
 
 mod account;
+mod add_checkpoint;
 mod authorization;
 mod certificate;
 mod challenge;
@@ -38,6 +39,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tracing::Instrument;
 use tracing::field::Empty;
 
+pub(crate) use add_checkpoint::CONCURRENCY as COSIGNING;
 pub(crate) use renewal::CONCURRENCY as RENEWALS;
 pub(crate) use reply::{Fault, Reply, link};
 
@@ -156,6 +158,7 @@ fn flow_name(route: &Route<'_>, origin: Origin) -> &'static str {
         Route::Preflight => "preflight",
         Route::Page => "page",
         Route::Public(_) => "public",
+        Route::AddCheckpoint => "add-checkpoint",
         Route::Probe(_) => "probe",
         Route::MethodNotAllowed(_) | Route::NotFound => "none",
     }
@@ -195,6 +198,9 @@ async fn dispatch(
         Route::Public(file) if origin.door != Door::Metrics => {
             public::answer(server, file, request.headers()).await
         }
+        Route::AddCheckpoint if origin.door != Door::Metrics => {
+            add_checkpoint::answer(server, origin, request).await
+        }
         Route::Probe(probe) if origin.may_probe() => probe::answer(server, probe).await,
         Route::MethodNotAllowed(allow) => {
             let problem =
@@ -203,7 +209,11 @@ async fn dispatch(
             server.metrics.problem(problem.kind);
             Ok(Reply::problem(&problem).header(ALLOW, allow))
         }
-        Route::Page | Route::Public(_) | Route::Probe(_) | Route::NotFound => Err(Fault::missing()),
+        Route::Page
+        | Route::Public(_)
+        | Route::AddCheckpoint
+        | Route::Probe(_)
+        | Route::NotFound => Err(Fault::missing()),
     }
 }
 
@@ -227,7 +237,7 @@ async fn post(
 ) -> Result<Reply, Fault> {
     check_content_type(&request)?;
     let wants_der = wants_der(&request);
-    let body = read_body(server, request).await?;
+    let body = read_body(server, request, Jws::MAX).await?;
     let now = server.clock.now();
     let jws = Jws::parse(&body).map_err(Problem::from)?;
     match (resource, jws.key()) {
@@ -337,10 +347,14 @@ fn wants_der(request: &Request<Incoming>) -> bool {
     names("application/pkix-cert") && !names("application/pem-certificate-chain")
 }
 
-/// The whole body, at most `Jws::MAX` octets, within the body timeout.
-async fn read_body(server: &Server, request: Request<Incoming>) -> Result<Bytes, Fault> {
+/// The whole body, at most `most` octets, within the body timeout.
+async fn read_body(
+    server: &Server,
+    request: Request<Incoming>,
+    most: usize,
+) -> Result<Bytes, Fault> {
     let too_large = || {
-        Problem::new(ProblemType::Malformed, format!("a request has at most {} octets", Jws::MAX))
+        Problem::new(ProblemType::Malformed, format!("a request has at most {most} octets"))
             .with_status(StatusCode::PAYLOAD_TOO_LARGE.as_u16())
     };
     let patience = Duration::from_secs(server.settings.body_timeout_seconds.max(1));
@@ -348,16 +362,16 @@ async fn read_body(server: &Server, request: Request<Incoming>) -> Result<Bytes,
     let announced = announced.and_then(|n| n.parse::<u64>().ok());
     let asks_first = request.headers().contains_key(EXPECT);
     let mut body = request.into_body();
-    if announced.is_some_and(|n| n > Jws::MAX as u64) {
+    if announced.is_some_and(|n| n > most as u64) {
         if !asks_first {
-            let _ = tokio::time::timeout(patience, drain(&mut body)).await;
+            let _ = tokio::time::timeout(patience, drain(&mut body, most)).await;
         }
         return Err(too_large().into());
     }
-    match tokio::time::timeout(patience, Limited::new(&mut body, Jws::MAX).collect()).await {
+    match tokio::time::timeout(patience, Limited::new(&mut body, most).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let _ = tokio::time::timeout(patience, drain(&mut body)).await;
+            let _ = tokio::time::timeout(patience, drain(&mut body, most)).await;
             Err(too_large().into())
         }
         Ok(Err(_)) => Err(Problem::malformed("the request body ended early").into()),
@@ -369,8 +383,8 @@ async fn read_body(server: &Server, request: Request<Incoming>) -> Result<Bytes,
 
 /// Reads on past a body that is too large, a bounded while. A connection closed while its client still sends is
 /// reset, and the client may lose the answer that says why (RFC 9112 section 9.6).
-async fn drain(body: &mut Incoming) {
-    let mut left = 4 * Jws::MAX;
+async fn drain(body: &mut Incoming, most: usize) {
+    let mut left = 4 * most;
     // What is on its way arrives at once; a client that pauses waits for the answer.
     while let Ok(Some(Ok(frame))) = tokio::time::timeout(PAUSE, body.frame()).await {
         let length = frame.data_ref().map_or(0, Bytes::len);

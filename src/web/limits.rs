@@ -38,6 +38,8 @@ pub struct Settings {
     pub registrations_per_address: u32,
     /// Orders of one account for names that were certified before, set for set, that do not count above.
     pub renewals_per_name_set: u32,
+    /// Checkpoints of other logs that one address may have cosigned, or refused.
+    pub cosignatures_per_address: u32,
     /// New orders and registrations let in within a second; 0: no limit.
     pub admissions_per_second: u32,
     /// Let in at once after a quiet time.
@@ -56,6 +58,7 @@ impl Default for Settings {
             failed_validations: 60,
             registrations_per_address: 100,
             renewals_per_name_set: 10,
+            cosignatures_per_address: 3600,
             admissions_per_second: 50,
             admission_burst: 200,
             admission_patience_seconds: 8,
@@ -71,6 +74,7 @@ pub(crate) struct Limits {
     trees: Hourly<String>,
     failures: Hourly<(AccountId, String)>,
     registrations: Hourly<IpAddr>,
+    cosignatures: Hourly<IpAddr>,
     /// Of one account: nobody uses up the renewals of another's names.
     renewals: Hourly<(AccountId, NameSet)>,
     pub(crate) admission: Admission<[u8; 16]>,
@@ -132,6 +136,7 @@ impl Limits {
             trees: Hourly::new(settings.orders_per_name_tree),
             failures: Hourly::new(settings.failed_validations),
             registrations: Hourly::new(settings.registrations_per_address),
+            cosignatures: Hourly::new(settings.cosignatures_per_address),
             renewals: Hourly::new(settings.renewals_per_name_set),
             admission: Admission::new(settings.admissions_per_second, settings.admission_burst),
             settings,
@@ -201,6 +206,16 @@ impl Limits {
         }
         taken.trees.iter().for_each(|tree| self.trees.give_back(tree));
     }
+}
+
+/// Lets a request to this box as a witness in.
+pub(crate) fn cosignature(server: &Server, address: IpAddr) -> Result<(), Fault> {
+    let Err(wait) = server.limits.cosignatures.take(address, server.clock.monotonic()) else {
+        return Ok(());
+    };
+    server.metrics.limited("cosignatures-per-address");
+    let detail = "all the checkpoints that may come from this address in an hour came";
+    Err(Fault::Limited(Problem::new(ProblemType::RateLimited, detail), wait))
 }
 
 /// Lets a new order in, or an authorization before one. `renews`: it is to replace a certificate of this server

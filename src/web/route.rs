@@ -23,6 +23,8 @@ pub enum Route<'a> {
     Page,
     /// A published file.
     Public(PublicFile<'a>),
+    /// `POST` of another log's checkpoint to this box as its witness (C2SP tlog-witness).
+    AddCheckpoint,
     /// For probes and operators; answered to loopback peers and on the metrics listener.
     Probe(Probe),
     /// The resource exists, the method does not; the text is the `Allow` header.
@@ -56,7 +58,7 @@ pub enum PublicKind {
     Certificate,
     /// A CRL in DER.
     Crl,
-    /// The log's checkpoint, a signed note.
+    /// A log's checkpoint, a signed note.
     Checkpoint,
 }
 
@@ -65,6 +67,13 @@ pub fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
     let reads = *method == Method::GET || *method == Method::HEAD;
     if let Some(resource) = crate::acme::directory::Urls::parse_path(path) {
         return acme(method, resource);
+    }
+    if path == "/witness/add-checkpoint" {
+        return if *method == Method::POST {
+            Route::AddCheckpoint
+        } else {
+            Route::MethodNotAllowed("POST")
+        };
     }
     let found = match path {
         "/" => Route::Page,
@@ -100,10 +109,18 @@ fn acme<'a>(method: &Method, resource: Resource) -> Route<'a> {
 
 impl<'a> PublicFile<'a> {
     /// A name that is published: at most four segments of letters, digits, `-`, `_` and `.`, none of which
-    /// begins with a dot, with the extension of something published; or `checkpoint`.
+    /// begins with a dot, with the extension of something published; or `checkpoint`, the same with cosignatures, or
+    /// what this box cosigned last of another log, by the hash of its origin.
     fn parse(path: &'a str) -> Option<Self> {
         let name = path.strip_prefix('/')?;
-        if name == "checkpoint" {
+        let cosigned = |name: &str| {
+            name.strip_prefix("witness/")
+                .and_then(|name| name.strip_suffix("/checkpoint"))
+                .is_some_and(|hash| {
+                    hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+                })
+        };
+        if matches!(name, "checkpoint" | "checkpoint.witnessed") || cosigned(name) {
             return Some(Self { name, kind: PublicKind::Checkpoint });
         }
         let (stem, extension) = name.rsplit_once('.')?;
@@ -173,6 +190,8 @@ mod tests {
             ("/issuing.cer", "issuing.cer"),
             ("/crl/issuing.crl", "crl/issuing.crl"),
             ("/checkpoint", "checkpoint"),
+            ("/checkpoint.witnessed", "checkpoint.witnessed"),
+            (WATCHED, &WATCHED[1..]),
         ] {
             match get(path) {
                 Route::Public(file) => assert_eq!(file.name(), name),
@@ -194,10 +213,27 @@ mod tests {
             "/.pem",
             "/a/.pem",
             "/checkpoint/",
+            "/witness/checkpoint",
+            "/witness/A0f1/checkpoint",
+            "/witness/../checkpoint",
+            &WATCHED.to_ascii_uppercase(),
+            &WATCHED.replace("0f", "0g"),
             "/root\0.pem",
         ] {
             assert_eq!(get(path), Route::NotFound, "{path}");
         }
+    }
+
+    const WATCHED: &str =
+        "/witness/0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f/checkpoint";
+
+    #[test]
+    fn a_witness_takes_checkpoints_by_post() {
+        let path = "/witness/add-checkpoint";
+        assert_eq!(route(&Method::POST, path), Route::AddCheckpoint);
+        assert_eq!(get(path), Route::MethodNotAllowed("POST"));
+        assert_eq!(route(&Method::POST, "/add-checkpoint"), Route::NotFound);
+        assert_eq!(route(&Method::POST, WATCHED), Route::MethodNotAllowed("GET, HEAD"));
     }
 
     #[test]

@@ -175,6 +175,8 @@ impl Ca {
             issuing,
             cross,
             public: public.path().to_owned(),
+            cosigns: true,
+            courier: None,
         };
         let web = Web::start(parts, listeners).unwrap();
         Self {

@@ -192,6 +192,8 @@ impl House {
             program: Program { version: "0.0.0", digest: || None },
             configuration: Configuration::of(sha256_of(&self.configuration), &self.configuration),
             log: log.clone(),
+            witnesses: Vec::new(),
+            cosigner: None,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             rng: Arc::new(SystemRng),
             disk: self.any_disk(),

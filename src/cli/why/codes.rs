@@ -735,8 +735,53 @@ pub const CODES: &[Entry] = &[
         do_this: "Hold a ceremony for a new issuing certificate, or shorten the profile's lifetime.",
     },
     Entry {
+        code: "CHY-WATCHED-FORK",
+        means: "Another log that this box is a witness of signed two trees of one size that exclude each other.",
+        do_this: "Tell its operator and keep the .fork file in the issuer's witness directory: it is the proof. When the log was begun anew under another origin, take the old vkey out of [issuer] watched-logs and remove the file.",
+    },
+    Entry {
         code: "CHY-WEB-AWAY",
         means: "The web process does not answer.",
         do_this: "Start it, or see why it stopped: `journalctl -u chancery-web`, or the output of `chancery serve`.",
+    },
+    Entry {
+        code: "CHY-WITNESS-AWAY",
+        means: "A witness of this log cannot be reached.",
+        do_this: "Issuance goes on. See that it runs and that this box reaches its host and port ([[web.witnesses]] url); it is tried again by itself, at the latest every ten minutes.",
+    },
+    Entry {
+        code: "CHY-WITNESS-FORK",
+        means: "A witness keeps a checkpoint that this log's own key signed and that this log does not continue: an older state was put back, or two boxes use one log key.",
+        do_this: "No certificate is issued; revocations and CRLs go on. Put the newest log directory back (another backup, the exported segments) and restart: the evidence, issuer/fork, is then found refuted and removed. If the newer records are lost, certificates issued meanwhile are unknown: hold a ceremony for a new CA with another origin.",
+    },
+    Entry {
+        code: "CHY-WITNESS-KEY",
+        means: "This box is to cosign other logs and has no key for it, or the key does not sign as it should.",
+        do_this: "`chancery ceremony run hsm/ceremony/witness.toml` makes the key; restart the box after it. Otherwise check the token (`chancery doctor`).",
+    },
+    Entry {
+        code: "CHY-WITNESS-PROOF",
+        means: "No consistency proof for a witness can be made of the log's published tiles.",
+        do_this: "Issuance goes on. See that the public directory's tile/ is whole and the issuer's user can read it; `chancery log verify` says whether the log itself is.",
+    },
+    Entry {
+        code: "CHY-WITNESS-REFUSES",
+        means: "A witness of this log answers and does not cosign.",
+        do_this: "Issuance goes on. Read the rest of the message: the log must be configured at the witness with its origin and vkey, and the witness here with its own vkey.",
+    },
+    Entry {
+        code: "CHY-WITNESS-ROOTS",
+        means: "The certificates that a witness's https certificate must lead to cannot be read.",
+        do_this: "Name a PEM file in [[web.witnesses]] roots that the web process's user can read, or install the system's (ca-certificates).",
+    },
+    Entry {
+        code: "CHY-WITNESS-STATE",
+        means: "The file that says what this box cosigned last for another log cannot be read or written.",
+        do_this: "Nothing is cosigned for that log meanwhile. Restore the file from the newest backup; remove it only if you accept that the log may be cosigned from any state on.",
+    },
+    Entry {
+        code: "CHY-WITNESS-VKEY",
+        means: "A vkey in [[web.witnesses]] or [issuer] watched-logs is none, or of the wrong kind.",
+        do_this: "Copy it whole: a witness prints its own with `chancery witness key`, a log's is in its ceremony's transcript and on `chancery witness key` too.",
     },
 ];

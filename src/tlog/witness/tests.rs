@@ -93,7 +93,10 @@ fn the_example_of_the_specification_is_read_and_written() {
         ("20852163\n", "\n"),
         ("\n\nexample", "\nexample"),
     ] {
-        assert!(AddCheckpoint::parse(body.replacen(from, to, 1).as_bytes()).is_err(), "{from} {to}");
+        assert!(
+            AddCheckpoint::parse(body.replacen(from, to, 1).as_bytes()).is_err(),
+            "{from} {to}"
+        );
     }
     let line = "PlRNCrwHpqhGrupue0L7gxbjbMiKA9temvuZZDDpkaw=\n";
     let many = |n: usize| body.replacen(line, &line.repeat(n), 1);

@@ -83,6 +83,7 @@ pub(super) fn authority(
         log_key,
         tls_key,
         transcript_sha256: "03".repeat(32),
+        witness: None,
     }
 }
 

@@ -126,6 +126,8 @@ impl Token {
             program: Program { version: "0.0.0", digest: || None },
             configuration: Configuration::of([1; 32], &serde_json::json!({})),
             log: log.clone(),
+            witnesses: Vec::new(),
+            cosigner: None,
             clock,
             rng,
             disk: Arc::clone(&disk),

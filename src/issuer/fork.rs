@@ -1,0 +1,143 @@
+//! Whether this log continues what its key has signed before: a checkpoint that a witness kept is held against the
+//! log as it is now.
+//!
+//! A directory that was put back to an older state looks whole, and so do all checkpoints that were put back with
+//! it. What it signs from then on excludes what it signed before, and certificates issued in between are forgotten.
+//! Where a checkpoint under the log's own key proves that, no certificate is issued until an operator has acted;
+//! revocations and CRLs go on. Nobody else's word is enough for it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use super::core::{Core, Part};
+use crate::id::LeafIndex;
+use crate::tlog::checkpoint::Checkpoint;
+use crate::tlog::note::MAX_NOTE;
+use crate::tlog::proof::verify_consistency;
+use crate::tlog::tile::{Tile, TilePath, TiledTree, WIDTH};
+use crate::tlog::tree::{Hash, RightEdge, TreeHead, leaf_hash};
+
+/// What a checkpoint under the log's key says of the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// The log continues it; its size.
+    Continues(u64),
+    /// It does not, and why; for the operator.
+    Fork(String),
+}
+
+/// Judges a signed checkpoint. An error means that it proves nothing, one way or the other.
+pub(super) fn judge(core: &Core, note: &[u8]) -> Result<Evidence, String> {
+    let theirs = Checkpoint::open(note, &core.log_key).map_err(|why| why.to_string())?.head;
+    let ours = core.log.head();
+    if theirs.size > ours.size {
+        return Ok(Evidence::Fork(format!(
+            "this log's key has signed a tree of {} leaves, and the log has {}",
+            theirs.size, ours.size
+        )));
+    }
+    let root = root_at(core, theirs.size, &ours).ok_or_else(|| {
+        format!("the root over {} leaves cannot be told from the published tiles", theirs.size)
+    })?;
+    if root == theirs.root {
+        return Ok(Evidence::Continues(theirs.size));
+    }
+    Ok(Evidence::Fork(format!(
+        "this log's key has signed another tree of {} leaves than the log has now",
+        theirs.size
+    )))
+}
+
+/// From now on no certificate is issued, and every start holds the evidence against the log again.
+pub(super) fn found(core: &Core, note: &[u8], why: &str) {
+    let path = path(core);
+    if let Err(error) = core.disk.replace(&path, note, true) {
+        tracing::error!(%error, path = %path.display(), "the evidence of the fork cannot be kept");
+    }
+    declare(core, why);
+}
+
+/// Looks at the evidence that an earlier process kept.
+pub(super) fn recall(core: &Core) {
+    let path = path(core);
+    let note = match core.disk.read(&path, MAX_NOTE as u64) {
+        Ok(note) => note,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => return declare(core, &format!("{}: {error}", path.display())),
+    };
+    match judge(core, &note) {
+        Ok(Evidence::Continues(size)) => {
+            tracing::warn!(
+                size,
+                "the log continues what its witness had kept; the evidence of a fork is removed"
+            );
+            let _ = core.disk.remove(&path);
+        }
+        Ok(Evidence::Fork(why)) | Err(why) => declare(core, &why),
+    }
+}
+
+fn declare(core: &Core, why: &str) {
+    core.forked.store(true, Ordering::SeqCst);
+    let message = format!(
+        "{why}: an older state of the log was put back, or its key is used twice; certificates that were issued meanwhile are not known here, and none is issued until the newer log is in place; the evidence is {}",
+        path(core).display()
+    );
+    core.problems.set(Part::Fork, "CHY-WITNESS-FORK", message);
+}
+
+fn path(core: &Core) -> PathBuf {
+    core.dir.join("fork")
+}
+
+/// The proof that the log's tree of `head` continues that of `old` leaves.
+pub(super) fn consistency(core: &Core, old: u64, head: &TreeHead) -> Option<Vec<Hash>> {
+    let mut tree = TiledTree::new(|tile: &Tile| read(core, tile), head.size);
+    tree.consistency(old).ok()?.filter(|_| old > 0)
+}
+
+/// The root over the first `size` leaves, proven to be one that `ours` continues: tiles are files, and a
+/// damaged one is no fork.
+fn root_at(core: &Core, size: u64, ours: &TreeHead) -> Option<Hash> {
+    let root = TiledTree::new(|tile: &Tile| read(core, tile), size).head().ok()?.root;
+    let old = TreeHead { size, root };
+    let proven = if size == ours.size {
+        old == *ours
+    } else if size == 0 {
+        old == RightEdge::new().head()
+    } else {
+        verify_consistency(&old, ours, &consistency(core, size, ours)?)
+    };
+    proven.then_some(root)
+}
+
+/// The hashes of a tile: from its file if it is full, and otherwise from below, down to the log's own entries. So
+/// it takes no file of a partial tile, of which there are many and for a while only.
+fn read(core: &Core, tile: &Tile) -> io::Result<Vec<Hash>> {
+    let full = Tile { width: WIDTH, ..*tile };
+    let file = core.public.join("tile").join(TilePath::Hashes(full).to_string());
+    let wanted = usize::from(tile.width);
+    if let Ok(octets) = core.disk.read(&file, u64::from(WIDTH) * 32) {
+        let (hashes, rest) = octets.as_chunks::<32>();
+        if rest.is_empty() && hashes.len() == usize::from(WIDTH) {
+            return Ok(hashes[..wanted].to_vec());
+        }
+    }
+    (full.first()..)
+        .take(wanted)
+        .map(|n| match tile.level {
+            0 => core
+                .log
+                .entry(LeafIndex(n))
+                .map(|entry| leaf_hash(&entry))
+                .map_err(io::Error::other),
+            level => {
+                let below = read(core, &Tile { level: level - 1, index: n, width: WIDTH })?;
+                let mut edge = RightEdge::new();
+                below.into_iter().for_each(|hash| edge.push(hash));
+                Ok(edge.head().root)
+            }
+        })
+        .collect()
+}
