@@ -1,3 +1,4 @@
 //! Reads a log and trusts nothing: verification, proofs, reports. Empty of power: it cannot write.
 
+pub mod describe;
 pub mod verify;

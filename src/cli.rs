@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod lab;
 pub mod log;
 pub mod processes;
+mod progress;
 pub mod recall;
 pub mod root;
 pub mod status;

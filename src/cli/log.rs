@@ -2,27 +2,25 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use base64ct::{Base64, Encoding};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Context, Failure};
-use crate::audit::verify::{self, Evidence};
+use crate::audit::describe::{self, Described};
+use crate::audit::verify::certificate;
 use crate::config::Config;
 use crate::env::system::SystemDisk;
 use crate::id::{LeafIndex, OrderId, Serial};
 use crate::log::OpenError;
 use crate::log::reader::{Entry, Reader};
 use crate::log::record::{IntentV1, IssuedV1, Record};
-use crate::pki::certificate::Certificate;
-
-use describe::Described;
 
 pub mod archive;
-mod describe;
+mod verify;
+
+pub use verify::Verify;
 
 /// `chancery log …`.
 #[derive(Debug, Subcommand)]
@@ -102,17 +100,6 @@ pub struct Tail {
     follow: bool,
 }
 
-/// What to verify against.
-#[derive(Debug, Args)]
-pub struct Verify {
-    /// A checkpoint kept elsewhere; may be given several times.
-    #[arg(long, value_name = "FILE")]
-    checkpoint: Vec<PathBuf>,
-    /// A log directory other than this box's.
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-}
-
 /// What to export.
 #[derive(Debug, Args)]
 pub struct Export {
@@ -182,7 +169,7 @@ fn answer(
         LogCommand::List(selection) => list(selection, config, json, out),
         LogCommand::Show(show) => self::show(show, config, json, out),
         LogCommand::Tail(tail) => self::tail(tail, config, json, out),
-        LogCommand::Verify(verify) => self::verify(verify, config, json, out),
+        LogCommand::Verify(arguments) => verify::run(arguments, config, json, out),
         LogCommand::Archive(to) => archive::archive(to, config, json, out),
         LogCommand::Seal(seal) => archive::seal(seal, config, json, out),
         LogCommand::Export(export) => match export.format {
@@ -287,7 +274,7 @@ fn pem_of(reader: &Reader, entries: &[Entry]) -> Result<Option<String>, Stop> {
         match (entry.record, &intent) {
             (Ok(Record::IntentV1(record)), _) => intent = Some(record),
             (Ok(Record::IssuedV1(issued)), Some(intent)) => {
-                return Ok(verify::certificate(intent, &issued).map(|c| c.pem()));
+                return Ok(certificate(intent, &issued).map(|c| c.pem()));
             }
             _ => {}
         }
@@ -320,81 +307,6 @@ fn tail(tail: &Tail, config: &Config, json: bool, out: &mut dyn Write) -> Result
             next = entry.leaf.0 + 1;
             line(&entry, json, out)?;
         }
-    }
-}
-
-fn verify(
-    arguments: &Verify,
-    config: &Config,
-    json: bool,
-    out: &mut dyn Write,
-) -> Result<(), Stop> {
-    let dir = arguments.dir.clone().unwrap_or_else(|| config.paths.log());
-    let mut evidence = Evidence {
-        checkpoints: vec![config.paths.public().join("checkpoint"), dir.join("checkpoint")],
-        ..Evidence::default()
-    };
-    evidence.checkpoints.extend(arguments.checkpoint.iter().cloned());
-    for path in &arguments.checkpoint {
-        if !path.exists() {
-            return Err(Stop::Failed(Failure::failed(format!(
-                "CHY-OS: there is no checkpoint file {}",
-                path.display()
-            ))));
-        }
-    }
-    if let Some(authority) = &config.authority {
-        let broken = |why: String| {
-            Stop::Failed(Failure::operator(format!(
-                "CHY-CA-BROKEN: {}: {why}",
-                config.paths.authority().display()
-            )))
-        };
-        evidence.origin = Some(authority.origin.clone());
-        let spki = Base64::decode_vec(&authority.log_key.spki);
-        evidence.log_key = Some(spki.map_err(|e| broken(format!("the log key: {e}")))?);
-        if let Some(pem) = &authority.issuing {
-            let issuing = Certificate::parse_pem(pem);
-            evidence.issuers.push(issuing.map_err(|e| broken(format!("issuing: {e}")))?);
-        }
-    }
-    let verdict = verify::verify(Arc::new(SystemDisk), &dir, &evidence)?;
-    if json {
-        let findings: Vec<_> = verdict
-            .findings
-            .iter()
-            .map(|f| serde_json::json!({"leaf": f.leaf.map(|leaf| leaf.0), "text": f.text}))
-            .collect();
-        let value = serde_json::json!({
-            "sound": verdict.is_sound(),
-            "origin": verdict.origin,
-            "size": verdict.head.map(|head| head.size),
-            "root": verdict.head.map(|head| Base64::encode_string(&head.root)),
-            "covered": verdict.covered,
-            "checkpoints": verdict.checkpoints,
-            "accounts": verdict.accounts,
-            "intents": verdict.intents,
-            "issued": verdict.issued,
-            "abandoned": verdict.abandoned,
-            "open": verdict.open,
-            "crls": verdict.crls,
-            "revoked": verdict.revoked,
-            "newest": verdict.newest.to_string(),
-            "notes": verdict.notes,
-            "findings": findings,
-        });
-        writeln!(out, "{value:#}")?;
-    } else {
-        writeln!(out, "{verdict}")?;
-    }
-    if verdict.is_sound() {
-        Ok(())
-    } else {
-        Err(Stop::Failed(Failure::failed(format!(
-            "CHY-LOG-UNSOUND: the log in {} is not sound: {} findings; keep it as it is and find out why",
-            dir.display(),
-            verdict.findings.len()
-        ))))
     }
 }
 
@@ -433,7 +345,7 @@ fn export(
     leaf: LeafIndex,
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
-    match intent.and_then(|intent| verify::certificate(intent, issued)) {
+    match intent.and_then(|intent| certificate(intent, issued)) {
         Some(certificate) => Ok(out.write_all(certificate.pem().as_bytes())?),
         None => Err(Stop::Failed(Failure::failed(format!(
             "CHY-LOG-UNSOUND: leaf {leaf} and its intent make no certificate; run `chancery log verify`"

@@ -70,7 +70,16 @@ impl Reader {
     /// good one is an error, and the end.
     pub fn entries(&self, from: LeafIndex) -> Entries<'_> {
         let first = self.segments.partition_point(|s| s.header.first_leaf <= from.0);
-        Entries { reader: self, from, segment: first.saturating_sub(1), open: None, done: false }
+        let segment = first.saturating_sub(1);
+        Entries { reader: self, from, segment, start: None, open: None, done: false }
+    }
+
+    /// The same from a place that is known: the frame of leaf `leaf` at log offset `offset`.
+    pub fn entries_at(&self, leaf: LeafIndex, offset: u64) -> Entries<'_> {
+        let first = self.segments.partition_point(|s| s.header.base <= offset);
+        let segment = first.saturating_sub(1);
+        let start = Some((leaf.0, offset));
+        Entries { reader: self, from: leaf, segment, start, open: None, done: false }
     }
 
     /// A leaf before which no record says an instant of `at` or later, found by the first records of a few
@@ -125,6 +134,14 @@ impl Reader {
         Ok(last.into())
     }
 
+    /// An octet range of a segment's file, for who judges what no frame covers.
+    pub fn octets(&self, segment: usize, from: u64, buffer: &mut [u8]) -> Result<usize, OpenError> {
+        let Some(segment) = self.segments.get(segment) else { return Ok(0) };
+        let path = self.dir.join(&segment.name);
+        let file = self.disk.open_read(&path).map_err(|e| unreadable(&path, &e))?;
+        file.read_at(from, buffer).map_err(|e| unreadable(&path, &e))
+    }
+
     /// Walks everything from the first record, growing the tree.
     pub fn walk(&self, visit: &mut Visit<'_>) -> Result<Tail, OpenError> {
         recover::walk(&*self.disk, &self.dir, &self.segments, Point::default(), visit)
@@ -137,6 +154,8 @@ pub struct Entries<'a> {
     from: LeafIndex,
     /// The segment that is read, or comes next.
     segment: usize,
+    /// Leaf and log offset of the frame to begin with, if not the segment's first.
+    start: Option<(u64, u64)>,
     open: Option<Position>,
     done: bool,
 }
@@ -153,8 +172,10 @@ impl Entries<'_> {
             let path = self.reader.dir.join(&segment.name);
             if self.open.is_none() {
                 let file = self.reader.disk.open_read(&path).map_err(|e| unreadable(&path, &e))?;
-                let frames = Frames::new(file, HEADER);
-                self.open = Some(Position { frames, leaf: segment.header.first_leaf });
+                let (leaf, offset) =
+                    self.start.take().unwrap_or((segment.header.first_leaf, segment.header.base));
+                let ahead = offset.saturating_sub(segment.header.base);
+                self.open = Some(Position { frames: Frames::new(file, HEADER + ahead), leaf });
             }
             let Some(position) = &mut self.open else { return Ok(None) };
             let next = self.reader.segments.get(self.segment + 1).map(|next| &next.header);

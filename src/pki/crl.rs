@@ -5,6 +5,8 @@
 //! A CRL is either complete, or the *shard* of the certificates that name its URL: those whose serial leaves
 //! the same rest when divided by the number of shards. Which, is fixed in the certificate.
 
+use std::path::PathBuf;
+
 use const_oid::db::rfc5280::ID_CE_ISSUING_DISTRIBUTION_POINT;
 use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::{Decode, Encode};
@@ -16,7 +18,7 @@ use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, CrlReason};
 
 use super::certificate::{Certificate, instant};
-use super::key::SignatureAlgorithm;
+use super::key::{SignatureAlgorithm, sha256};
 use super::tlv;
 use crate::id::{Serial, Timestamp};
 
@@ -80,6 +82,24 @@ pub fn shard_url(crl_url: &str, shards: u16, serial: Serial) -> String {
         .fold(0u32, |rest, octet| (rest * 256 + u32::from(*octet)) % u32::from(shards));
     let stem = crl_url.strip_suffix(".crl").unwrap_or(crl_url);
     format!("{stem}-{shards}/{rest}.crl")
+}
+
+/// The path below the public directory that a URL in a certificate names. Plain http, plain segments.
+pub fn file_of(url: &str) -> Result<PathBuf, String> {
+    let path = url
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split_once('/'))
+        .map(|(_, path)| path)
+        .ok_or_else(|| format!("{url:?} is not an http URL with a path"))?;
+    let plain = |segment: &str| {
+        !segment.is_empty()
+            && !segment.starts_with('.')
+            && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    if path.split('/').count() > 4 || !path.split('/').all(plain) {
+        return Err(format!("the path of {url:?} is not made of plain segments"));
+    }
+    Ok(PathBuf::from(path))
 }
 
 fn written(
@@ -152,6 +172,8 @@ pub struct Crl {
     pub this_update: Timestamp,
     pub next_update: Timestamp,
     pub revoked: Vec<RevokedEntry>,
+    /// SHA-256 over the TbsCertList: what the log says of it.
+    pub tbs_sha256: [u8; 32],
 }
 
 /// Parses and verifies: canonical DER, v2, issuer name and AKI are `issuer`'s, no extension but
@@ -225,6 +247,7 @@ pub fn parse_verified(der: &[u8], issuer: &Certificate) -> Result<Crl, String> {
         this_update: instant(&list.this_update),
         next_update: instant(list.next_update.as_ref().ok_or("no nextUpdate")?),
         revoked,
+        tbs_sha256: sha256(&body),
     })
 }
 
@@ -284,6 +307,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_url_names_a_file_below_the_public_directory_or_nothing() {
+        assert_eq!(file_of("http://ca.lan/issuing.der"), Ok("issuing.der".into()));
+        assert_eq!(file_of("http://ca.lan:8080/crl/1.crl"), Ok("crl/1.crl".into()));
+        for url in [
+            "https://ca.lan/a",
+            "http://ca.lan",
+            "http://ca.lan/",
+            "http://ca.lan/../etc/passwd",
+            "http://ca.lan/a//b",
+            "http://ca.lan/.hidden",
+            "http://ca.lan/a?b",
+            "http://ca.lan/a%2e",
+            "http://ca.lan/a/b/c/d/e",
+            "ldap://ca.lan/a",
+        ] {
+            assert!(file_of(url).is_err(), "{url}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -410,6 +410,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Look for disk errors (`dmesg`, `smartctl`); if the issuer starts again, nothing was lost.",
     },
     Entry {
+        code: "CHY-LOG-SCRATCH",
+        means: "`chancery log verify` found no room to sort what a large log says of each serial.",
+        do_this: "Name a directory with room by --scratch: it takes about 30 octets for each certificate of the log, and nothing stays in it.",
+    },
+    Entry {
         code: "CHY-LOG-UNSEALED",
         means: "Complete segments could not be made immutable.",
         do_this: "Run `chancery log seal` as root, on ext4, xfs, btrfs or f2fs. Without the attribute mode 0400 keeps them from accidents.",

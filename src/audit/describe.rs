@@ -1,4 +1,4 @@
-//! A record as a row, as JSON and at length.
+//! A record as a row, as JSON and at length: what list, show, export and the audit's report say of it.
 
 use serde_json::{Map, Value};
 
@@ -10,17 +10,17 @@ use crate::log::record::{
 use crate::pki::certificate::Certificate;
 
 /// What there is to say of an entry: one flat object, in the order in which it is shown.
-pub(super) struct Described {
+pub struct Described {
     fields: Map<String, Value>,
     /// The last column of a row.
     gist: String,
 }
 
 impl Described {
-    pub(super) const HEADING: &str =
+    pub const HEADING: &str =
         "    LEAF  TIME                  KIND         SERIAL                            WHAT";
 
-    pub(super) fn of(entry: &Entry) -> Self {
+    pub fn of(entry: &Entry) -> Self {
         let mut fields = Map::new();
         let mut put = |key: &str, value: Value| {
             fields.insert(key.to_owned(), value);
@@ -46,7 +46,7 @@ impl Described {
     }
 
     /// One line of a table.
-    pub(super) fn row(&self) -> String {
+    pub fn row(&self) -> String {
         let text = |key: &str| self.fields.get(key).and_then(Value::as_str).unwrap_or("-");
         let leaf = self.fields.get("leaf").and_then(Value::as_u64).unwrap_or_default();
         format!(
@@ -59,12 +59,12 @@ impl Described {
     }
 
     /// One JSON object on one line.
-    pub(super) fn json(&self) -> String {
+    pub fn json(&self) -> String {
         Value::Object(self.fields.clone()).to_string()
     }
 
     /// One field a line.
-    pub(super) fn long(&self) -> String {
+    pub fn long(&self) -> String {
         let mut text = String::new();
         for (key, value) in &self.fields {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -351,7 +351,7 @@ fn validations(validations: &[ValidationV1]) -> Value {
 }
 
 /// The serial a record is about.
-pub(super) fn serial(record: &Record) -> Option<Serial> {
+pub fn serial(record: &Record) -> Option<Serial> {
     match record {
         Record::IntentV1(r) => Some(r.serial),
         Record::IssuedV1(r) => Some(r.serial),
@@ -362,7 +362,7 @@ pub(super) fn serial(record: &Record) -> Option<Serial> {
 }
 
 /// The order an intent is for.
-pub(super) fn order(record: &Record) -> Option<OrderId> {
+pub fn order(record: &Record) -> Option<OrderId> {
     match record {
         Record::IntentV1(r) => match r.requester {
             Requester::Order { order, .. } => Some(order),

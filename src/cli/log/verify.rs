@@ -1,0 +1,213 @@
+//! `chancery log verify`: gathers what is known from elsewhere, and says what was found.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64ct::{Base64, Encoding};
+use clap::Args;
+
+use super::Stop;
+use crate::app::Failure;
+use crate::audit::verify::{self, Evidence, Means, Verdict};
+use crate::cli::progress::Progress;
+use crate::config::Config;
+use crate::env::system::{SystemClock, SystemDisk};
+use crate::env::{Clock, Disk, DiskFile};
+use crate::pki::certificate::Certificate;
+use crate::pki::crl;
+
+/// What to verify, and against what.
+#[derive(Debug, Args)]
+pub struct Verify {
+    #[command(flatten)]
+    pub(super) against: Against,
+    /// Threads that verify signatures; as many as the machine has, if not given.
+    #[arg(long, value_name = "COUNT")]
+    threads: Option<usize>,
+}
+
+/// What the log is held against.
+#[derive(Debug, Args)]
+pub(super) struct Against {
+    /// A checkpoint kept elsewhere; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
+    /// A log directory other than this box's: a copy, or another box's.
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// What is published of it: checkpoint and CRLs. This box's, unless --dir is given.
+    #[arg(long, value_name = "DIR")]
+    public: Option<PathBuf>,
+    /// Where a large log's rows are sorted: 30 octets for each certificate. TMPDIR or /var/tmp, if not given.
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+}
+
+/// Answers on `out`; what is found wrong is a failure.
+pub(super) fn run(
+    arguments: &Verify,
+    config: &Config,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Stop> {
+    let (dir, verdict) = verdict(&arguments.against, arguments.threads, config)?;
+    if json {
+        writeln!(out, "{:#}", self::json(&verdict))?;
+    } else {
+        writeln!(out, "{verdict}")?;
+    }
+    sound(&dir, &verdict)
+}
+
+/// What is found wrong, as a failure.
+pub(super) fn sound(dir: &Path, verdict: &Verdict) -> Result<(), Stop> {
+    if verdict.is_sound() {
+        return Ok(());
+    }
+    Err(Stop::Failed(Failure::failed(format!(
+        "CHY-LOG-UNSOUND: the log in {} is not sound: {} findings; keep it as it is and find out why",
+        dir.display(),
+        verdict.findings.len()
+    ))))
+}
+
+/// Verifies, with progress on standard error; says which directory.
+pub(super) fn verdict(
+    against: &Against,
+    threads: Option<usize>,
+    config: &Config,
+) -> Result<(PathBuf, Verdict), Stop> {
+    let dir = against.dir.clone().unwrap_or_else(|| config.paths.log());
+    let evidence = evidence(against, &dir, config)?;
+    let progress = Progress::new("verified");
+    let step = |p: verify::Progress| progress.step(p.octets, p.of, p.leaves);
+    let threads = threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let means = Means {
+        threads: threads.clamp(1, MAX_THREADS),
+        scratch: Some(scratch(against.scratch.as_deref())?),
+        progress: &step,
+        ..Means::default()
+    };
+    let verdict = verify::verify(Arc::new(SystemDisk), &dir, &evidence, means);
+    progress.end();
+    Ok((dir, verdict?))
+}
+
+const MAX_THREADS: usize = 256;
+
+fn evidence(against: &Against, dir: &Path, config: &Config) -> Result<Evidence, Stop> {
+    for path in &against.checkpoint {
+        if !path.exists() {
+            return Err(Stop::Failed(Failure::failed(format!(
+                "CHY-OS: there is no checkpoint file {}",
+                path.display()
+            ))));
+        }
+    }
+    // What is published of this box says nothing of a copy: that may be older.
+    let own = against.dir.is_none().then(|| config.paths.public());
+    let public = against.public.clone().or(own);
+    let mut evidence = Evidence { now: Some(SystemClock::new().now()), ..Evidence::default() };
+    evidence.checkpoints.extend(public.iter().map(|public| public.join("checkpoint")));
+    evidence.checkpoints.push(dir.join("checkpoint"));
+    evidence.checkpoints.extend(against.checkpoint.iter().cloned());
+    if let Some(authority) = &config.authority {
+        let broken = |why: String| {
+            Stop::Failed(Failure::operator(format!(
+                "CHY-CA-BROKEN: {}: {why}",
+                config.paths.authority().display()
+            )))
+        };
+        evidence.origin = Some(authority.origin.clone());
+        let spki = Base64::decode_vec(&authority.log_key.spki);
+        evidence.log_key = Some(spki.map_err(|e| broken(format!("the log key: {e}")))?);
+        if let Some(pem) = &authority.issuing {
+            let issuing = Certificate::parse_pem(pem);
+            evidence.issuers.push(issuing.map_err(|e| broken(format!("issuing: {e}")))?);
+        }
+        if let Some(public) = &public {
+            // The root's is no part of the log.
+            let root = crl::file_of(&authority.root_crl_url).map(|file| public.join(file)).ok();
+            let mut found = Vec::new();
+            crls(public, DEEPEST, &mut found).map_err(|error| {
+                Stop::Failed(Failure::failed(format!("CHY-OS: {}: {error}", public.display())))
+            })?;
+            found.retain(|path| Some(path) != root.as_ref());
+            found.sort();
+            evidence.crls = Some(found);
+        }
+    }
+    Ok(evidence)
+}
+
+/// How deep below the public directory a CRL may lie.
+const DEEPEST: u32 = 3;
+
+fn crls(dir: &Path, deeper: u32, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = entry.path();
+        let kind = entry.file_type()?;
+        if kind.is_dir() && deeper > 0 {
+            crls(&path, deeper - 1, found)?;
+        } else if kind.is_file() && path.extension().is_some_and(|end| end == "crl") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// A file without a name: whatever becomes of this process, nothing of it stays.
+pub(super) fn scratch(dir: Option<&Path>) -> Result<Box<dyn DiskFile>, Stop> {
+    let dir = dir.map_or_else(
+        || std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from),
+        Path::to_owned,
+    );
+    let path = dir.join(format!(".chancery-{}.tmp", std::process::id()));
+    let made = SystemDisk.create(&path, 0);
+    let made = made.and_then(|file| SystemDisk.remove(&path).map(|()| file));
+    made.map_err(|error| {
+        Stop::Failed(Failure::failed(format!(
+            "CHY-LOG-SCRATCH: no file can be made in {}: {error}; name a directory with room by --scratch",
+            dir.display()
+        )))
+    })
+}
+
+/// The verdict for programs.
+pub(super) fn json(verdict: &Verdict) -> serde_json::Value {
+    let findings: Vec<_> = verdict
+        .findings
+        .iter()
+        .map(|finding| {
+            serde_json::json!({
+                "leaf": finding.leaf.map(|leaf| leaf.0),
+                "segment": finding.place.as_ref().map(|place| place.segment.as_str()),
+                "octet": finding.place.as_ref().map(|place| place.octet),
+                "text": finding.text,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "sound": verdict.is_sound(),
+        "origin": verdict.origin,
+        "size": verdict.head.map(|head| head.size),
+        "root": verdict.head.map(|head| Base64::encode_string(&head.root)),
+        "covered": verdict.covered,
+        "checkpoints": verdict.checkpoints,
+        "accounts": verdict.accounts,
+        "intents": verdict.intents,
+        "issued": verdict.issued,
+        "abandoned": verdict.abandoned,
+        "open": verdict.open,
+        "crls": verdict.crls,
+        "crl_files": verdict.crl_files,
+        "revoked": verdict.revoked,
+        "refused": verdict.refused,
+        "newest": verdict.newest.to_string(),
+        "notes": verdict.notes,
+        "findings": findings,
+    })
+}
