@@ -1,6 +1,7 @@
 //! A box under load whose processes are killed without warning, many times. Afterwards: every order that was
 //! promised (201) is there and comes to an end, every certificate that was downloaded or could have been is in the log
-//! byte for byte, and the log verifies.
+//! byte for byte, every revocation that was answered with 200 is in the log and in the CRL that the certificate names,
+//! and the log verifies.
 //!
 //! SoftHSM2 empties its token.object for a moment at each login, and a kill at that moment destroys the token, whoever
 //! logged in. That is no loss of the box's, so the file is then put back from a copy, and counted.
@@ -22,6 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chancery::pki::certificate::Certificate;
+use chancery::pki::crl;
 use client::{Client, Failure, Responder};
 use lab::{Lab, Options};
 
@@ -30,6 +33,8 @@ struct Witness {
     client: Client,
     /// PEM chains as downloaded, with the order's URL.
     issued: Vec<(String, String)>,
+    /// Certificates whose revocation was answered.
+    revoked: Vec<Certificate>,
 }
 
 #[test]
@@ -65,8 +70,10 @@ fn killed_at_any_moment_nothing_released_is_lost() {
     let took = began.elapsed();
 
     let mut released: Vec<(String, String)> = Vec::new();
+    let mut revoked: Vec<Certificate> = Vec::new();
     let mut created = 0;
     for witness in &mut witnesses {
+        revoked.append(&mut witness.revoked);
         for (url, chain) in std::mem::take(&mut witness.issued) {
             let again = runtime.block_on(end(&mut witness.client, &url));
             assert_eq!(again.as_ref(), Some(&chain), "the certificate of {url} changed");
@@ -82,7 +89,18 @@ fn killed_at_any_moment_nothing_released_is_lost() {
             released.extend(chain.map(|chain| (url, chain)));
         }
     }
+    // Once more from what is on disk alone.
     lab.stop();
+    lab.serve();
+    for certificate in &revoked {
+        wait_listed(&lab, certificate);
+    }
+    lab.stop();
+    let recorded = lab::succeed(lab.chancery().args(["log", "list", "--kind", "revoked"]));
+    for certificate in &revoked {
+        let serial = certificate.serial().unwrap().to_string();
+        assert_eq!(recorded.matches(&serial).count(), 1, "{serial}:\n{recorded}");
+    }
     let exported = lab::succeed(lab.chancery().args(["log", "export", "--format", "pem"]));
     let logged: BTreeSet<&str> = blocks(&exported).collect();
     for (url, chain) in &released {
@@ -91,13 +109,39 @@ fn killed_at_any_moment_nothing_released_is_lost() {
     }
     println!(
         "{killed}; {created} orders created and found again, {} certificates downloaded and found in \
-         the log; {:.1} s under load",
+         the log, {} revocations answered and found in log and CRL; {:.1} s under load",
         released.len(),
+        revoked.len(),
         took.as_secs_f64()
     );
     println!("{}", lab::succeed(lab.chancery().args(["log", "verify"])));
     assert!(released.len() as u64 >= kills.max(5), "hardly any load: {}", released.len());
+    assert!(revoked.len() as u64 >= kills.min(20), "hardly any revocations: {}", revoked.len());
 }
+
+/// Waits until the CRL that the certificate names lists it.
+fn wait_listed(lab: &Lab, certificate: &Certificate) {
+    let public = lab.dir.join("state/public");
+    let issuing = std::fs::read_to_string(public.join("issuing.pem")).unwrap();
+    let issuing = Certificate::parse_pem(&issuing).unwrap();
+    let url = certificate.crl_url().unwrap();
+    let (_, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let serial = certificate.serial().unwrap();
+    let began = lab::now();
+    loop {
+        let listed = std::fs::read(public.join(path)).is_ok_and(|der| {
+            let crl = crl::parse_verified(&der, &issuing).unwrap();
+            crl.shard.as_deref() == Some(url) && crl.revoked.iter().any(|e| e.serial == serial)
+        });
+        if listed {
+            return;
+        }
+        let waited = began.elapsed();
+        assert!(waited < READY_AGAIN, "{serial} is not in {path}:\n{}", lab.log_tail());
+        lab::pause(Duration::from_millis(20));
+    }
+}
+
 /// Pseudo-random choices that a seed repeats (Knuth's MMIX generator; its high bits are the good ones).
 struct Moments(u64);
 
@@ -242,7 +286,7 @@ async fn end(client: &mut Client, url: &str) -> Option<String> {
 
 /// Orders until told to stop, whatever breaks on the way.
 async fn load(mut client: Client, number: usize, stop: Arc<AtomicBool>) -> Witness {
-    let mut issued = Vec::new();
+    let (mut issued, mut revoked) = (Vec::new(), Vec::new());
     let mut serial = 0;
     while !stop.load(Ordering::Relaxed) {
         serial += 1;
@@ -254,7 +298,17 @@ async fn load(mut client: Client, number: usize, stop: Arc<AtomicBool>) -> Witne
             client.order(&[&name]).await
         };
         match tokio::time::timeout(Duration::from_secs(15), step).await {
-            Ok(Ok(order)) => issued.push((order.order_url, order.chain)),
+            Ok(Ok(order)) => {
+                // Every second certificate is given up at once.
+                if serial % 2 == 0 {
+                    let leaf = blocks(&order.chain).next().unwrap();
+                    let leaf = Certificate::parse_pem(&format!("{leaf}\n")).unwrap();
+                    if revoke(&mut client, &leaf, &stop).await {
+                        revoked.push(leaf);
+                    }
+                }
+                issued.push((order.order_url, order.chain));
+            }
             Ok(Err(Failure::Protocol(why))) => panic!("{name}: {why}"),
             Ok(Err(Failure::Problem { status, body, .. })) if !status.is_server_error() => {
                 panic!("{name}: {status}: {body}")
@@ -263,7 +317,28 @@ async fn load(mut client: Client, number: usize, stop: Arc<AtomicBool>) -> Witne
             Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
-    Witness { client, issued }
+    Witness { client, issued, revoked }
+}
+
+/// Revokes until it is answered that it is done; gives up when told to stop.
+async fn revoke(client: &mut Client, certificate: &Certificate, stop: &AtomicBool) -> bool {
+    while !stop.load(Ordering::Relaxed) {
+        let asked = client.revoke(certificate.der(), 4);
+        match tokio::time::timeout(Duration::from_secs(15), asked).await {
+            Ok(Ok((200, _))) => return true,
+            Ok(Err(Failure::Problem { status, body, .. })) if !status.is_server_error() => {
+                // It was, and the answer was lost; or the hour's are spent.
+                let kind = body["type"].as_str().unwrap_or_default();
+                let known = kind.ends_with(":alreadyRevoked") || kind.ends_with(":rateLimited");
+                assert!(known, "{status}: {body}");
+                return kind.ends_with(":alreadyRevoked");
+            }
+            Ok(Ok(answer)) => panic!("{answer:?}"),
+            Ok(Err(Failure::Protocol(why))) => panic!("{why}"),
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+    false
 }
 
 /// The PEM certificate blocks of a text.

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::core::{Core, NotNow, count, lock};
 use super::refusals::Refusals;
@@ -176,9 +177,9 @@ impl Revoker {
         let core = &self.core;
         let found = core.log.index().by_serial(serial).map_err(|e| core.lost_index(&e))?;
         let Some(Issuance::Issued { intent: leaf, issued, .. }) = found else { return Ok(None) };
-        // Not released yet, so nobody can have it.
+        // On its way; or it was released, and the checkpoint that covered it was lost with the machine and is signed anew.
         if core.covered() <= issued.0 {
-            return Ok(None);
+            return Err(NotNow::Wait(UNCOVERED));
         }
         let intent = core.intent(leaf)?;
         let certificate = core.certificate(&intent, &core.issued(issued)?)?;
@@ -336,6 +337,9 @@ impl Revoker {
         });
     }
 }
+
+/// A checkpoint is signed within a tenth of a second.
+const UNCOVERED: Duration = Duration::from_millis(250);
 
 /// What is refused here, as it is counted.
 pub(super) const REVOKE: &str = "revoke";

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chancery::acme::challenge::ChallengeType;
 use chancery::acme::problem::ProblemType;
+use chancery::env::simulated::{CrashMode, Fault};
 use chancery::hsm::Class;
 use chancery::id::{LeafIndex, Timestamp};
 use chancery::ipc::AskError;
@@ -215,6 +217,62 @@ fn a_crl_that_was_never_signed_is_published_after_a_restart() {
             crl.shard.is_none() && crl.revoked.iter().any(|e| e.serial == device.serial().unwrap())
         })
     });
+}
+
+/// The machine stops after each effect of a revocation. What was answered is in the log and gets into its CRL; what was
+/// not is either revoked whole or not at all, and is so for good when it is asked for again.
+#[test]
+fn a_crash_around_a_revocation_leaves_it_whole_or_undone() {
+    let (mut disturbed, mut answered_and_lost) = (0, 0);
+    for effect in 0..10 {
+        for mode in [CrashMode::Lost, CrashMode::Kept, CrashMode::Torn] {
+            let house = House::new();
+            let running = house.start();
+            let account = running.register();
+            let device = issue(&running, &account, 1, &["dev.lan"]);
+            let revoke = || Question::Revoke(Box::new(account.revoke(device.der(), Some(4))));
+            // Just after a start the checkpoint that covers the certificate may have to be signed again.
+            let again = |running: &Office| {
+                loop {
+                    match running.ask(revoke()) {
+                        Err(AskError::Retry(wait)) => std::thread::park_timeout(wait),
+                        answer => return answer,
+                    }
+                }
+            };
+            house.disk.strike(house.disk.effects() + effect, Fault::Stop);
+            let answered = running.ask_within(revoke(), Duration::from_millis(400));
+            // The CRL is on its way, or struck too.
+            for _ in 0..20 {
+                if house.disk.is_stopped() || is_listed(&running, &device) {
+                    break;
+                }
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            disturbed += usize::from(house.disk.is_stopped());
+            let after = house.disk.crash(mode, effect);
+            drop(running);
+            let house = house.on(after);
+            let running = house.start();
+            let what = format!("effect {effect}, {mode:?}, answered {answered:?}");
+            let recorded = record(&running, &device).is_some();
+            if answered == Ok(Answer::Revoked) {
+                assert!(recorded, "{what}");
+                answered_and_lost += 1;
+            }
+            if recorded {
+                // By itself, without anybody asking.
+                eventually(|| is_listed(&running, &device));
+                assert_eq!(refused(again(&running)), ProblemType::AlreadyRevoked, "{what}");
+            } else {
+                assert!(!is_listed(&running, &device), "{what}");
+                assert_eq!(again(&running), Ok(Answer::Revoked), "{what}");
+                eventually(|| is_listed(&running, &device));
+            }
+        }
+    }
+    assert!(disturbed > 15, "only {disturbed} revocations were disturbed");
+    assert!(answered_and_lost > 5, "only {answered_and_lost} were answered before the stop");
 }
 
 /// Another number of shards is for certificates made from then on; what the others name lives as long as they.
