@@ -18,6 +18,7 @@ use crate::ipc::server::{Options, Server};
 use crate::issuer::{
     CheckpointKey, Configuration, CosignerKey, Parts, Program, SignQueue, signing,
 };
+use crate::log::note::NoteSigner;
 use crate::log::writer::Opening;
 use crate::log::{Log, recover::OpenError};
 
@@ -51,15 +52,19 @@ pub fn run(config: Config) -> Result<(), Failure> {
             Failure::failed(format!("CHY-INTERNAL: the pool does not know the {name} key"))
         })
     };
-    let log_key: Arc<dyn SignQueue> = key(signing::LOG_KEY)?;
+    let mut signers: Vec<Arc<dyn NoteSigner>> = Vec::new();
+    for name in [signing::LOG_KEY, signing::FORMER_LOG_KEY] {
+        if name == signing::LOG_KEY || authority.former_log_key().is_some() {
+            let signer = CheckpointKey::new(&authority.origin, key(name)?);
+            signers.push(Arc::new(signer.map_err(Failure::operator)?));
+        }
+    }
     let log = Log::open(Opening {
         disk: Arc::clone(&disk),
         dir: config.paths.log(),
         public: config.paths.public(),
         settings: config.log.clone(),
-        signer: Arc::new(
-            CheckpointKey::new(&authority.origin, log_key).map_err(Failure::operator)?,
-        ),
+        signers,
         clock: Arc::clone(&clock),
         read_tbs: crate::issuer::read_tbs,
         on_halt: Box::new(halt),

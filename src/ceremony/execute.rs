@@ -265,6 +265,7 @@ fn authority(
         issuing_key: keys.record("issuing")?,
         log_key: keys.record("log")?,
         tls_key: keys.record("tls")?,
+        log_key_rotations: Vec::new(),
         transcript_sha256: hex(sha256),
         witness: None,
     })

@@ -53,7 +53,7 @@ pub(super) fn settle(
         dir: place.log.clone(),
         public: place.public.clone(),
         settings: place.log_settings.clone(),
-        signer: Arc::new(LogSigner { key: log_key.clone(), verifier: verifier.clone() }),
+        signers: vec![Arc::new(LogSigner { key: log_key.clone(), verifier: verifier.clone() })],
         clock: Arc::clone(&place.clock),
         // The issuer replays what it finds, with a reader.
         read_tbs: |_| None,

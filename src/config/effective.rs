@@ -348,14 +348,22 @@ fn read_authority(file: &Path) -> Result<Option<Authority>, ConfigError> {
         Err(error) => return Err(broken(&error)),
     };
     let authority: Authority = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
-    if authority.version != 1 {
+    let known = if authority.log_key_rotations.is_empty() { 1 } else { 2 };
+    if authority.version != known {
         return Err(broken(&format!("version {} is newer than this program", authority.version)));
     }
     Ok(Some(authority))
 }
 
 fn digest(config: &Config) -> Result<[u8; 32], ConfigError> {
-    let bytes = serde_json::to_vec(&Effective::of(config)).map_err(|error| {
+    // What becomes of the log key is the issuer's alone: the other process need not begin anew for it.
+    let authority = config.authority.as_ref().map(|authority| Authority {
+        version: 1,
+        log_key_rotations: Vec::new(),
+        ..authority.clone()
+    });
+    let of = Effective { authority: authority.as_ref(), ..Effective::of(config) };
+    let bytes = serde_json::to_vec(&of).map_err(|error| {
         ConfigError(format!("CHY-INTERNAL: the configuration cannot be digested: {error}"))
     })?;
     let mut sum = [0; 32];

@@ -33,8 +33,10 @@ impl SignQueue for Key {
 
 /// The pin of the key that signs certificates and CRLs.
 pub const ISSUING_KEY: &str = "issuing";
-/// The pin of the key that signs checkpoints.
+/// The pin of the key that signs checkpoints: the newest.
 pub const LOG_KEY: &str = "log";
+/// The pin of the log key before it, while it may have to sign too.
+pub const FORMER_LOG_KEY: &str = "log-former";
 /// The pin of the key that signs TLS handshakes.
 pub const TLS_KEY: &str = "tls";
 /// The pin of the key that cosigns other logs' checkpoints.
@@ -42,13 +44,15 @@ pub const WITNESS_KEY: &str = "witness";
 
 /// The keys the issuer needs on its token, from what the ceremony fixed.
 pub fn pins(authority: &Authority) -> Result<Vec<KeyPin>, String> {
+    let former = authority.former_log_key().map(|record| (FORMER_LOG_KEY, record));
     [
         (ISSUING_KEY, &authority.issuing_key),
-        (LOG_KEY, &authority.log_key),
+        (LOG_KEY, authority.newest_log_key()),
         (TLS_KEY, &authority.tls_key),
     ]
     .into_iter()
     .chain(authority.witness.as_ref().map(|witness| (WITNESS_KEY, &witness.key)))
+    .chain(former)
     .map(|(name, record)| pin(name, record))
     .collect()
 }

@@ -288,7 +288,7 @@ fn certificates(authority: &Authority) -> Result<(Certificate, Certificate), Str
     let broken = |what: String| {
         format!("CHY-CA-BROKEN: ca/authority.json: {what}; restore it from the ceremony's backup")
     };
-    if authority.version != 1 {
+    if !matches!(authority.version, 1 | 2) {
         return Err(broken(format!("version {} is not known here", authority.version)));
     }
     let issuing = authority.issuing.as_deref().ok_or(

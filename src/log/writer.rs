@@ -7,6 +7,7 @@
 //! the index into its file. No cycle waits for more records: batches form because a cycle takes time.
 
 mod cycle;
+mod keys;
 mod open;
 mod publish;
 
@@ -18,6 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, 
 use std::thread::JoinHandle;
 
 use super::index::Index;
+use super::keys::LogKeys;
 use super::note::NoteSigner;
 use super::record::Record;
 use super::segment::{self, HEADER, MAX_FRAME, parse_frame};
@@ -127,6 +129,11 @@ impl Log {
         !self.handle.shared.tiles.is_behind()
     }
 
+    /// Which keys sign for this log, as far as its durable records say.
+    pub fn keys(&self) -> LogKeys {
+        lock(&self.handle.shared.keys).clone()
+    }
+
     /// The derived index.
     pub fn index(&self) -> &Index {
         &self.handle.shared.index
@@ -165,7 +172,9 @@ struct Shared {
     dir: PathBuf,
     /// Where the checkpoint is published.
     public: PathBuf,
-    signer: Arc<dyn NoteSigner>,
+    signers: Vec<Arc<dyn NoteSigner>>,
+    /// Which of them sign what; as far as the head that is signed next.
+    keys: Mutex<LogKeys>,
     clock: Arc<dyn Clock>,
     on_halt: Box<dyn Fn(&str) + Send + Sync>,
     sizes: Sizes,

@@ -17,7 +17,7 @@ pub struct KeyRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Authority {
-    /// Version of this format: 1.
+    /// Version of this format: 1, or 2 where the log key was rotated.
     pub version: u32,
     /// The log's origin: a schema-less URL.
     pub origin: String,
@@ -34,6 +34,7 @@ pub struct Authority {
     /// Absent where the root key lives elsewhere.
     pub root_key: Option<KeyRecord>,
     pub issuing_key: KeyRecord,
+    /// The key the log began with.
     pub log_key: KeyRecord,
     pub tls_key: KeyRecord,
     /// SHA-256 over the transcript, hex.
@@ -41,6 +42,10 @@ pub struct Authority {
     /// What this box cosigns other logs with, once a ceremony has made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witness: Option<WitnessRecord>,
+    /// What became of the log key, oldest first. A program that does not know of it would sign with the wrong key, so
+    /// it is part of version 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_key_rotations: Vec<LogKeyRotation>,
 }
 
 /// A witness's key and its name.
@@ -50,4 +55,39 @@ pub struct WitnessRecord {
     /// A schema-less URL, for good: it is in every cosignature.
     pub name: String,
     pub key: KeyRecord,
+}
+
+/// A log key that took over from the one before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogKeyRotation {
+    pub key: KeyRecord,
+    /// What the former key and the new one make of the statement that names both, base64.
+    pub endorsement: String,
+    pub possession: String,
+    /// For how long both sign.
+    pub cross_over_days: u32,
+    /// SHA-256 over the transcript of its ceremony, hex.
+    pub transcript_sha256: String,
+    /// The former key signs no more, and need not be on the token.
+    pub former_done: bool,
+}
+
+impl Authority {
+    /// The newest log key.
+    pub fn newest_log_key(&self) -> &KeyRecord {
+        self.log_key_rotations.last().map_or(&self.log_key, |rotation| &rotation.key)
+    }
+
+    /// The log key before it, while it may have to sign.
+    pub fn former_log_key(&self) -> Option<&KeyRecord> {
+        let (last, before) = self.log_key_rotations.split_last()?;
+        let former = before.last().map_or(&self.log_key, |rotation| &rotation.key);
+        (!last.former_done).then_some(former)
+    }
+
+    /// Every log key there was, oldest first.
+    pub fn log_keys(&self) -> impl Iterator<Item = &KeyRecord> {
+        [&self.log_key].into_iter().chain(self.log_key_rotations.iter().map(|r| &r.key))
+    }
 }

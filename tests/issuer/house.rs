@@ -154,7 +154,7 @@ impl House {
             dir: self.dir.join("log"),
             public: self.public.clone(),
             settings: chancery::log::Settings { segment_mib: 1, ..Default::default() },
-            signer: Arc::new(CheckpointKey::new(ORIGIN, key).unwrap()),
+            signers: vec![Arc::new(CheckpointKey::new(ORIGIN, key).unwrap())],
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             read_tbs: issuer::read_tbs,
             on_halt: Box::new(|_| {}),

@@ -395,6 +395,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Check the disk (`dmesg`, SMART) and the rights of the log's directory; it recovers by itself at the next start if the disk does.",
     },
     Entry {
+        code: "CHY-LOG-KEY",
+        means: "The keys that the log's own records name are not those that ca/authority.json names: the log key was rotated, and log and ca/ are of different times.",
+        do_this: "Restore ca/ as the ceremony of the newest log key left it; `chancery log verify` says which keys the log names.",
+    },
+    Entry {
         code: "CHY-LOG-PANIC",
         means: "A thread of the log ended unexpectedly.",
         do_this: "The process restarts and recovers. Please report it with the lines before it.",

@@ -159,6 +159,8 @@ impl Writer {
         for Placed { leaf, offset, record, payload, hash, release, waiter } in placed {
             self.edge.push(hash);
             shared.tiles.push(hash, &payload);
+            // Before the head that covers it can be signed.
+            super::keys::turn(&mut lock(&shared.keys), leaf, &record);
             records.push((leaf, offset, record));
             answers.push((leaf, release, waiter));
         }

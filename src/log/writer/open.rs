@@ -14,9 +14,10 @@ use crate::id::LeafIndex;
 use crate::log::Settings;
 use crate::log::checkpoint::{BadCheckpoint, Checkpoint};
 use crate::log::index::{self, Index, Point, ReadTbs};
+use crate::log::keys::LogKeys;
 use crate::log::note::{MAX_NOTE, NoteSigner};
 use crate::log::record::{CeremonyV1, Record};
-use crate::log::recover::{self, OpenError, Segment, Tail, damaged, unreadable};
+use crate::log::recover::{self, OpenError, Segment, Tail, unreadable};
 use crate::log::segment::{Frames, HEADER, Header, file_name, origin_hash};
 use crate::log::tiles::Published;
 use crate::log::tree::{Hash, RightEdge, TreeHead, leaf_hash};
@@ -29,8 +30,9 @@ pub struct Opening {
     /// Where the checkpoint is published. For everyone.
     pub public: PathBuf,
     pub settings: Settings,
-    /// Its verifier key's name is the log's origin.
-    pub signer: Arc<dyn NoteSigner>,
+    /// The key's signer, and during a cross-over those of both. Every key's name is the log's origin; which of them
+    /// signs what, the log's leaves say.
+    pub signers: Vec<Arc<dyn NoteSigner>>,
     pub clock: Arc<dyn Clock>,
     /// Reads what the index says of certificates; the same at every opening.
     pub read_tbs: ReadTbs,
@@ -71,8 +73,12 @@ pub(super) fn start(
     sizes: Sizes,
     ceremony: Option<CeremonyV1>,
 ) -> Result<Log, OpenError> {
-    let Opening { disk, dir, public, settings, signer, clock, read_tbs, on_halt } = opening;
-    let name = signer.verifier_key().name().to_owned();
+    let Opening { disk, dir, public, settings, signers, clock, read_tbs, on_halt } = opening;
+    let Some(first) = signers.first() else {
+        return Err(OpenError::Refuse("CHY-INTERNAL: no key signs for the log".into()));
+    };
+    let first = first.verifier_key().clone();
+    let name = first.name().to_owned();
     let origin = origin_hash(&name);
     if ceremony.is_some() {
         disk.create_dir(&dir).map_err(|e| unreadable(&dir, &e))?;
@@ -113,7 +119,7 @@ pub(super) fn start(
             }
         }
     }
-    let known = known_checkpoints(&*disk, &dir, &public, &*signer)?;
+    let known = known_checkpoints(&*disk, &dir, &public, &signers)?;
     let index_path = dir.join(index::FILE);
     let (index, notice) = Index::open(Arc::clone(&disk), &index_path, origin, read_tbs)
         .map_err(|why| index_broken(&dir, &why))?;
@@ -135,11 +141,14 @@ pub(super) fn start(
     let head = tail.edge.head();
     let published = known.get(CheckpointPlace::Public).is_some_and(|c| c.0.head == head);
     let text = known.get(CheckpointPlace::Public).map_or("", |c| c.1.as_str());
+    let begun = LogKeys::begin(&name, first.spki())
+        .map_err(|why| OpenError::Refuse(format!("CHY-INTERNAL: the log key: {why}")))?;
     let shared = Arc::new(Shared {
         disk,
         dir,
         public,
-        signer,
+        signers,
+        keys: Mutex::new(begun),
         clock,
         on_halt,
         sizes,
@@ -171,6 +180,10 @@ pub(super) fn start(
             "CHY-LOG-FULL: no room for the log's reserve; only revocations and CRLs are logged"
         );
     }
+    if ceremony.is_none() {
+        let keys = super::keys::read(&shared, &name)?;
+        *super::lock(&shared.keys) = keys;
+    }
     let writer = Writer {
         shared: Arc::clone(&shared),
         origin,
@@ -184,19 +197,16 @@ pub(super) fn start(
         refused: None,
     };
     let log = launch(shared, writer)?;
-    match ceremony {
-        Some(ceremony) => {
-            if ceremony.origin != name {
-                return Err(OpenError::Refuse(format!(
-                    "CHY-LOG-FOREIGN: the ceremony is for the log {}, the log key for {name}",
-                    ceremony.origin
-                )));
-            }
-            log.append_wait(Record::CeremonyV1(ceremony), Release::Durable).map_err(|e| {
-                OpenError::Halt(format!("CHY-LOG-IO: the first record cannot be written: {e:?}"))
-            })?;
+    if let Some(ceremony) = ceremony {
+        if ceremony.origin != name {
+            return Err(OpenError::Refuse(format!(
+                "CHY-LOG-FOREIGN: the ceremony is for the log {}, the log key for {name}",
+                ceremony.origin
+            )));
         }
-        None => belongs(&log)?,
+        log.append_wait(Record::CeremonyV1(ceremony), Release::Durable).map_err(|e| {
+            OpenError::Halt(format!("CHY-LOG-IO: the first record cannot be written: {e:?}"))
+        })?;
     }
     tracing::info!(size = log.head().size, origin = %name, "the log is open");
     Ok(log)
@@ -288,7 +298,7 @@ fn known_checkpoints(
     disk: &dyn Disk,
     dir: &Path,
     public: &Path,
-    signer: &dyn NoteSigner,
+    signers: &[Arc<dyn NoteSigner>],
 ) -> Result<Known, OpenError> {
     let mut known = BTreeMap::new();
     for (place, dir) in [(CheckpointPlace::Public, public), (CheckpointPlace::Beside, dir)] {
@@ -298,7 +308,14 @@ fn known_checkpoints(
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(unreadable(&path, &error)),
         };
-        match Checkpoint::open(&note, signer.verifier_key()) {
+        let mut opened = Err(BadCheckpoint::Signature);
+        for signer in signers {
+            opened = Checkpoint::open(&note, signer.verifier_key());
+            if opened.is_ok() {
+                break;
+            }
+        }
+        match opened {
             Ok(checkpoint) => {
                 known.insert(place, (checkpoint, String::from_utf8_lossy(&note).into_owned()));
             }
@@ -307,7 +324,7 @@ fn known_checkpoints(
                     "CHY-LOG-FOREIGN: {} is a checkpoint of the log {origin}, not of {}; \
                      point the state directory at this CA's files",
                     path.display(),
-                    signer.verifier_key().name()
+                    signers.first().map_or("", |signer| signer.verifier_key().name())
                 )));
             }
             // It binds nobody: this log did not sign it. It is replaced by the next one.
@@ -472,27 +489,7 @@ fn launch(shared: Arc<Shared>, writer: Writer) -> Result<Log, OpenError> {
     Ok(Log { handle: Arc::new(handle) })
 }
 
-/// The first record must be this CA's ceremony with this log key.
-fn belongs(log: &Log) -> Result<(), OpenError> {
-    let dir = &log.handle.shared.dir;
-    let key = log.handle.shared.signer.verifier_key();
-    if log.head().size == 0 {
-        return Err(absent(dir));
-    }
-    match log.read(LeafIndex(0)) {
-        Ok(Record::CeremonyV1(c)) if c.origin == key.name() && c.log_key == key.spki() => Ok(()),
-        Ok(Record::CeremonyV1(c)) => Err(OpenError::Refuse(format!(
-            "CHY-LOG-FOREIGN: the log in {} is of {} under another log key; \
-             point the state directory at this CA's log",
-            dir.display(),
-            c.origin
-        ))),
-        Ok(_) => Err(damaged(&dir.join(file_name(0)), HEADER, "its first record is no ceremony")),
-        Err(why) => Err(damaged(&dir.join(file_name(0)), HEADER, &why)),
-    }
-}
-
-fn absent(dir: &Path) -> OpenError {
+pub(super) fn absent(dir: &Path) -> OpenError {
     OpenError::Refuse(format!(
         "CHY-LOG-ABSENT: {} holds no log; hold the ceremony, or restore the log",
         dir.display()
@@ -516,7 +513,7 @@ fn forked(dir: &Path, size: u64) -> OpenError {
     ))
 }
 
-fn index_broken(dir: &Path, why: &str) -> OpenError {
+pub(super) fn index_broken(dir: &Path, why: &str) -> OpenError {
     OpenError::Retry(format!(
         "CHY-LOG-INDEX: the index in {} can neither be opened nor made anew: {why}; \
          free some space or correct the rights of the directory",

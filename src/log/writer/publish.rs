@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Appended, Mailbox, Shared, lock};
 use crate::log::checkpoint::Checkpoint;
-use crate::log::note::NoteSignError;
+use crate::log::note::{Note, NoteSignError};
 use crate::log::tree::TreeHead;
 
 /// File name of the newest checkpoint, in the public directory and beside the log.
@@ -155,32 +155,39 @@ fn pause(shared: &Shared, mailbox: std::sync::MutexGuard<'_, Mailbox>, wait: Dur
     ends(&mut mailbox)
 }
 
-/// Signs `head`, verifies the signature, and publishes the note.
+/// Signs `head` with every key that signs trees of its size, verifies the signatures, and publishes the note.
 fn checkpoint(shared: &Shared, head: &TreeHead) -> Result<String, Unsigned> {
-    let key = shared.signer.verifier_key();
-    let checkpoint = Checkpoint::new(key.name(), *head);
-    let text = checkpoint.text();
     // Nobody is told of a tree whose tiles are not there.
     if let Err(error) = shared.tiles.write() {
         tracing::error!(%error, dir = %shared.public.display(), "CHY-LOG-TILES: the log's tiles cannot be written");
         return Err(Unsigned::Retry(LEAST_WAIT));
     }
-    let octets = match shared.signer.sign_checkpoint(text.as_bytes(), head, shared.clock.now()) {
-        Ok(octets) => octets,
-        Err(NoteSignError::Retry(wait)) => return Err(Unsigned::Retry(wait)),
-        Err(NoteSignError::Halt(why)) => {
-            shared.halt(format!("CHY-LOG-UNSIGNED: the log key signs no more: {why}"));
-            return Err(Unsigned::Halt);
-        }
+    let halt = |why: String| {
+        shared.halt(format!("CHY-LOG-UNSIGNED: {why}"));
+        Unsigned::Halt
     };
-    if !key.verify(text.as_bytes(), head, &octets) {
-        shared.halt(
-            "CHY-LOG-UNSIGNED: the log key made a signature that does not verify; check the token"
-                .into(),
-        );
-        return Err(Unsigned::Halt);
+    let keys = lock(&shared.keys).clone();
+    let checkpoint = Checkpoint::new(keys.origin(), *head);
+    let mut note = Note { text: checkpoint.text(), signatures: Vec::new() };
+    for key in keys.of(head.size) {
+        let signer = shared.signers.iter().find(|signer| signer.verifier_key() == key);
+        let signer = signer.ok_or_else(|| halt(format!("the log key {key} is not at hand")))?;
+        let text = note.text.as_bytes();
+        let octets = match signer.sign_checkpoint(text, head, shared.clock.now()) {
+            Ok(octets) => octets,
+            Err(NoteSignError::Retry(wait)) => return Err(Unsigned::Retry(wait)),
+            Err(NoteSignError::Halt(why)) => {
+                return Err(halt(format!("the log key signs no more: {why}")));
+            }
+        };
+        if !key.verify(text, head, &octets) {
+            return Err(halt(
+                "the log key made a signature that does not verify; check the token".into(),
+            ));
+        }
+        note.signatures.extend(checkpoint.signed(key, octets).signatures);
     }
-    let note = checkpoint.signed(key, octets).to_string();
+    let note = note.to_string();
     match shared.disk.replace(&shared.public.join(CHECKPOINT), note.as_bytes(), false) {
         Ok(()) => Ok(note),
         Err(error) => {

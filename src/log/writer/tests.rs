@@ -1,6 +1,7 @@
 //! The writer on the simulated disk: what it promises while it lives, and after every way to die.
 
 mod crash;
+mod keys;
 mod published;
 mod reach;
 
@@ -32,7 +33,11 @@ pub(in crate::log) struct TestSigner {
 
 impl TestSigner {
     pub(in crate::log) fn new(origin: &str) -> Arc<Self> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        Self::of_seed(origin, 7)
+    }
+
+    pub(super) fn of_seed(origin: &str, seed: u8) -> Arc<Self> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
         let mut spki = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
         spki.extend_from_slice(pair.public_key().as_ref());
         let key = VerifierKey::from_spki(origin, &spki).unwrap();
@@ -123,7 +128,7 @@ pub(in crate::log) fn opening(disk: &SimulatedDisk, signer: &Arc<TestSigner>) ->
         dir: "/state/issuer/log".into(),
         public: "/state/public".into(),
         settings: super::super::Settings::default(),
-        signer: Arc::clone(signer) as Arc<dyn NoteSigner>,
+        signers: vec![Arc::clone(signer) as Arc<dyn NoteSigner>],
         clock: Arc::new(ManualClock::new(Timestamp(5_000))),
         read_tbs: |_| None,
         on_halt: Box::new(|_| {}),

@@ -82,6 +82,7 @@ pub(super) fn authority(
         issuing_key,
         log_key,
         tls_key,
+        log_key_rotations: Vec::new(),
         transcript_sha256: "03".repeat(32),
         witness: None,
     }

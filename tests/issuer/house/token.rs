@@ -103,7 +103,7 @@ impl Token {
             dir: dir.join("log"),
             public: public.clone(),
             settings: chancery::log::Settings { segment_mib: 1, ..Default::default() },
-            signer: Arc::new(CheckpointKey::new(ORIGIN, key(LOG_KEY)).unwrap()),
+            signers: vec![Arc::new(CheckpointKey::new(ORIGIN, key(LOG_KEY)).unwrap())],
             clock: Arc::clone(&clock),
             read_tbs: issuer::read_tbs,
             on_halt: Box::new(|why| panic!("{why}")),

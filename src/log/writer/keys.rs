@@ -1,0 +1,68 @@
+//! Which keys sign for a log: read at its start, and followed as records about them become durable.
+
+use super::open::{absent, index_broken};
+use super::{Shared, lock};
+use crate::id::LeafIndex;
+use crate::log::keys::{LogKeys, Rotation};
+use crate::log::note::VerifierKey;
+use crate::log::record::Record;
+use crate::log::recover::{OpenError, damaged};
+use crate::log::segment::{HEADER, file_name};
+
+/// Reads which keys sign for this log: that of the first record, which must be the ceremony of `origin`, and what the
+/// leaves about keys say. Those that sign now must be at hand.
+pub(super) fn read(shared: &Shared, origin: &str) -> Result<LogKeys, OpenError> {
+    let dir = &shared.dir;
+    let size = lock(&shared.head).size;
+    if size == 0 {
+        return Err(absent(dir));
+    }
+    let foreign = |origin: &str| {
+        OpenError::Refuse(format!(
+            "CHY-LOG-FOREIGN: the log in {} is of {origin} under another log key; \
+             point the state directory at this CA's log",
+            dir.display(),
+        ))
+    };
+    let unreadable = |why: &str| damaged(&dir.join(file_name(0)), HEADER, why);
+    let first = match shared.read(LeafIndex(0)).map_err(|why| unreadable(&why))? {
+        Record::CeremonyV1(first) if first.origin == origin => first,
+        Record::CeremonyV1(first) => return Err(foreign(&first.origin)),
+        _ => return Err(unreadable("its first record is no ceremony")),
+    };
+    let mut keys = LogKeys::begin(origin, &first.log_key)
+        .map_err(|why| unreadable(&format!("its log key: {why}")))?;
+    for leaf in shared.index.log_keys().map_err(|why| index_broken(dir, &why))? {
+        let record = shared.read(leaf).map_err(|why| index_broken(dir, &why))?;
+        turn(&mut keys, leaf, &record);
+    }
+    let at_hand = |key: &VerifierKey| shared.signers.iter().any(|s| s.verifier_key() == key);
+    if keys.of(size).all(at_hand) {
+        return Ok(keys);
+    }
+    if keys.terms().len() == 1 {
+        return Err(foreign(origin));
+    }
+    Err(OpenError::Refuse(format!(
+        "CHY-LOG-KEY: the log in {} is signed with another key since its log key was rotated, and \
+         ca/authority.json does not name that key; restore ca/ as that ceremony left it",
+        dir.display()
+    )))
+}
+
+/// What a durable record says of the log's keys. One that cannot be changes nothing; an auditor finds it.
+pub(super) fn turn(keys: &mut LogKeys, leaf: LeafIndex, record: &Record) {
+    let turned = match record {
+        Record::LogKeyRotatedV1(r) => {
+            let (former, key) = (&r.former, &r.key);
+            let (endorsement, possession) = (&r.endorsement, &r.possession);
+            keys.rotate(leaf, &Rotation { former, key, endorsement, possession })
+        }
+        Record::LogKeyRetiredV1(r) => keys.retire(leaf, &r.key),
+        _ => return,
+    };
+    match turned {
+        Ok(()) => tracing::info!(%leaf, kind = record.kind(), key = %keys.current(), "log key"),
+        Err(why) => tracing::error!(%leaf, %why, "CHY-LOG-KEY: a record about keys is not heeded"),
+    }
+}
