@@ -10,6 +10,7 @@ pub mod reader;
 pub mod record;
 pub mod recover;
 pub mod segment;
+mod shelf;
 pub mod tiles;
 pub mod writer;
 

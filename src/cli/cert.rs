@@ -18,7 +18,7 @@ use crate::pki::certificate::Certificate;
 /// `chancery cert …`.
 #[derive(Debug, Subcommand)]
 pub enum CertCommand {
-    /// List certificates, those that end first before the others.
+    /// List certificates, those that end first before the others; with --name '*.SUFFIX', by name.
     List(List),
     /// Show one certificate: its names, dates, records, and whether it is revoked.
     Show(Show),

@@ -20,10 +20,11 @@ pub(super) fn certified(
 ) -> Result<Option<Certified>, NotNow> {
     let index = core.log.index();
     let lost = |why: String| core.lost_index(&why);
-    let Some(Issuance::Issued { issued, .. }) = index.by_serial(serial).map_err(lost)? else {
+    let Some(entry) = index.certificate(serial).map_err(lost)? else {
         return Ok(None);
     };
-    let Some(entry) = index.certificate(serial).map_err(lost)? else {
+    let Issuance::Issued { issued, .. } = index.issuance(entry.intent, serial).map_err(lost)?
+    else {
         return Ok(None);
     };
     let Some(account) = entry.account else {

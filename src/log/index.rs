@@ -1,4 +1,7 @@
-//! Derived, disposable: where in the log an order, serial or account is. Rebuilt from the log alone.
+//! Derived, disposable: where in the log an order, serial, account, name or day is. Rebuilt from the log alone.
+//!
+//! It holds what finds a record, and of a record little more than its place: what a certificate is, is read
+//! in the log. So a certificate costs a hundred octets or so, and the index can say nothing that the log does not.
 //!
 //! Two layers. What was applied lately is in memory; a thread of the log moves it into a redb file
 //! every few seconds, one durable transaction each, together with the *point* it reaches: how many
@@ -6,23 +9,35 @@
 //! A transaction that fails (a full disk, say) costs nothing but memory: it is tried again later.
 
 mod certificates;
+mod keys;
+mod leaves;
+mod names;
+mod rebuild;
+mod revocations;
+mod subject;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-pub use certificates::{CertificateEntry, Listed, ReadTbs, Revocation, TbsFacts};
+pub use certificates::{CertificateEntry, Listing, Part, Place, ReadTbs, TbsFacts};
+pub use leaves::Day;
+pub use names::NamePattern;
+pub(super) use rebuild::{Filling, NEW, end_of};
+pub use rebuild::{Progress, Rebuilt, rebuild};
+pub use revocations::{Listed, Revocation};
 use serde::{Deserialize, Serialize};
+pub use subject::{Matcher, Subject};
 
-use super::record::{Actor, Record, Requester};
+use super::record::{Actor, Record};
+use super::shelf::Shelf;
 use super::tree::{Hash, RightEdge, sha256};
-use crate::env::Disk;
-use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
+use crate::id::{AccountId, LeafIndex, Serial, Timestamp};
 
 /// The index of one log; reads see every record whose append was answered.
 pub struct Index {
-    disk: Arc<dyn Disk>,
+    shelf: Arc<Shelf>,
     path: PathBuf,
     origin: Hash,
     read_tbs: ReadTbs,
@@ -77,21 +92,24 @@ pub struct Point {
 /// What was applied since the last transaction.
 #[derive(Default)]
 struct Layer {
-    leaves: BTreeMap<u64, u64>,
-    orders: BTreeMap<OrderId, Serial>,
-    serials: BTreeMap<Serial, Issuance>,
+    leaves: leaves::Layer,
+    keys: BTreeSet<keys::Key>,
+    /// Reversed.
+    names: BTreeSet<String>,
     accounts: BTreeMap<AccountId, LeafIndex>,
-    keys: BTreeMap<Hash, Holder>,
+    /// By RFC 7638 thumbprint.
+    holders: BTreeMap<Hash, Holder>,
     key_changes: BTreeMap<AccountId, LeafIndex>,
     deactivated: BTreeMap<AccountId, Deactivation>,
     changes: BTreeMap<u64, AccountId>,
     tickets: BTreeMap<String, LeafIndex>,
     ticket_ends: BTreeMap<String, Timestamp>,
     ticket_uses: BTreeSet<(String, AccountId)>,
-    certificates: certificates::Layer,
+    revocations: revocations::Layer,
     point: Option<Point>,
 }
 
+#[derive(Default)]
 struct State {
     recent: Layer,
     /// On its way into the file.
@@ -106,6 +124,8 @@ struct State {
     /// Leaves about the log's own keys.
     log_keys: BTreeSet<LeafIndex>,
     newest: Timestamp,
+    /// Leaves below this were counted in their days.
+    counted: u64,
     /// How much each CRL got to list since this process began, by URL.
     marks: BTreeMap<String, u64>,
 }
@@ -115,14 +135,14 @@ impl Index {
     /// text says so, and everything must be applied again. Where no file can be made, on a full disk,
     /// the index lives in memory until the next start: what must be revoked can still be found.
     pub(super) fn open(
-        disk: Arc<dyn Disk>,
-        path: &Path,
+        shelf: Arc<Shelf>,
         origin: Hash,
         read_tbs: ReadTbs,
     ) -> Result<(Self, Option<String>), String> {
-        let (db, notice) = match table::open(&*disk, path, &origin) {
+        let path = shelf.dir.join(FILE);
+        let (db, notice) = match table::open(&*shelf.disk, &path, &origin) {
             Ok(db) => (db, None),
-            Err(why) => match table::create(&*disk, path, &origin) {
+            Err(why) => match table::create(&*shelf.disk, &path, &origin) {
                 Ok(db) => (db, Some(why)),
                 Err(error) => {
                     let why =
@@ -131,48 +151,57 @@ impl Index {
                 }
             },
         };
+        Ok((Self::over(db, shelf, path, origin, read_tbs)?, notice))
+    }
+
+    /// Opens the file as it is; fails where there is none, or it must be built again.
+    pub(super) fn open_existing(
+        shelf: Arc<Shelf>,
+        origin: Hash,
+        read_tbs: ReadTbs,
+    ) -> Result<Self, String> {
+        let path = shelf.dir.join(FILE);
+        let db = table::open(&*shelf.disk, &path, &origin)?;
+        Self::over(db, shelf, path, origin, read_tbs)
+    }
+
+    fn over(
+        db: redb::Database,
+        shelf: Arc<Shelf>,
+        path: PathBuf,
+        origin: Hash,
+        read_tbs: ReadTbs,
+    ) -> Result<Self, String> {
         let stored = table::facts(&db)?;
+        let counted = table::points(&db)?.last().map_or(0, |point| point.edge.size());
         let state = State {
-            recent: Layer::default(),
-            leaving: None,
             open: stored.open,
             crl_number: stored.crl_number,
             crls: stored.crls,
             recalls: stored.recalls,
             log_keys: stored.log_keys,
             newest: stored.newest,
-            marks: BTreeMap::new(),
+            counted,
+            ..State::default()
         };
-        let index = Self {
-            disk,
-            path: path.to_owned(),
+        Ok(Self {
+            shelf,
+            path,
             origin,
             read_tbs,
             db: RwLock::new(Some(db)),
             state: Mutex::new(state),
             flushing: Mutex::new(()),
-        };
-        Ok((index, notice))
+        })
     }
 
     /// Empties the file: everything must be applied again.
     pub(super) fn clear(&self) -> Result<(), String> {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         *db = None;
-        let made = table::create(&*self.disk, &self.path, &self.origin);
+        let made = table::create(&*self.shelf.disk, &self.path, &self.origin);
         *db = Some(made.or_else(|_| table::create_in_memory(&self.origin))?);
-        let mut state = self.state();
-        *state = State {
-            recent: Layer::default(),
-            leaving: None,
-            open: BTreeMap::new(),
-            crl_number: 0,
-            crls: BTreeMap::new(),
-            recalls: BTreeSet::new(),
-            log_keys: BTreeSet::new(),
-            newest: Timestamp(0),
-            marks: BTreeMap::new(),
-        };
+        *self.state() = State::default();
         Ok(())
     }
 
@@ -202,7 +231,7 @@ impl Index {
     /// Records in memory only.
     pub(super) fn pending(&self) -> usize {
         let state = self.state();
-        state.recent.leaves.len() + state.leaving.as_ref().map_or(0, |l| l.leaves.len())
+        state.recent.leaves.len() + state.leaving.as_ref().map_or(0, |layer| layer.leaves.len())
     }
 
     /// Moves what was applied into the file, durably. After an error everything is as before. `before` makes durable
@@ -240,7 +269,7 @@ impl Index {
                 // redb refuses everything after an error of its file; a new handle starts afresh.
                 let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
                 *db = None;
-                *db = table::open(&*self.disk, &self.path, &self.origin).ok();
+                *db = table::open(&*self.shelf.disk, &self.path, &self.origin).ok();
                 return Err(error);
             }
             self.state().leaving = None;
@@ -249,24 +278,6 @@ impl Index {
             }
         }
         Ok(())
-    }
-
-    /// The issuance of an order: of its newest intent.
-    pub fn by_order(&self, order: OrderId) -> Result<Option<Issuance>, String> {
-        let recent = self.look(|layer| layer.orders.get(&order).copied());
-        let serial = match recent {
-            Some(serial) => Some(serial),
-            None => self.with_db(|db| table::order(db, order))?,
-        };
-        serial.map_or(Ok(None), |serial| self.by_serial(serial))
-    }
-
-    /// The issuance of a serial.
-    pub fn by_serial(&self, serial: Serial) -> Result<Option<Issuance>, String> {
-        match self.look(|layer| layer.serials.get(&serial).copied()) {
-            Some(issuance) => Ok(Some(issuance)),
-            None => self.with_db(|db| table::serial(db, serial)),
-        }
     }
 
     /// The account's registration leaf.
@@ -301,7 +312,7 @@ impl Index {
 
     /// The account that has the key with this thumbprint, or that had it last.
     pub fn key_holder(&self, thumbprint: [u8; 32]) -> Result<Option<Holder>, String> {
-        match self.look(|layer| layer.keys.get(&thumbprint).copied()) {
+        match self.look(|layer| layer.holders.get(&thumbprint).copied()) {
             Some(holder) => Ok(Some(holder)),
             None => self.with_db(|db| table::key(db, thumbprint)),
         }
@@ -397,10 +408,45 @@ impl Index {
 
     /// Log offset of a leaf's frame.
     pub(super) fn offset(&self, leaf: LeafIndex) -> Result<Option<u64>, String> {
-        match self.look(|layer| layer.leaves.get(&leaf.0).copied()) {
+        match self.look(|layer| layer.leaves.offset(leaf)) {
             Some(offset) => Ok(Some(offset)),
-            None => self.with_db(|db| table::leaf(db, leaf)),
+            None => self.with_db(|db| leaves::offset(db, leaf)),
         }
+    }
+
+    /// Reads the stored bytes of one record that was applied.
+    pub(super) fn payload(&self, leaf: LeafIndex) -> Result<Vec<u8>, String> {
+        let offset = self.offset(leaf)?;
+        let offset = offset.ok_or_else(|| format!("leaf {leaf} is not in the index"))?;
+        self.shelf.payload(offset).map_err(|why| format!("leaf {leaf}: {why}"))
+    }
+
+    /// Reads one record that was applied.
+    pub fn record(&self, leaf: LeafIndex) -> Result<Record, String> {
+        Record::decode(&self.payload(leaf)?).map_err(|why| format!("leaf {leaf}: {why}"))
+    }
+
+    /// Where these leaves lie: log offsets, for `Reader::at`.
+    pub fn places(
+        &self,
+        leaves: impl IntoIterator<Item = LeafIndex>,
+    ) -> Result<Vec<(LeafIndex, u64)>, String> {
+        let offset = |leaf| self.offset(leaf).map(|offset| Some((leaf, offset?)));
+        leaves.into_iter().filter_map(|leaf| offset(leaf).transpose()).collect()
+    }
+
+    /// The days on which records were made, from that of `from` to that of `to`, by their number since 1970-01-01.
+    pub fn days(&self, from: Timestamp, to: Timestamp) -> Result<BTreeMap<u64, Day>, String> {
+        let days = leaves::day_of(from)..=leaves::day_of(to.max(from));
+        // Both or neither: a layer that leaves for the file meanwhile would be counted twice.
+        let _still = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.with_db(|db| leaves::days(db, days.clone()))?;
+        let newer: Vec<(u64, Day)> = self.gather(|layer| layer.leaves.days(days.clone()).collect());
+        for (number, day) in newer {
+            let sum = all.get(&number).map_or(day, |known| known.plus(day));
+            all.insert(number, sum);
+        }
+        Ok(all)
     }
 
     /// What the layers in memory have, the newest last. To be called before the file is read: what moves into
@@ -429,7 +475,7 @@ impl Index {
             drop(guard);
             let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
             if db.is_none() {
-                *db = Some(table::open(&*self.disk, &self.path, &self.origin)?);
+                *db = Some(table::open(&*self.shelf.disk, &self.path, &self.origin)?);
             }
             drop(db);
             guard = self.db.read().unwrap_or_else(PoisonError::into_inner);
@@ -452,8 +498,11 @@ impl State {
         read: Option<TbsFacts>,
         known: Option<CertificateEntry>,
     ) {
-        let Self { recent, open, crl_number, crls, recalls, log_keys, newest, marks, .. } = self;
-        recent.leaves.insert(leaf.0, offset);
+        let Self {
+            recent, open, crl_number, crls, recalls, log_keys, newest, marks, counted, ..
+        } = self;
+        recent.leaves.apply(leaf, offset, record, leaf.0 < *counted);
+        *counted = (leaf.0 + 1).max(*counted);
         *newest = record.at().max(*newest);
         match record {
             Record::CeremonyV1(_)
@@ -470,8 +519,8 @@ impl State {
             }
             Record::KeyChangedV1(r) => {
                 let account = r.account;
-                recent.keys.insert(r.former, Holder { account, current: false });
-                recent.keys.insert(sha256(r.jwk.as_bytes()), Holder { account, current: true });
+                recent.holders.insert(r.former, Holder { account, current: false });
+                recent.holders.insert(sha256(r.jwk.as_bytes()), Holder { account, current: true });
                 recent.key_changes.insert(account, leaf);
                 recent.changes.insert(leaf.0, account);
             }
@@ -487,28 +536,13 @@ impl State {
                 recent.ticket_ends.insert(r.ticket.clone(), r.at);
             }
             Record::IntentV1(r) => {
-                if let Requester::Order { order, .. } = r.requester {
-                    recent.orders.insert(order, r.serial);
-                }
-                recent
-                    .serials
-                    .insert(r.serial, Issuance::Intended { intent: leaf, serial: r.serial });
+                recent.intended(leaf, r, read);
                 open.insert(leaf, r.serial);
-                if let Some(facts) = read {
-                    recent.certificates.intended(leaf, r, facts);
-                }
             }
-            Record::IssuedV1(r) => {
-                let (intent, serial) = (r.intent, r.serial);
-                recent.serials.insert(serial, Issuance::Issued { intent, issued: leaf, serial });
-                open.remove(&intent);
-            }
+            Record::IssuedV1(r) => drop(open.remove(&r.intent)),
             Record::AbandonedV1(r) => {
-                let (intent, serial) = (r.intent, r.serial);
-                let abandoned = Issuance::Abandoned { intent, abandoned: leaf, serial };
-                recent.serials.insert(serial, abandoned);
-                open.remove(&intent);
-                *marks.entry(recent.certificates.abandoned(r, known)).or_default() += 1;
+                open.remove(&r.intent);
+                *marks.entry(recent.revocations.abandoned(r, known)).or_default() += 1;
             }
             Record::CrlV1(r) => *crl_number = r.number.max(*crl_number),
             Record::CrlV2(r) => {
@@ -520,7 +554,7 @@ impl State {
             Record::RecallV1(_) => drop(recalls.insert(leaf)),
             Record::RecallEndedV1(r) => drop(recalls.remove(&r.recall)),
             Record::RevokedV1(r) => {
-                *marks.entry(recent.certificates.revoked(leaf, r)).or_default() += 1;
+                *marks.entry(recent.revocations.revoked(leaf, r)).or_default() += 1;
             }
         }
     }
@@ -529,7 +563,7 @@ impl State {
 impl Layer {
     fn registered(&mut self, leaf: LeafIndex, account: AccountId, jwk: &str) {
         self.accounts.insert(account, leaf);
-        self.keys.insert(sha256(jwk.as_bytes()), Holder { account, current: true });
+        self.holders.insert(sha256(jwk.as_bytes()), Holder { account, current: true });
     }
 }
 

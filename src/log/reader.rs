@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::index::Point;
 use super::record::{NotARecord, Record};
-use super::recover::{self, OpenError, Segment, Tail, Visit, damaged, unreadable};
-use super::segment::{Frames, HEADER};
+use super::recover::{self, OpenError, Segment, Tail, Visit, absent, damaged, unreadable};
+use super::segment::{Frames, HEADER, read_frame};
 use crate::env::{Disk, DiskFile};
 use crate::id::{LeafIndex, Timestamp};
 
@@ -42,21 +42,15 @@ pub struct Entry {
 impl Reader {
     /// Reads the segments' headers. Refuses a directory without a log.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, OpenError> {
-        let absent = || {
-            OpenError::Refuse(format!(
-                "CHY-LOG-ABSENT: {} holds no log; hold the ceremony, or restore the log",
-                dir.display()
-            ))
-        };
         if let Err(error) = disk.list(dir) {
             return Err(match error.kind() {
-                std::io::ErrorKind::NotFound => absent(),
+                std::io::ErrorKind::NotFound => absent(dir),
                 _ => unreadable(dir, &error),
             });
         }
         let segments = recover::segments(&*disk, dir, None)?;
         if segments.is_empty() {
-            return Err(absent());
+            return Err(absent(dir));
         }
         Ok(Self { disk, dir: dir.to_owned(), segments })
     }
@@ -80,6 +74,21 @@ impl Reader {
         let segment = first.saturating_sub(1);
         let start = Some((leaf.0, offset));
         Entries { reader: self, from: leaf, segment, start, open: None, done: false }
+    }
+
+    /// The record of `leaf`, which lies at this log offset as the index says.
+    pub fn at(&self, leaf: LeafIndex, offset: u64) -> Result<Entry, OpenError> {
+        let after = self.segments.partition_point(|s| s.header.base <= offset);
+        let segment = &self.segments[after.saturating_sub(1)];
+        let octet = HEADER + offset.saturating_sub(segment.header.base);
+        let path = self.dir.join(&segment.name);
+        let file = self.disk.open_read(&path).map_err(|e| unreadable(&path, &e))?;
+        let payload = match read_frame(&*file, octet).map_err(|e| unreadable(&path, &e))? {
+            Ok(payload) => payload,
+            Err(bad) => return Err(damaged(&path, octet, &bad.to_string())),
+        };
+        let record = Record::decode(&payload);
+        Ok(Entry { leaf, segment: segment.name.clone(), octet, payload, record })
     }
 
     /// A leaf before which no record says an instant of `at` or later, found by the first records of a few

@@ -15,7 +15,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use super::record::MAX_LEAF;
+use super::record::{MAX_LEAF, NotARecord};
 use super::segment::{self, BadFrame, FRAME_HEADER, Frames, HEADER, Header, NotAHeader};
 use super::tree::{Hash, RightEdge, leaf_hash};
 use crate::env::{Disk, DiskFile};
@@ -287,3 +287,27 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
+
+/// There is no log.
+pub(super) fn absent(dir: &Path) -> OpenError {
+    OpenError::Refuse(format!(
+        "CHY-LOG-ABSENT: {} holds no log; hold the ceremony, or restore the log",
+        dir.display()
+    ))
+}
+
+/// Someone else has the lock.
+pub(super) fn busy(dir: &Path) -> OpenError {
+    OpenError::Retry(format!(
+        "CHY-LOG-BUSY: another process writes the log in {}; stop it first",
+        dir.display()
+    ))
+}
+
+/// A record of a version to come.
+pub(super) fn later(dir: &Path, leaf: LeafIndex, why: &NotARecord) -> OpenError {
+    OpenError::Refuse(format!(
+        "CHY-LOG-FORMAT: leaf {leaf} in {}: {why}; run the version that wrote it",
+        dir.display()
+    ))
+}

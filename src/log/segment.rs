@@ -148,6 +148,18 @@ pub fn parse_frame(bytes: &[u8]) -> Result<Frame<'_>, BadFrame> {
     Ok(Frame { durable, payload })
 }
 
+/// Reads the one frame at this file offset, and little more; the payload.
+pub fn read_frame(file: &dyn DiskFile, at: u64) -> std::io::Result<Result<Vec<u8>, BadFrame>> {
+    // Most frames are shorter.
+    let mut octets = vec![0; 4096];
+    let mut read = file.read_at(at, &mut octets)?;
+    if parse_frame(&octets[..read]) == Err(BadFrame::Short) {
+        octets.resize(MAX_FRAME, 0);
+        read = file.read_at(at, &mut octets)?;
+    }
+    Ok(parse_frame(&octets[..read]).map(|frame| frame.payload.to_vec()))
+}
+
 /// Appends a frame around `payload`, which must have 1 to 65,535 octets.
 pub fn push_frame(out: &mut Vec<u8>, durable: u64, payload: &[u8]) {
     debug_assert!((1..=MAX_LEAF).contains(&payload.len()));

@@ -15,14 +15,14 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use super::index::Index;
 use super::keys::LogKeys;
 use super::note::NoteSigner;
 use super::record::Record;
-use super::segment::{self, HEADER, MAX_FRAME, parse_frame};
+use super::shelf::Shelf;
 use super::tiles::Published;
 use super::tree::{Hash, TreeHead};
 use crate::env::{Clock, Disk, DiskLock};
@@ -190,8 +190,7 @@ struct Shared {
     /// Whether the index thread should end.
     index_closed: Mutex<bool>,
     index_due: Condvar,
-    /// (base, file name) of every segment, ascending.
-    segments: RwLock<Vec<(u64, String)>>,
+    shelf: Arc<Shelf>,
     /// The reserve is in use or missing.
     full: AtomicBool,
     /// There was no room for the next segment.
@@ -293,26 +292,7 @@ impl Shared {
         if leaf.0 >= size {
             return Err(format!("the log has {size} records, leaf {leaf} is none of them"));
         }
-        let offset = self.index.offset(leaf)?;
-        let offset = offset.ok_or_else(|| format!("leaf {leaf} is not in the index"))?;
-        let (base, name) = {
-            let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-            let after = segments.partition_point(|(base, _)| *base <= offset);
-            after.checked_sub(1).and_then(|n| segments.get(n)).cloned()
-        }
-        .ok_or_else(|| format!("no segment holds offset {offset}"))?;
-        let path = self.dir.join(&name);
-        let at = HEADER + (offset - base);
-        let mut octets = vec![0; 4096];
-        let file = self.disk.open_read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let mut read = file.read_at(at, &mut octets).map_err(|e| e.to_string())?;
-        if parse_frame(&octets[..read]) == Err(segment::BadFrame::Short) {
-            octets.resize(MAX_FRAME, 0);
-            read = file.read_at(at, &mut octets).map_err(|e| e.to_string())?;
-        }
-        let frame = parse_frame(&octets[..read])
-            .map_err(|e| format!("leaf {leaf}: {} at octet {at}: {e}", path.display()))?;
-        Ok(frame.payload.to_vec())
+        self.index.payload(leaf)
     }
 
     /// From here on nothing is appended or signed; those who wait are answered as their threads end.

@@ -12,7 +12,9 @@ use chancery::env::simulated::{CrashMode, Fault};
 use chancery::hsm::Class;
 use chancery::id::{LeafIndex, Timestamp};
 use chancery::ipc::AskError;
-use chancery::ipc::admin::certificate::{CertificateQuestion, Detail, Page, Selection, State};
+use chancery::ipc::admin::certificate::{
+    CertificateQuestion, Detail, Page, Place, Selection, State,
+};
 use chancery::ipc::admin::{AdminAnswer, AdminQuestion, AdminRefusal, Operator};
 use chancery::ipc::message::{Answer, Question, Revoke, Validation};
 use chancery::log::Record;
@@ -332,7 +334,9 @@ fn the_operator_lists_shows_and_revokes_and_is_named_in_the_record() {
     assert_eq!(list(Selection { until: Some(NOW.plus(HOUR)), ..Selection::default() }), []);
     assert_eq!(list(Selection { from: Timestamp(u64::MAX), ..Selection::default() }), []);
     assert_eq!(list(Selection { revoked: true, ..Selection::default() }), []);
-    let later = Selection { after: Some((a.validity().1, a_serial)), ..Selection::default() };
+    let intent = running.log.index().certificate(a_serial).unwrap().unwrap().intent;
+    let place = Place { name: String::new(), end: a.validity().1, intent };
+    let later = Selection { after: Some(place), ..Selection::default() };
     assert!(!list(later).contains(&a_serial));
 
     let ask = |question| admin.answer(&ada, AdminQuestion::Certificate(question));

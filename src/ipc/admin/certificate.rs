@@ -7,7 +7,7 @@ use crate::id::{AccountId, LeafIndex, Serial, Timestamp};
 /// What an operator can ask of certificates.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum CertificateQuestion {
-    /// A page of those that match, by their end.
+    /// A page of those that match: by their end; by name first, where all names below a suffix are asked for.
     List(Selection),
     Show(Serial),
     /// `reason` is a CRLReason (RFC 5280 section 5.3.1).
@@ -32,8 +32,14 @@ pub struct Selection {
     pub after: Option<Place>,
 }
 
-/// A place in the order of the list: end and serial.
-pub type Place = (Timestamp, Serial);
+/// A place in the order of the list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// As the index writes it; empty in lists by the end.
+    pub name: String,
+    pub end: Timestamp,
+    pub intent: LeafIndex,
+}
 
 /// A page. The issuer looks at a bounded number of certificates for each, so one may be empty and not the last.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -2,11 +2,13 @@
 
 use super::{actor, gone, later};
 use crate::id::Serial;
-use crate::ipc::admin::certificate::{CertificateQuestion, Detail, Line, Page, Selection, State};
+use crate::ipc::admin::certificate::{
+    CertificateQuestion, Detail, Line, Page, Place, Selection, State,
+};
 use crate::ipc::admin::{AdminAnswer, AdminRefusal, Operator};
 use crate::issuer::core::NotNow;
 use crate::issuer::service::Desk;
-use crate::log::index::{CertificateEntry, Issuance};
+use crate::log::index::{self, CertificateEntry, Issuance, Listing, NamePattern, Part};
 
 impl Desk {
     pub(super) fn certificates(
@@ -26,18 +28,40 @@ impl Desk {
     }
 
     fn page(&self, selection: Selection) -> Result<Page, AdminRefusal> {
-        let index = self.core.log.index();
-        let lost = |why: String| later(self.core.lost_index(&why));
-        let found = index.certificates(selection.from, selection.after, SCAN).map_err(lost)?;
-        let mut page = Page { lines: Vec::new(), next: None };
-        let mut octets = 0;
-        let full = found.len() == SCAN;
-        for (serial, entry) in found {
-            if selection.until.is_some_and(|until| entry.not_after >= until) {
-                return Ok(Page { next: None, ..page });
+        let pattern = selection.name.as_deref().map(NamePattern::new);
+        // By what leads to the fewest; what else is asked for is looked at one by one.
+        let listing = match (&pattern, selection.account) {
+            (Some(NamePattern::Exactly(_)), _) | (Some(_), None) => {
+                pattern.clone().map(Listing::Named)
             }
-            page.next = Some((entry.not_after, serial));
-            if !is_selected(&selection, &entry) {
+            (_, Some(account)) => Some(Listing::Account(account)),
+            (None, None) => None,
+        }
+        .unwrap_or(Listing::All);
+        let by_end = !matches!(listing, Listing::Named(NamePattern::Below(_)));
+        let after = selection.after.clone().map(|Place { name, end, intent }| index::Place {
+            name,
+            end,
+            intent,
+        });
+        let index = self.core.log.index();
+        let found = index.certificates(&listing, selection.from, after.as_ref(), ROWS);
+        let Part { found, next } = found.map_err(|why| later(self.core.lost_index(&why)))?;
+        let mut page = Page { lines: Vec::new(), next: next.map(wire) };
+        let mut octets = 0;
+        for (place, serial, entry) in found {
+            if selection.until.is_some_and(|until| entry.not_after >= until) {
+                if by_end {
+                    page.next = None;
+                    return Ok(page);
+                }
+                continue;
+            }
+            let named =
+                |pattern: &NamePattern| entry.names.iter().any(|name| pattern.matches(name));
+            let is_meant = pattern.as_ref().is_none_or(named)
+                && selection.account.is_none_or(|account| entry.account == Some(account));
+            if !is_meant {
                 continue;
             }
             let line = self.line(serial, entry).map_err(later)?;
@@ -47,23 +71,25 @@ impl Desk {
             octets += 200 + line.names.iter().map(String::len).sum::<usize>();
             page.lines.push(line);
             if page.lines.len() >= LINES || octets >= OCTETS {
+                page.next = Some(wire(place));
                 return Ok(page);
             }
         }
-        Ok(Page { next: page.next.filter(|_| full), ..page })
+        Ok(page)
     }
 
     fn line(&self, serial: Serial, entry: CertificateEntry) -> Result<Line, NotNow> {
         let index = self.core.log.index();
         let revoked = index.revocation(serial).map_err(|e| self.core.lost_index(&e))?;
-        let issuance = index.by_serial(serial).map_err(|e| self.core.lost_index(&e))?;
+        let issuance =
+            index.issuance(entry.intent, serial).map_err(|e| self.core.lost_index(&e))?;
         let state = match (revoked, issuance) {
             (Some(revocation), _) => {
                 State::Revoked { at: revocation.at, reason: revocation.reason }
             }
-            (None, Some(Issuance::Issued { .. })) => State::Issued,
-            (None, Some(Issuance::Abandoned { .. })) => State::Abandoned,
-            (None, Some(Issuance::Intended { .. }) | None) => State::Open,
+            (None, Issuance::Issued { .. }) => State::Issued,
+            (None, Issuance::Abandoned { .. }) => State::Abandoned,
+            (None, Issuance::Intended { .. }) => State::Open,
         };
         let CertificateEntry { account, profile, names, not_before, not_after, .. } = entry;
         Ok(Line { serial, names, account, profile, not_before, not_after, state })
@@ -102,22 +128,13 @@ impl Desk {
     }
 }
 
-fn is_selected(selection: &Selection, entry: &CertificateEntry) -> bool {
-    let named = selection.name.as_ref().is_none_or(|wanted| {
-        let below = wanted.strip_prefix('*').filter(|suffix| suffix.starts_with('.'));
-        entry.names.iter().any(|name| {
-            name.eq_ignore_ascii_case(wanted)
-                || below.is_some_and(|suffix| {
-                    name.len() > suffix.len()
-                        && name.to_ascii_lowercase().ends_with(&suffix.to_ascii_lowercase())
-                })
-        })
-    });
-    named && selection.account.is_none_or(|account| entry.account == Some(account))
+fn wire(place: index::Place) -> Place {
+    let index::Place { name, end, intent } = place;
+    Place { name, end, intent }
 }
 
-/// Certificates looked at for one page.
-const SCAN: usize = 1000;
+/// Rows of the index looked at for one page, each with a record of the log.
+const ROWS: usize = 1000;
 const LINES: usize = 200;
 /// A page stays well within a frame.
 const OCTETS: usize = 128 * 1024;

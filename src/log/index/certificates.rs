@@ -1,20 +1,14 @@
-//! What the index says of certificates: which there are, when they end, which are revoked, and what each
-//! CRL has to list.
+//! What the index says of certificates: which there are, whose, for which names, and when they end.
 //!
-//! A CRL is known here by the URL that certificates name it by. Its entries stand in the order of the
-//! instant up to which they must be listed, so that reading one CRL's costs what it lists and neither what
-//! others list nor what has long expired.
+//! The index finds intents; what a certificate is, stands in its intent in the log and is read there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use serde::{Deserialize, Serialize};
-
-use super::Index;
-use super::table::text;
-use crate::id::{AccountId, LeafIndex, Serial, Timestamp};
-use crate::log::record::{AbandonedV1, IntentV1, Requester, RevokedV1};
-use crate::log::tree::Hash;
+use super::keys::{self, Row, Set, Short};
+use super::names::{self, NamePattern};
+use super::{Index, Issuance, Layer, leaves::Fate};
+use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
+use crate::log::record::{IntentV1, Record, Requester};
 
 /// What is asked of a TBSCertificate. This room knows no X.509: whoever opens the log brings the reader.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,7 +25,7 @@ pub struct TbsFacts {
 pub type ReadTbs = fn(&[u8]) -> Option<TbsFacts>;
 
 /// A certificate that was intended, issued or not.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CertificateEntry {
     pub intent: LeafIndex,
     /// Whose order it was; `None`: the box's own.
@@ -44,313 +38,257 @@ pub struct CertificateEntry {
     pub crl: Option<String>,
 }
 
-/// That a certificate was revoked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Revocation {
-    /// The record that says so.
-    pub leaf: LeafIndex,
-    pub at: Timestamp,
-    /// CRLReason, if one was given.
-    pub reason: Option<u8>,
+/// Which certificates, and in which order they come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Listing {
+    /// By their end.
+    All,
+    /// An account's, by their end.
+    Account(AccountId),
+    /// Those of a name by their end; those below a name by name, then by their end.
+    Named(NamePattern),
 }
 
-/// An entry of a CRL.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Listed {
-    pub serial: Serial,
-    pub at: Timestamp,
-    pub reason: Option<u8>,
+/// Where in a listing a certificate stands.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    /// In listings by name: its labels reversed.
+    pub name: String,
+    pub end: Timestamp,
+    pub intent: LeafIndex,
 }
 
-/// The URL of the CRL (empty for none), until when it must list it, what.
-type Place = (String, Timestamp, Serial);
-
-/// What was applied since the last transaction.
-#[derive(Default)]
-pub(super) struct Layer {
-    entries: BTreeMap<Serial, CertificateEntry>,
-    ends: BTreeSet<(Timestamp, Serial)>,
-    revocations: BTreeMap<Serial, Revocation>,
-    listed: BTreeMap<Place, Listed>,
-    /// The latest notAfter of the certificates that name each CRL.
-    crls: BTreeMap<String, Timestamp>,
-    blocked: BTreeMap<Hash, LeafIndex>,
+/// A part of a listing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Part {
+    pub found: Vec<(Place, Serial, CertificateEntry)>,
+    /// Where to go on; `None`: that was all.
+    pub next: Option<Place>,
 }
 
 impl Layer {
-    pub(super) fn intended(&mut self, leaf: LeafIndex, intent: &IntentV1, facts: TbsFacts) {
-        let TbsFacts { names, not_before, not_after, crl } = facts;
-        if let Some(crl) = &crl {
-            let end = self.crls.entry(crl.clone()).or_default();
-            *end = not_after.max(*end);
+    /// `facts`: what was read in the intent's bytes, if they can be read.
+    pub(super) fn intended(&mut self, leaf: LeafIndex, intent: &IntentV1, facts: Option<TbsFacts>) {
+        let row = Row { end: 0, leaf: leaf.0 };
+        let mut add = |set, short, row| {
+            self.keys.insert(keys::Key::new(set, short, row));
+        };
+        add(Set::Serials, keys::of_serial(intent.serial), row);
+        if let Requester::Order { order, .. } = intent.requester {
+            add(Set::Orders, keys::of_order(order), row);
         }
+        let Some(facts) = facts else { return };
+        let row = Row { end: facts.not_after.unix_seconds(), ..row };
+        add(Set::Ends, NOTHING, row);
+        if let Requester::Order { account, .. } = intent.requester {
+            add(Set::Accounts, keys::of_account(account), row);
+        }
+        for name in facts.names.iter().map(|name| name.to_ascii_lowercase()) {
+            add(Set::Names, keys::of_name(&name), row);
+            self.names.extend(names::reversed(&name));
+        }
+        if let Some(crl) = facts.crl {
+            self.revocations.named(crl, facts.not_after);
+        }
+    }
+}
+
+/// For the set that is about nothing in particular.
+const NOTHING: Short = [0; 8];
+
+impl Index {
+    /// The issuance of an order: of its newest intent.
+    pub fn by_order(&self, order: OrderId) -> Result<Option<Issuance>, String> {
+        let rows = self.rows(Set::Orders, keys::of_order(order), Row::FIRST, usize::MAX)?;
+        for row in rows.into_iter().rev() {
+            let intent = self.intent(row.leaf())?;
+            match intent.requester {
+                Requester::Order { order: own, .. } if own == order => {
+                    return self.issuance(row.leaf(), intent.serial).map(Some);
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// The issuance of a serial.
+    pub fn by_serial(&self, serial: Serial) -> Result<Option<Issuance>, String> {
+        match self.intent_of(serial)? {
+            Some((leaf, _)) => self.issuance(leaf, serial).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// How far the issuance that began with this leaf has come; the serial is the intent's.
+    pub fn issuance(&self, intent: LeafIndex, serial: Serial) -> Result<Issuance, String> {
+        Ok(match self.fate(intent)? {
+            None => Issuance::Intended { intent, serial },
+            Some(Fate::Issued(issued)) => Issuance::Issued { intent, issued, serial },
+            Some(Fate::Abandoned(abandoned)) => Issuance::Abandoned { intent, abandoned, serial },
+        })
+    }
+
+    /// What is known of a serial's certificate.
+    pub fn certificate(&self, serial: Serial) -> Result<Option<CertificateEntry>, String> {
+        let found = self.intent_of(serial)?;
+        Ok(found.and_then(|(leaf, intent)| self.entry(leaf, intent)))
+    }
+
+    /// Certificates that end at `from` or later, behind `after`. Looks at `limit` rows at most, so there may be more
+    /// although none was found.
+    pub fn certificates(
+        &self,
+        listing: &Listing,
+        from: Timestamp,
+        after: Option<&Place>,
+        limit: usize,
+    ) -> Result<Part, String> {
+        let (set, short) = match listing {
+            Listing::All => (Set::Ends, NOTHING),
+            Listing::Account(account) => (Set::Accounts, keys::of_account(*account)),
+            Listing::Named(NamePattern::Exactly(name)) => (Set::Names, keys::of_name(name)),
+            Listing::Named(NamePattern::Below(suffix)) => {
+                return self.below(suffix, from, after, limit);
+            }
+        };
+        let first = after.map_or(Row::FIRST, |after| after.row().next()).max(Row::ending(from));
+        let rows = self.rows(set, short, first, limit)?;
+        let mut part = Part::default();
+        for row in &rows {
+            let place = Place::of(String::new(), *row);
+            let Some((serial, entry)) = self.certificate_at(row.leaf())? else { continue };
+            // Another's, whose short form is the same.
+            let is_meant = match listing {
+                Listing::Account(account) => entry.account == Some(*account),
+                Listing::Named(pattern) => entry.names.iter().any(|name| pattern.matches(name)),
+                Listing::All => true,
+            };
+            if is_meant {
+                part.found.push((place, serial, entry));
+            }
+        }
+        if rows.len() == limit {
+            part.next = rows.last().map(|row| Place::of(String::new(), *row));
+        }
+        Ok(part)
+    }
+
+    /// A certificate with several names below the suffix stands where the first of them does.
+    fn below(
+        &self,
+        suffix: &str,
+        from: Timestamp,
+        after: Option<&Place>,
+        limit: usize,
+    ) -> Result<Part, String> {
+        let beginning = names::beginning(suffix);
+        let first = after.map_or(beginning.as_str(), |after| after.name.as_str());
+        let newer: BTreeSet<String> = self.gather(|layer| {
+            let range = layer.names.range(first.to_owned()..);
+            let below = range.take_while(|name| name.starts_with(&beginning));
+            below.take(limit).cloned().collect()
+        });
+        let mut all = self.with_db(|db| names::stored(db, &beginning, first, limit))?;
+        all.extend(newer);
+        let more_names = all.len() >= limit;
+        let mut part = Part::default();
+        let mut left = limit;
+        let mut last = None;
+        for reversed in all.into_iter().take(limit) {
+            let Some(name) = names::reversed(&reversed) else { continue };
+            let begun = after.filter(|after| after.name == reversed);
+            let first = begun.map_or(Row::FIRST, |after| after.row().next()).max(Row::ending(from));
+            let rows = self.rows(Set::Names, keys::of_name(&name), first, left)?;
+            for row in &rows {
+                let Some((serial, entry)) = self.certificate_at(row.leaf())? else { continue };
+                let own = entry.names.iter().map(|name| name.to_ascii_lowercase());
+                let own = own.filter_map(|name| names::reversed(&name));
+                let least = own.filter(|name| name.starts_with(&beginning)).min();
+                if least.as_ref() == Some(&reversed) {
+                    part.found.push((Place::of(reversed.clone(), *row), serial, entry));
+                }
+            }
+            if let (true, Some(row)) = (rows.len() == left, rows.last()) {
+                part.next = Some(Place::of(reversed, *row));
+                return Ok(part);
+            }
+            // An empty name costs too: a part is a bounded piece of work.
+            left = left.saturating_sub(rows.len() + 1).max(1);
+            last = Some(Place::of(reversed, Row::LAST));
+        }
+        part.next = last.filter(|_| more_names);
+        Ok(part)
+    }
+
+    /// The intent with this serial.
+    fn intent_of(&self, serial: Serial) -> Result<Option<(LeafIndex, IntentV1)>, String> {
+        let rows = self.rows(Set::Serials, keys::of_serial(serial), Row::FIRST, usize::MAX)?;
+        for row in rows.into_iter().rev() {
+            let intent = self.intent(row.leaf())?;
+            if intent.serial == serial {
+                return Ok(Some((row.leaf(), intent)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads an intent in the log.
+    pub(super) fn intent(&self, leaf: LeafIndex) -> Result<IntentV1, String> {
+        match self.record(leaf)? {
+            Record::IntentV1(intent) => Ok(intent),
+            _ => Err(format!("the index takes leaf {leaf} for an intent")),
+        }
+    }
+
+    fn certificate_at(
+        &self,
+        leaf: LeafIndex,
+    ) -> Result<Option<(Serial, CertificateEntry)>, String> {
+        let intent = self.intent(leaf)?;
+        let serial = intent.serial;
+        Ok(self.entry(leaf, intent).map(|entry| (serial, entry)))
+    }
+
+    fn entry(&self, leaf: LeafIndex, intent: IntentV1) -> Option<CertificateEntry> {
+        let TbsFacts { names, not_before, not_after, crl } = (self.read_tbs)(&intent.tbs)?;
         let account = match intent.requester {
             Requester::Order { account, .. } => Some(account),
             Requester::Own => None,
         };
-        let profile = intent.profile.clone();
-        let entry =
-            CertificateEntry { intent: leaf, account, profile, names, not_before, not_after, crl };
-        self.ends.insert((not_after, intent.serial));
-        self.entries.insert(intent.serial, entry);
+        let (intent, profile) = (leaf, intent.profile);
+        Some(CertificateEntry { intent, account, profile, names, not_before, not_after, crl })
     }
 
-    /// The URL of the CRL that has one more to list; empty if there is none.
-    pub(super) fn revoked(&mut self, leaf: LeafIndex, r: &RevokedV1) -> String {
-        self.revocations.insert(r.serial, Revocation { leaf, at: r.at, reason: r.reason });
-        if let Some(key) = r.blocked_key {
-            self.blocked.insert(key, leaf);
-        }
-        let crl = r.crl.clone().unwrap_or_default();
-        self.list(&crl, r.not_after, Listed { serial: r.serial, at: r.at, reason: r.reason });
-        crl
-    }
-
-    /// The same. `entry` is what the index knows of the certificate that shall never be.
-    pub(super) fn abandoned(&mut self, r: &AbandonedV1, entry: Option<CertificateEntry>) -> String {
-        let (crl, not_after) = match entry {
-            Some(entry) => (entry.crl.unwrap_or_default(), entry.not_after),
-            None => (String::new(), Timestamp(u64::MAX)),
-        };
-        self.list(&crl, not_after, Listed { serial: r.serial, at: r.at, reason: None });
-        crl
-    }
-
-    /// An entry is kept until a CRL made after the certificate's end has listed it (RFC 5280 section 3.3), and
-    /// one that was revoked after its end is listed once too.
-    fn list(&mut self, crl: &str, not_after: Timestamp, listed: Listed) {
-        self.listed.insert((crl.to_owned(), not_after.max(listed.at), listed.serial), listed);
-    }
-}
-
-impl Index {
-    /// What is known of a serial's certificate.
-    pub fn certificate(&self, serial: Serial) -> Result<Option<CertificateEntry>, String> {
-        match self.look(|layer| layer.certificates.entries.get(&serial).cloned()) {
-            Some(entry) => Ok(Some(entry)),
-            None => self.with_db(|db| certificate(db, serial)),
-        }
-    }
-
-    /// Certificates by their end and serial, from `from` on and after `after`; at most `limit`.
-    pub fn certificates(
+    /// Rows of one thing from `first` on, ascending; at most `limit`.
+    pub(super) fn rows(
         &self,
-        from: Timestamp,
-        after: Option<(Timestamp, Serial)>,
+        set: Set,
+        short: Short,
+        first: Row,
         limit: usize,
-    ) -> Result<Vec<(Serial, CertificateEntry)>, String> {
-        let first = (from, lowest());
-        let is_due = |key: &(Timestamp, Serial)| after.is_none_or(|after| *key > after);
-        let start = after.map_or(first, |after| after.max(first));
-        let newer: BTreeSet<_> = self.gather(|layer| {
-            let ends = layer.certificates.ends.range(start..);
-            ends.copied().filter(is_due).take(limit).collect()
-        });
-        // One more than is asked for: the first may be `after` itself.
-        let mut keys = self.with_db(|db| ends(db, start, limit.saturating_add(1)))?;
-        keys.retain(is_due);
-        keys.extend(newer);
-        let known = |(_, serial): (Timestamp, Serial)| {
-            self.certificate(serial).transpose().map(|entry| Ok((serial, entry?)))
-        };
-        keys.into_iter().take(limit).filter_map(known).collect()
+    ) -> Result<Vec<Row>, String> {
+        let newer: BTreeSet<Row> =
+            self.gather(|layer| keys::recent(&layer.keys, set, short, first, limit));
+        let mut all = newer;
+        all.extend(self.with_db(|db| keys::stored(db, set, short, first, limit))?);
+        Ok(all.into_iter().take(limit).collect())
     }
 
-    /// Whether and why a certificate was revoked.
-    pub fn revocation(&self, serial: Serial) -> Result<Option<Revocation>, String> {
-        match self.look(|layer| layer.certificates.revocations.get(&serial).copied()) {
-            Some(revocation) => Ok(Some(revocation)),
-            None => self.with_db(|db| revocation(db, serial)),
+    fn fate(&self, intent: LeafIndex) -> Result<Option<Fate>, String> {
+        match self.look(|layer| layer.leaves.fate(intent)) {
+            Some(fate) => Ok(Some(fate)),
+            None => self.with_db(|db| super::leaves::fate(db, intent)),
         }
     }
-
-    /// What the CRL at this URL has to list: what was revoked or abandoned and had not expired at `since`, the
-    /// thisUpdate of the CRL before; and what was revoked since. In no order.
-    pub fn listed(&self, crl: &str, since: Timestamp) -> Result<Vec<Listed>, String> {
-        let newer: BTreeMap<_, _> = self.gather(|layer| {
-            let first = (crl.to_owned(), since, lowest());
-            let own = layer.certificates.listed.range(first..).take_while(|(at, _)| at.0 == crl);
-            own.map(|(_, listed)| (listed.serial, *listed)).collect()
-        });
-        let mut all = self.with_db(|db| listed(db, crl, since))?;
-        all.extend(newer);
-        Ok(all.into_values().collect())
-    }
-
-    /// The same over all CRLs, and over certificates that name none.
-    pub fn all_listed(&self, since: Timestamp) -> Result<Vec<Listed>, String> {
-        let newer: BTreeMap<_, _> = self.gather(|layer| {
-            let due = layer.certificates.listed.iter().filter(|(at, _)| at.1 >= since);
-            due.map(|(_, listed)| (listed.serial, *listed)).collect()
-        });
-        let mut all = self.with_db(|db| all_listed(db, since))?;
-        all.extend(newer);
-        Ok(all.into_values().collect())
-    }
-
-    /// Every CRL that a certificate ever named, by URL, with the latest notAfter of those certificates.
-    pub fn crls(&self) -> Result<BTreeMap<String, Timestamp>, String> {
-        let newer: Vec<(String, Timestamp)> = self.gather(|layer| {
-            layer.certificates.crls.iter().map(|(url, end)| (url.clone(), *end)).collect()
-        });
-        let mut all = self.with_db(crls)?;
-        for (url, end) in newer {
-            let known = all.entry(url).or_default();
-            *known = end.max(*known);
-        }
-        Ok(all)
-    }
-
-    /// Whether a key with this SHA-256 over its SubjectPublicKeyInfo was revoked as compromised.
-    pub fn is_blocked(&self, spki_sha256: &[u8; 32]) -> Result<bool, String> {
-        match self.look(|layer| layer.certificates.blocked.get(spki_sha256).copied()) {
-            Some(_) => Ok(true),
-            None => self.with_db(|db| is_blocked(db, spki_sha256)),
-        }
-    }
-
-    /// Changes whenever the CRL at this URL has something more to list; for this process alone.
-    pub fn listing_mark(&self, crl: &str) -> u64 {
-        self.state().marks.get(crl).copied().unwrap_or_default()
-    }
-
-    /// Changes whenever any CRL has something more to list.
-    pub fn all_listing_marks(&self) -> u64 {
-        self.state().marks.values().sum()
-    }
 }
 
-/// All serials begin with the bits 01.
-fn lowest() -> Serial {
-    Serial::from_random([0; 16])
-}
+impl Place {
+    fn of(name: String, row: Row) -> Self {
+        Self { name, end: Timestamp::from_unix_seconds(row.end), intent: row.leaf() }
+    }
 
-const ENTRIES: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("certificates");
-const ENDS: TableDefinition<'_, (u64, [u8; 16]), ()> = TableDefinition::new("ends");
-const REVOCATIONS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("revocations");
-/// CRL, end of validity and serial.
-type ListedKey = (&'static str, u64, [u8; 16]);
-/// The value is instant and reason.
-const LISTED: TableDefinition<'_, ListedKey, (u64, Option<u8>)> = TableDefinition::new("listed");
-const CRLS: TableDefinition<'_, &str, u64> = TableDefinition::new("crls");
-const BLOCKED: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("blocked");
-
-/// An empty database has all of its tables.
-pub(super) fn create(tx: &WriteTransaction) -> Result<(), String> {
-    tx.open_table(ENTRIES).map_err(text)?;
-    tx.open_table(ENDS).map_err(text)?;
-    tx.open_table(REVOCATIONS).map_err(text)?;
-    tx.open_table(LISTED).map_err(text)?;
-    tx.open_table(CRLS).map_err(text)?;
-    tx.open_table(BLOCKED).map_err(text)?;
-    Ok(())
-}
-
-/// This room's part of a transaction.
-pub(super) fn write(tx: &WriteTransaction, layer: &Layer) -> Result<(), String> {
-    let mut table = tx.open_table(ENTRIES).map_err(text)?;
-    for (serial, entry) in &layer.entries {
-        let value = postcard::to_stdvec(entry).map_err(text)?;
-        table.insert(*serial.octets(), value.as_slice()).map_err(text)?;
+    fn row(&self) -> Row {
+        Row { end: self.end.unix_seconds(), leaf: self.intent.0 }
     }
-    let mut table = tx.open_table(ENDS).map_err(text)?;
-    for (end, serial) in &layer.ends {
-        table.insert((end.0, *serial.octets()), ()).map_err(text)?;
-    }
-    let mut table = tx.open_table(REVOCATIONS).map_err(text)?;
-    for (serial, revocation) in &layer.revocations {
-        let value = postcard::to_stdvec(revocation).map_err(text)?;
-        table.insert(*serial.octets(), value.as_slice()).map_err(text)?;
-    }
-    let mut table = tx.open_table(LISTED).map_err(text)?;
-    for ((crl, until, serial), listed) in &layer.listed {
-        let key = (crl.as_str(), until.0, *serial.octets());
-        table.insert(key, (listed.at.0, listed.reason)).map_err(text)?;
-    }
-    let mut table = tx.open_table(CRLS).map_err(text)?;
-    for (crl, end) in &layer.crls {
-        let known = table.get(crl.as_str()).map_err(text)?.map_or(0, |value| value.value());
-        table.insert(crl.as_str(), end.0.max(known)).map_err(text)?;
-    }
-    let mut table = tx.open_table(BLOCKED).map_err(text)?;
-    for (key, leaf) in &layer.blocked {
-        table.insert(*key, leaf.0).map_err(text)?;
-    }
-    Ok(())
-}
-
-fn certificate(db: &Database, serial: Serial) -> Result<Option<CertificateEntry>, String> {
-    let table = db.begin_read().map_err(text)?.open_table(ENTRIES).map_err(text)?;
-    match table.get(*serial.octets()).map_err(text)? {
-        None => Ok(None),
-        Some(value) => postcard::from_bytes(value.value()).map(Some).map_err(text),
-    }
-}
-
-fn ends(
-    db: &Database,
-    start: (Timestamp, Serial),
-    limit: usize,
-) -> Result<BTreeSet<(Timestamp, Serial)>, String> {
-    let table = db.begin_read().map_err(text)?.open_table(ENDS).map_err(text)?;
-    let range = table.range((start.0.0, *start.1.octets())..).map_err(text)?;
-    let mut keys = BTreeSet::new();
-    for entry in range.take(limit) {
-        let (end, serial) = entry.map_err(text)?.0.value();
-        keys.extend(Serial::from_octets(&serial).map(|serial| (Timestamp(end), serial)));
-    }
-    Ok(keys)
-}
-
-fn revocation(db: &Database, serial: Serial) -> Result<Option<Revocation>, String> {
-    let table = db.begin_read().map_err(text)?.open_table(REVOCATIONS).map_err(text)?;
-    match table.get(*serial.octets()).map_err(text)? {
-        None => Ok(None),
-        Some(value) => postcard::from_bytes(value.value()).map(Some).map_err(text),
-    }
-}
-
-fn listed(db: &Database, crl: &str, since: Timestamp) -> Result<BTreeMap<Serial, Listed>, String> {
-    let table = db.begin_read().map_err(text)?.open_table(LISTED).map_err(text)?;
-    let range = (crl, since.0, [0; 16])..=(crl, u64::MAX, [0xff; 16]);
-    let mut all = BTreeMap::new();
-    for entry in table.range(range).map_err(text)? {
-        let (key, value) = entry.map_err(text)?;
-        let (_, _, serial) = key.value();
-        all.extend(of_row(&serial, value.value()));
-    }
-    Ok(all)
-}
-
-fn all_listed(db: &Database, since: Timestamp) -> Result<BTreeMap<Serial, Listed>, String> {
-    let table = db.begin_read().map_err(text)?.open_table(LISTED).map_err(text)?;
-    let mut all = BTreeMap::new();
-    for entry in table.iter().map_err(text)? {
-        let (key, value) = entry.map_err(text)?;
-        let (_, until, serial) = key.value();
-        if until >= since.0 {
-            all.extend(of_row(&serial, value.value()));
-        }
-    }
-    Ok(all)
-}
-
-fn of_row(serial: &[u8; 16], (at, reason): (u64, Option<u8>)) -> Option<(Serial, Listed)> {
-    let serial = Serial::from_octets(serial)?;
-    Some((serial, Listed { serial, at: Timestamp(at), reason }))
-}
-
-fn crls(db: &Database) -> Result<BTreeMap<String, Timestamp>, String> {
-    let table = db.begin_read().map_err(text)?.open_table(CRLS).map_err(text)?;
-    let mut all = BTreeMap::new();
-    for entry in table.iter().map_err(text)? {
-        let (crl, end) = entry.map_err(text)?;
-        all.insert(crl.value().to_owned(), Timestamp(end.value()));
-    }
-    Ok(all)
-}
-
-fn is_blocked(db: &Database, key: &Hash) -> Result<bool, String> {
-    let table = db.begin_read().map_err(text)?.open_table(BLOCKED).map_err(text)?;
-    Ok(table.get(*key).map_err(text)?.is_some())
 }

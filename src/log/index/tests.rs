@@ -1,6 +1,7 @@
 //! What the index says of accounts and tickets: from memory, from the file, and after a replay.
 
 use super::*;
+use crate::env::Disk;
 use crate::env::simulated::SimulatedDisk;
 use crate::log::record::{
     AccountDeactivatedV1, AccountRegisteredV1, AccountRegisteredV2, CrlV2, KeyChangedV1,
@@ -138,15 +139,16 @@ fn holds(index: &Index) {
     assert_eq!(index.log_keys(), Ok(vec![LeafIndex(12)]));
 }
 
+fn open(disk: &SimulatedDisk) -> Index {
+    let shelf = Shelf::new(Arc::new(disk.clone()), "/log".into(), Vec::new());
+    Index::open(Arc::new(shelf), [1; 32], |_| None).unwrap().0
+}
+
 #[test]
 fn accounts_and_tickets_are_found_wherever_the_records_are() {
     let disk = SimulatedDisk::new();
     disk.create_dir("/log".as_ref()).unwrap();
-    let open = || {
-        Index::open(Arc::new(disk.clone()), "/log/index.redb".as_ref(), [1; 32], |_| None)
-            .unwrap()
-            .0
-    };
+    let open = || open(&disk);
     let records = records();
     let index = open();
     // All in memory.
@@ -168,8 +170,7 @@ fn accounts_and_tickets_are_found_wherever_the_records_are() {
     // Half in the file, half in memory.
     let disk = SimulatedDisk::new();
     disk.create_dir("/log".as_ref()).unwrap();
-    let index =
-        Index::open(Arc::new(disk), "/log/index.redb".as_ref(), [1; 32], |_| None).unwrap().0;
+    let index = self::open(&disk);
     apply(&index, 0, &records[..6]);
     index.flush_after(&|| Ok(())).unwrap();
     apply(&index, 6, &records[6..]);

@@ -298,8 +298,7 @@ impl Writer {
             .and_then(|()| shared.disk.sync_dir(&shared.dir))
             .and_then(|()| file.len())
             .map_err(|error| self.halt("a new segment", &error))?;
-        let mut segments = shared.segments.write().unwrap_or_else(PoisonError::into_inner);
-        segments.push((header.base, name));
+        shared.shelf.push(header.base, name);
         self.unsealed.push(file_name(self.segment.first_leaf));
         self.file = file;
         self.segment = header;

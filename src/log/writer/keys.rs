@@ -1,12 +1,12 @@
 //! Which keys sign for a log: read at its start, and followed as records about them become durable.
 
-use super::open::{absent, index_broken};
+use super::open::index_broken;
 use super::{Shared, lock};
 use crate::id::LeafIndex;
 use crate::log::keys::{LogKeys, Rotation};
 use crate::log::note::VerifierKey;
 use crate::log::record::Record;
-use crate::log::recover::{OpenError, damaged};
+use crate::log::recover::{OpenError, absent, damaged};
 use crate::log::segment::{HEADER, file_name};
 
 /// Reads which keys sign for this log: that of the first record, which must be the ceremony of `origin`, and what the

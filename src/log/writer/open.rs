@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 use super::cycle::{NEW, RESERVE, Writer, make_reserve, seal};
 use super::publish::{self, CHECKPOINT};
@@ -13,12 +13,13 @@ use crate::env::{Clock, Disk, DiskFile};
 use crate::id::LeafIndex;
 use crate::log::Settings;
 use crate::log::checkpoint::{BadCheckpoint, Checkpoint};
-use crate::log::index::{self, Index, Point, ReadTbs};
+use crate::log::index::{self, Filling, Index, Point, ReadTbs, end_of};
 use crate::log::keys::LogKeys;
 use crate::log::note::{MAX_NOTE, NoteSigner};
 use crate::log::record::{CeremonyV1, Record};
-use crate::log::recover::{self, OpenError, Segment, Tail, unreadable};
+use crate::log::recover::{self, OpenError, Segment, Tail, absent, busy, unreadable};
 use crate::log::segment::{Frames, HEADER, Header, file_name, origin_hash};
+use crate::log::shelf::Shelf;
 use crate::log::tiles::Published;
 use crate::log::tree::{Hash, RightEdge, TreeHead, leaf_hash};
 
@@ -63,7 +64,7 @@ impl Sizes {
             segment: settings.segment_mib.clamp(1, 1024) << 20,
             reserve: settings.reserve_mib.clamp(1, 1024) << 20,
             queue: settings.queue.max(1),
-            index: 4096,
+            index: 8192,
         }
     }
 }
@@ -94,10 +95,7 @@ pub(super) fn start(
             .map_err(|e| unreadable(&public, &e))?;
     }
     let guard = disk.lock(&dir.join("lock")).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => OpenError::Retry(format!(
-            "CHY-LOG-BUSY: another process writes the log in {}; stop it first",
-            dir.display()
-        )),
+        io::ErrorKind::WouldBlock => busy(&dir),
         _ => unreadable(&dir, &error),
     })?;
     let mut segments = tidy(&*disk, &dir, &origin)?;
@@ -120,8 +118,9 @@ pub(super) fn start(
         }
     }
     let known = known_checkpoints(&*disk, &dir, &public, &signers)?;
-    let index_path = dir.join(index::FILE);
-    let (index, notice) = Index::open(Arc::clone(&disk), &index_path, origin, read_tbs)
+    let named = segments.iter().map(|s| (s.header.base, s.name.clone())).collect();
+    let shelf = Arc::new(Shelf::new(Arc::clone(&disk), dir.clone(), named));
+    let (index, notice) = Index::open(Arc::clone(&shelf), origin, read_tbs)
         .map_err(|why| index_broken(&dir, &why))?;
     if let (Some(why), None) = (notice, &ceremony) {
         tracing::warn!(%why, "the log's index is built again from the log");
@@ -166,7 +165,7 @@ pub(super) fn start(
         posted: Condvar::new(),
         index_closed: Mutex::new(false),
         index_due: Condvar::new(),
-        segments: RwLock::new(segments.iter().map(|s| (s.header.base, s.name.clone())).collect()),
+        shelf,
         full: AtomicBool::new(false),
         crowded: AtomicBool::new(false),
         halted: OnceLock::new(),
@@ -216,7 +215,7 @@ pub(super) fn start(
 fn tidy(disk: &dyn Disk, dir: &Path, origin: &Hash) -> Result<Vec<Segment>, OpenError> {
     let remove = |name: &str| disk.remove(&dir.join(name)).map_err(|e| unreadable(dir, &e));
     for name in disk.list(dir).map_err(|e| unreadable(dir, &e))? {
-        if name == NEW || (name.starts_with('.') && name.ends_with(".tmp")) {
+        if name == NEW || name == index::NEW || (name.starts_with('.') && name.ends_with(".tmp")) {
             remove(&name)?;
         }
     }
@@ -391,6 +390,9 @@ fn leads_to(
     matches!(frames.advance(), Ok(Ok(frame)) if offset + frame.octets() as u64 == point.offset)
 }
 
+/// Records that are read in no time.
+const MANY: u64 = 100_000;
+
 fn pass(
     disk: &dyn Disk,
     dir: &Path,
@@ -399,7 +401,6 @@ fn pass(
     known: &Known,
     start: Point,
 ) -> Result<Tail, OpenError> {
-    const BATCH: usize = 4096;
     let Derived { index, tiles } = *derived;
     // Two at most, perhaps of one size.
     let agrees = |edge: &RightEdge| {
@@ -408,28 +409,30 @@ fn pass(
     };
     agrees(&start.edge)?;
     tiles.begin(&start.edge);
-    let mut batch = Vec::new();
+    let settle = || tiles.settle();
+    let mut filling = Filling::new(index, &settle);
+    let of = end_of(segments);
+    // Said at each tenth of a log that is read whole.
+    let mut next = if start.offset == 0 { of / 10 } else { u64::MAX };
     let tail = recover::walk(disk, dir, segments, start, &mut |leaf, offset, payload, edge| {
         agrees(edge)?;
-        let record = Record::decode(payload).map_err(|why| {
-            OpenError::Refuse(format!(
-                "CHY-LOG-FORMAT: leaf {leaf} in {}: {why}; run the version that wrote it",
-                dir.display()
-            ))
-        })?;
-        batch.push((leaf, offset, record));
+        let record = Record::decode(payload).map_err(|why| recover::later(dir, leaf, &why))?;
+        if offset >= next && leaf.0 > MANY {
+            tracing::info!(%leaf, percent = offset * 100 / of.max(1), "the log is read for its index");
+            next = offset + of / 10;
+        }
         tiles.push(leaf_hash(payload), payload);
-        if batch.len() == BATCH {
-            let end = offset + (crate::log::segment::FRAME_HEADER + payload.len()) as u64;
-            index.apply(&batch, Point { offset: end, edge: edge.clone() });
-            batch.clear();
-            if let Err(error) = index.flush_after(&|| tiles.settle()) {
-                tracing::warn!(%error, "the log's index cannot be written; it stays in memory");
-            }
+        if leaf.0 % 4096 == 0
+            && let Err(error) = tiles.write()
+        {
+            tracing::warn!(%error, "CHY-LOG-TILES: the log's tiles cannot be written");
+        }
+        if let Err(error) = filling.take(leaf, offset, payload.len(), record, edge) {
+            tracing::warn!(%error, "the log's index cannot be written; it stays in memory");
         }
         Ok(())
     })?;
-    index.apply(&batch, Point { offset: tail.end, edge: tail.edge.clone() });
+    filling.finish(&tail);
     if let Err(error) = tiles.write().and_then(|()| tiles.cut()) {
         tracing::warn!(%error, "CHY-LOG-TILES: the log's tiles cannot be written");
     }
@@ -487,13 +490,6 @@ fn launch(shared: Arc<Shared>, writer: Writer) -> Result<Log, OpenError> {
     );
     handle.threads.push(spawn("log-writer", Box::new(|_| writer.run())).map_err(failed)?);
     Ok(Log { handle: Arc::new(handle) })
-}
-
-pub(super) fn absent(dir: &Path) -> OpenError {
-    OpenError::Refuse(format!(
-        "CHY-LOG-ABSENT: {} holds no log; hold the ceremony, or restore the log",
-        dir.display()
-    ))
 }
 
 fn missing(dir: &Path, found: u64, signed: u64) -> OpenError {

@@ -16,8 +16,11 @@ const LEAST_WAIT: Duration = Duration::from_millis(50);
 const MOST_WAIT: Duration = Duration::from_secs(5);
 /// How long a head that nobody waits for stays without a checkpoint at most.
 const LINGER: Duration = Duration::from_millis(100);
-/// How often the checkpoint is copied beside the log, and the index moved into its file.
+/// How often the checkpoint is copied beside the log.
 const EVERY: Duration = Duration::from_secs(2);
+/// How often the index is moved into its file when it is not due for its size. Each time costs pages of many tables
+/// for few records; what a crash leaves out is read again in milliseconds.
+const INDEX_EVERY: Duration = Duration::from_secs(10);
 /// The wait before the tiles are tried anew.
 const TILES_AGAIN: Duration = Duration::from_secs(30);
 
@@ -82,7 +85,7 @@ pub(super) fn index(shared: &Shared) {
         let closed = {
             let mut closed = lock(&shared.index_closed);
             if !*closed && shared.halted.get().is_none() {
-                let due = shared.index_due.wait_timeout(closed, EVERY);
+                let due = shared.index_due.wait_timeout(closed, INDEX_EVERY);
                 closed = due.unwrap_or_else(PoisonError::into_inner).0;
             }
             *closed

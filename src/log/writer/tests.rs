@@ -1,9 +1,11 @@
 //! The writer on the simulated disk: what it promises while it lives, and after every way to die.
 
 mod crash;
+mod find;
 mod keys;
 mod published;
 mod reach;
+mod rebuild;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::log::index::{Issuance, Listed};
 use crate::log::note::{NoteSignError, VerifierKey};
 use crate::log::record::*;
 use crate::log::recover::OpenError;
+use crate::log::segment;
 use crate::log::tree::{RightEdge, leaf_hash};
 
 /// An Ed25519 key in memory that remembers every head it signed.

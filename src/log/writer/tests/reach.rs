@@ -146,3 +146,28 @@ fn an_instant_is_found_without_reading_what_lies_before() {
     }
     assert_eq!(reader.since(Timestamp(0)).unwrap(), LeafIndex(0));
 }
+
+/// The index is moved into its file every four records here; what is behind the last two such points is read.
+#[test]
+fn a_start_reads_the_same_however_long_the_log_is() {
+    let read_at_start = |records: u64| {
+        let (disk, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
+        let log = create(&disk, &signer);
+        append(&log, 0..records);
+        drop(log);
+        let counting = Counting::new(&disk);
+        let opening = Opening { disk: Arc::new(counting.clone()), ..opening(&disk, &signer) };
+        let log = start(opening, SIZES, None).unwrap();
+        assert_eq!(log.head().size, records + 1);
+        let headers =
+            disk.list(LOG.as_ref()).unwrap().iter().filter(|n| n.ends_with(".seg")).count();
+        (counting.take(), headers as u64 * segment::HEADER)
+    };
+    let (short, headers) = read_at_start(60);
+    let (long, more_headers) = read_at_start(1_200);
+    assert!(short > headers, "nothing was counted");
+    // Of each segment its header, of the last ones their frames: a few segments, wherever the points lie.
+    let allowed = 8 * SIZES.segment;
+    assert!(long - more_headers < short - headers + allowed, "{short} octets became {long}");
+    assert!(long < 1_200 * 100, "a start read {long} octets: all of the log");
+}
