@@ -1,6 +1,6 @@
 //! Names below `local` against Avahi: two network namespaces with a cable between them, the responder and a device's
-//! web server on one side, this code on the other. Where the kernel lets nobody make namespaces, the test says so and
-//! proves nothing.
+//! web server on one side, this code on the other; and a second neighbour that claims the same name. Where the kernel
+//! lets nobody make namespaces, the test says so and proves nothing.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use chancery::acme::challenge::ChallengeType;
 use chancery::acme::jws::Thumbprint;
+use chancery::acme::problem::ProblemType;
 use chancery::env::Resolver;
 use chancery::env::net::ResolveError;
 use chancery::env::system::{Resolving, SystemDialer, SystemResolver};
@@ -62,6 +63,10 @@ fn inside() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         runtime.block_on(resolve_and_validate());
+        let second = Claimant::start(dir.path(), device.0.id());
+        runtime.block_on(two_claimants_are_none());
+        drop(second);
+        runtime.block_on(resolve_and_validate());
     }));
     let _ = web.kill();
     let _ = web.wait();
@@ -71,27 +76,15 @@ fn inside() {
     }
 }
 
-async fn resolve_and_validate() {
+fn resolver() -> Arc<SystemResolver> {
     let timeout = Duration::from_secs(2);
     let multicast = vec!["here".to_owned()];
     let resolving = Resolving { multicast, timeout, ..Resolving::default() };
-    let resolver = Arc::new(SystemResolver::new(&resolving).unwrap());
-    // Avahi asks whether the name is free before it answers for it.
-    let mut found = Err(ResolveError::Timeout);
-    for _ in 0..8 {
-        found = resolver.addresses("printer.local").await;
-        if found.is_ok() {
-            break;
-        }
-    }
-    let found = found.unwrap();
-    assert!(found.contains(&"10.99.0.1".parse().unwrap()), "{found:?}");
-    assert_eq!(resolver.addresses("PRINTER.local").await.map(|a| a.len()), Ok(found.len()));
-    assert_eq!(resolver.addresses("nobody.local").await, Err(ResolveError::Timeout));
+    Arc::new(SystemResolver::new(&resolving).unwrap())
+}
 
-    let settings = Settings { connect_timeout_seconds: 2, ..Settings::default() };
-    let validator = Validator::new(settings, resolver, Arc::new(SystemDialer)).unwrap();
-    let attempt = |kind| Attempt {
+fn attempt(kind: ChallengeType) -> Attempt {
+    Attempt {
         kind,
         identifier: Identifier::parse("dns", "printer.local").unwrap(),
         wildcard: false,
@@ -105,7 +98,53 @@ async fn resolve_and_validate() {
             hash_prefix: "https://ca.lan/acme/account-hash/".to_owned(),
         },
         now: Timestamp(1_795_305_599_000),
-    };
+    }
+}
+
+fn validator(resolver: Arc<SystemResolver>) -> Validator {
+    let settings = Settings { connect_timeout_seconds: 2, ..Settings::default() };
+    Validator::new(settings, resolver, Arc::new(SystemDialer)).unwrap()
+}
+
+/// Somebody else on the link says that the name is theirs: it is nobody's until one of the two is silent, and neither
+/// is connected to.
+async fn two_claimants_are_none() {
+    let resolver = resolver();
+    let mut found = resolver.addresses("printer.local").await;
+    for _ in 0..8 {
+        if found.is_err() {
+            break;
+        }
+        // It takes a moment to be up.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        found = resolver.addresses("printer.local").await;
+    }
+    for _ in 0..3 {
+        let Err(ResolveError::Failed(why)) = &found else { panic!("{found:?}") };
+        assert!(why.contains("two hosts of the link claim this name"), "{why}");
+        found = resolver.addresses("printer.local").await;
+    }
+    let observed = validator(resolver).attempt(attempt(ChallengeType::Http01)).await;
+    let Observation::Failed(problem) = observed else { panic!("matched") };
+    assert_eq!(problem.kind, ProblemType::Dns, "{problem:?}");
+}
+
+async fn resolve_and_validate() {
+    let resolver = resolver();
+    // Avahi asks whether the name is free before it answers for it.
+    let mut found = Err(ResolveError::Timeout);
+    for _ in 0..8 {
+        found = resolver.addresses("printer.local").await;
+        if found.is_ok() {
+            break;
+        }
+    }
+    let found = found.unwrap();
+    assert!(found.contains(&"10.99.0.1".parse().unwrap()), "{found:?}");
+    assert_eq!(resolver.addresses("PRINTER.local").await.map(|a| a.len()), Ok(found.len()));
+    assert_eq!(resolver.addresses("nobody.local").await, Err(ResolveError::Timeout));
+
+    let validator = validator(resolver);
     let observed = validator.attempt(attempt(ChallengeType::Http01)).await;
     let from = Some("10.99.0.1".parse().unwrap());
     assert_eq!(observed, Observation::Matched { from, until: None });
@@ -149,6 +188,44 @@ impl Device {
 }
 
 impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A neighbour at 10.99.0.9 that answers for `printer.local` whenever it is asked.
+struct Claimant(Child);
+
+impl Claimant {
+    fn start(dir: &Path, device: u32) -> Self {
+        let program = r#"
+import socket
+def door(address):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        s.setsockopt(socket.SOL_SOCKET, option, 1)
+    s.bind((address, 5353))
+    return s
+ear, mouth = door("224.0.0.251"), door("10.99.0.9")
+group = socket.inet_aton("224.0.0.251") + socket.inet_aton("10.99.0.1")
+ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+name = b"\x07printer\x05local\x00"
+while True:
+    question, asker = ear.recvfrom(9000)
+    if question[2] & 0x80 == 0 and name in question:
+        head = question[:2] + bytes.fromhex("84000000000100000000")
+        mouth.sendto(head + name + bytes.fromhex("000180010000000a0004") + bytes([10, 99, 0, 9]), asker)
+"#;
+        // An address that is not on the cable is none that Avahi answers with.
+        run(&format!("nsenter -t {device} -n ip addr add 10.99.0.9/32 dev lo"));
+        let file = dir.join("claimant.py");
+        std::fs::write(&file, program).unwrap();
+        Self(spawn(&format!("nsenter -t {device} -n python3 {}", file.display())))
+    }
+}
+
+impl Drop for Claimant {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

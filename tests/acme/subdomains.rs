@@ -101,10 +101,48 @@ async fn a_wildcard_takes_an_ancestor_proven_for_wildcards() {
 async fn an_ancestor_that_is_none_is_refused_and_one_that_cannot_be_had_is_not_needed() {
     let ca = start(true).await;
     let mut client = ca.registered().await;
-    for bad in ["x.plant.test<lant.test", "x.plant.test<other.test", "x.plant.test<*.plant.test"] {
-        let refused = order(&mut client, &[bad]).await;
+    for (bad, why) in [
+        // Not at a label's boundary, another tree, below, beside.
+        ("lant.test", "not below"),
+        ("other.test", "not below"),
+        ("y.x.plant.test", "not below"),
+        ("y.plant.test", "not below"),
+        ("example.com", "not below"),
+        ("*.plant.test", "wildcard"),
+        ("", "ancestorDomain"),
+        (".", "ancestorDomain"),
+        ("plant..test", "ancestorDomain"),
+        ("-plant.test", "ancestorDomain"),
+        ("10.0.0.1", "ancestorDomain"),
+        ("http://plant.test", "ancestorDomain"),
+    ] {
+        let asked = format!("x.plant.test<{bad}");
+        // One that is right does not help the other.
+        let refused = order(&mut client, &["z.plant.test<plant.test", &asked]).await;
         assert_eq!((refused.status, refused.problem().as_str()), (400, "malformed"), "{bad}");
-        assert_eq!(refused.json()["subproblems"][0]["identifier"]["value"], "x.plant.test");
+        let parts = refused.json()["subproblems"].clone();
+        assert_eq!(parts.as_array().unwrap().len(), 1, "{bad}: {parts}");
+        assert_eq!(parts[0]["identifier"]["value"], "x.plant.test");
+        assert!(parts[0]["detail"].as_str().unwrap().contains(why), "{bad}: {parts}");
+    }
+    let url = client.new_order_url();
+    let address = json!({ "type": "ip", "value": "10.0.0.1", "ancestorDomain": "plant.test" });
+    let refused = client.post(&url, &json!({ "identifiers": [address] })).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (400, "malformed"), "{refused:?}");
+    assert!(refused.text().contains("an address has no ancestorDomain"), "{refused:?}");
+    for odd in [json!(7), json!(["plant.test"]), json!({})] {
+        let name = json!({ "type": "dns", "value": "x.plant.test", "ancestorDomain": odd });
+        let refused = client.post(&url, &json!({ "identifiers": [name] })).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (400, "malformed"), "{odd}");
+    }
+    let orders = format!("{}/orders", client.account.clone().unwrap());
+    assert_eq!(client.post_as_get(&orders).await.json()["orders"], json!([]));
+    // The name itself is an ancestor, and absence is no refusal.
+    for (name, ancestor) in [("x.plant.test", json!("x.plant.test")), ("y.plant.test", Value::Null)]
+    {
+        let name = json!({ "type": "dns", "value": name, "ancestorDomain": ancestor });
+        let placed = client.post(&url, &json!({ "identifiers": [name] })).await;
+        assert_eq!(placed.status, 201, "{placed:?}");
     }
     // A single label is nobody's zone: the name itself is to be proven.
     let placed = order(&mut client, &["x.plant.test<test"]).await.json();
