@@ -20,6 +20,7 @@ pub mod root;
 pub mod status;
 pub mod ticket;
 pub mod why;
+pub mod witness;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -92,6 +93,9 @@ enum Command {
     /// Judge the clock against the log, or accept it.
     #[command(subcommand)]
     Clock(clock::ClockCommand),
+    /// Boxes that watch each other's logs: the keys they must be told of.
+    #[command(subcommand)]
+    Witness(witness::WitnessCommand),
     /// What a lab lacks.
     Lab(lab::LabArgs),
     /// Print documentation made from this program.
@@ -153,6 +157,7 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Account(command) => account::run(command, context),
         Command::Ticket(command) => ticket::run(command, context),
         Command::Clock(command) => clock::run(command, context),
+        Command::Witness(command) => witness::run(command, context),
         Command::Lab(arguments) => lab::run(arguments),
         Command::Docs(arguments) => docs::run(arguments),
     }

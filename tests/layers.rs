@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hsm", &["pki", "env"]),
     ("ipc", &["acme", "pki"]),
     ("issuer", &["ipc", "acme", "pki", "log", "hsm", "env", "tlog"]),
-    ("ceremony", &["pki", "log", "hsm", "env"]),
+    ("ceremony", &["pki", "log", "hsm", "env", "tlog"]),
     ("audit", &["pki", "log", "env", "tlog"]),
     ("store", &["acme", "env"]),
     ("validate", &["acme", "pki", "env"]),

@@ -13,10 +13,11 @@ use super::state::{Place, RootRecord, Tokens, token};
 use super::transcript::{CertificateLine, Transcript, hex};
 use super::{CeremonyError, request};
 use crate::hsm::Signer;
-use crate::pki::authority::{Authority, KeyRecord};
+use crate::pki::authority::{Authority, KeyRecord, WitnessRecord};
 use crate::pki::certificate::Certificate;
 use crate::pki::crl;
 use crate::pki::uri::Pkcs11Uri;
+use crate::tlog::note::VerifierKey;
 
 /// What was made.
 #[derive(Clone, Debug)]
@@ -34,6 +35,9 @@ pub fn run(plan: &Plan, tokens: &Tokens, place: &Place) -> Result<Outcome, Cerem
             "CHY-CEREMONY-FILE: this file makes no root key; use export-request, and import when the root has signed"
                 .to_owned(),
         ));
+    }
+    if plan.scope == Scope::Witness {
+        return add_witness(plan, tokens, place);
     }
     let now = place.clock.now();
     place.refuse_if_held(plan, tokens)?;
@@ -78,6 +82,36 @@ pub fn run(plan: &Plan, tokens: &Tokens, place: &Place) -> Result<Outcome, Cerem
     let made = Made { root: &root, issuing: &issuing, root_crl: &root_crl.der };
     let sha256 = settle(plan, place, &transcript, &made, keys.get("log")?, now)?;
     let authority = authority(plan, &keys, &root, Some(&issuing), Some(root_record), &sha256)?;
+    place.write_json(&place.authority_path(), &authority)?;
+    place.end()?;
+    Ok(Outcome { transcript, transcript_sha256: sha256, carry: None })
+}
+
+/// Makes the key that a box which has its CA cosigns other logs with.
+fn add_witness(plan: &Plan, tokens: &Tokens, place: &Place) -> Result<Outcome, CeremonyError> {
+    let refused = |why: &str| CeremonyError::Refused(why.to_owned());
+    place.refuse_if_begun(plan, tokens)?;
+    let mut authority =
+        place.authority()?.filter(|authority| authority.issuing.is_some()).ok_or_else(|| {
+            refused(
+                "CHY-CA-ABSENT: this box has no CA yet: hold its own ceremony first, then this one",
+            )
+        })?;
+    if let Some(witness) = &authority.witness {
+        return Err(CeremonyError::Refused(format!(
+            "CHY-CEREMONY-DONE: this box is the witness {} already; nothing was changed",
+            witness.name
+        )));
+    }
+    let entry = plan.document.witness.as_ref();
+    let name = entry.map(|entry| entry.name.clone()).unwrap_or_default();
+    let keys = make_keys(plan, tokens, place)?;
+    let verifier = VerifierKey::cosigner(&name, keys.get("witness")?.public_key().spki())
+        .map_err(|why| CeremonyError::Unfinished(format!("CHY-CEREMONY-FILE: {why}")))?;
+    let mut transcript = Transcript::begin(plan, tokens, &keys, "run", place.clock.now());
+    transcript.witness_key = Some(verifier.to_string());
+    let sha256 = transcript.store(place)?;
+    authority.witness = Some(WitnessRecord { name, key: keys.record("witness")? });
     place.write_json(&place.authority_path(), &authority)?;
     place.end()?;
     Ok(Outcome { transcript, transcript_sha256: sha256, carry: None })

@@ -14,7 +14,7 @@ use crate::pki::rehearse::CaTemplate;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct KeyFile {
-    /// `root`, `issuing`, `log` or `tls`.
+    /// `root`, `issuing`, `log`, `tls` or `witness`.
     pub name: String,
     /// CKA_LABEL of both halves.
     pub label: String,
@@ -63,6 +63,11 @@ pub struct Document {
     /// Where the log's keys are made.
     #[serde(default)]
     pub log: Option<LogEntry>,
+    /// Where the witness's key is made.
+    #[serde(default)]
+    pub witness: Option<WitnessEntry>,
+    /// Empty where no certificate is made.
+    #[serde(default)]
     pub urls: Urls,
     /// Lifetime of the root's CRL, signed here beforehand.
     #[serde(default)]
@@ -105,8 +110,16 @@ pub struct LogEntry {
     pub origin: String,
 }
 
+/// This box as a witness.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct WitnessEntry {
+    /// A schema-less URL, unique in the world, for good.
+    pub name: String,
+}
+
 /// What certificates say about where to look; for good. The last part of each is the file below `public/`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Urls {
     /// The issuing certificate, DER.
@@ -117,7 +130,7 @@ pub struct Urls {
     pub root_crl: String,
 }
 
-/// Which of the four keys the ceremony makes.
+/// Which keys the ceremony makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// All of them.
@@ -126,6 +139,8 @@ pub enum Scope {
     Root,
     /// All but the root: exports a request and imports its certificate.
     Online,
+    /// The witness's key alone, for a box that has its CA.
+    Witness,
 }
 
 /// A ceremony that can be held.
@@ -146,9 +161,10 @@ impl Plan {
             ["issuing", "log", "root", "tls"] => Scope::Whole,
             ["root"] => Scope::Root,
             ["issuing", "log", "tls"] => Scope::Online,
+            ["witness"] => Scope::Witness,
             _ => {
                 return bad(&format!(
-                    "keys are {}; a ceremony makes root, issuing, log and tls, or root alone, or all but root",
+                    "keys are {}; a ceremony makes root, issuing, log and tls, or root alone, or all but root, or witness alone",
                     names.join(", ")
                 ));
             }
@@ -177,6 +193,14 @@ impl Plan {
         {
             return bad("the log key is neither ed25519 nor ec-p256: signed notes know no others");
         }
+        if scope == Scope::Witness {
+            return Self::witness(document, keys);
+        }
+        if document.witness.is_some() {
+            return bad(
+                "[witness] belongs where the witness key is made, which no other ceremony does",
+            );
+        }
         check_urls(&document.urls)?;
         let (has_root, has_online) = (scope != Scope::Online, scope != Scope::Root);
         if has_root && (document.root.is_none() || document.issuing.is_none()) {
@@ -200,11 +224,7 @@ impl Plan {
         }
         match &document.log {
             Some(log) if has_online => {
-                let plain = |b: u8| b.is_ascii_graphic() && b != b'+';
-                if log.origin.is_empty()
-                    || log.origin.contains("://")
-                    || !log.origin.bytes().all(plain)
-                {
+                if !is_schemaless(&log.origin) {
                     return bad("log.origin is not a schema-less URL like ca.lan/log");
                 }
             }
@@ -215,6 +235,21 @@ impl Plan {
         Ok(Self { document, keys, scope })
     }
 
+    fn witness(document: Document, keys: Vec<KeyFile>) -> Result<Self, CeremonyError> {
+        if keys.iter().any(|key| key.kind != Kind::Ed25519) {
+            return bad("the witness key is not ed25519: a cosignature/v1 knows nothing else");
+        }
+        let made = document.root.is_some() || document.issuing.is_some() || document.log.is_some();
+        if made || document.urls != Urls::default() || document.root_crl_days.is_some() {
+            return bad("a ceremony for a witness's key makes nothing else");
+        }
+        match &document.witness {
+            Some(witness) if is_schemaless(&witness.name) => {}
+            _ => return bad("witness.name is not a schema-less URL like ca.lan/witness"),
+        }
+        Ok(Self { document, keys, scope: Scope::Witness })
+    }
+
     /// The log's origin; empty where no log is made.
     pub fn origin(&self) -> &str {
         self.document.log.as_ref().map_or("", |log| log.origin.as_str())
@@ -222,7 +257,7 @@ impl Plan {
 
     /// Whether a log is begun.
     pub fn log_is_made(&self) -> bool {
-        self.scope != Scope::Root
+        matches!(self.scope, Scope::Whole | Scope::Online)
     }
 
     /// What it would do, for people.
@@ -247,8 +282,16 @@ impl Plan {
         if !self.origin().is_empty() {
             text.push_str(&format!("; the log {}", self.origin()));
         }
+        if let Some(witness) = &self.document.witness {
+            text.push_str(&format!("; the witness {}", witness.name));
+        }
         text
     }
+}
+
+fn is_schemaless(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_graphic() && b != b'+';
+    !name.is_empty() && name.len() <= 255 && !name.contains("://") && name.bytes().all(plain)
 }
 
 /// Certificates carry these URLs for good, so each must be one that the web process will answer: a name
@@ -337,6 +380,7 @@ mod tests {
             keys: Vec::new(),
             tokens: BTreeMap::from([("online".to_owned(), token)]),
             log: Some(LogEntry { origin: "ca.test/log".into() }),
+            witness: None,
             urls: Urls {
                 aia: "http://ca.test/issuing.cer".into(),
                 crl: "http://ca.test/crl/issuing.crl".into(),
@@ -359,6 +403,36 @@ mod tests {
         assert_eq!(Plan::new(root, vec![key("root")]).unwrap().scope, Scope::Root);
         let online = Document { root: None, issuing: None, root_crl_days: None, ..document() };
         assert_eq!(Plan::new(online, all().split_off(1)).unwrap().scope, Scope::Online);
+    }
+
+    #[test]
+    fn a_witness_key_is_made_by_itself() {
+        let mut witness = key("witness");
+        witness.kind = Kind::Ed25519;
+        let named = |name: &str| Document {
+            witness: Some(WitnessEntry { name: name.into() }),
+            log: None,
+            urls: Urls::default(),
+            root_crl_days: None,
+            root: None,
+            issuing: None,
+            ..document()
+        };
+        let plan = Plan::new(named("ca.test/witness"), vec![witness.clone()]).unwrap();
+        assert_eq!((plan.scope, plan.log_is_made()), (Scope::Witness, false));
+        assert!(plan.effect().contains("ca.test/witness"), "{}", plan.effect());
+        for (document, keys) in [
+            (named("https://ca.test"), vec![witness.clone()]),
+            (named("ca test"), vec![witness.clone()]),
+            (named("ca.test/witness"), vec![key("witness")]),
+            (Document { witness: None, ..named("x") }, vec![witness.clone()]),
+            (Document { log: document().log, ..named("ca.test/witness") }, vec![witness.clone()]),
+            (Document { urls: document().urls, ..named("ca.test/witness") }, vec![witness.clone()]),
+            (Document { witness: named("ca.test/w").witness, ..document() }, all()),
+            (named("ca.test/witness"), [all(), vec![witness.clone()]].concat()),
+        ] {
+            assert!(Plan::new(document, keys).is_err());
+        }
     }
 
     #[test]

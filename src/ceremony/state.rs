@@ -10,7 +10,8 @@ use super::CeremonyError;
 use super::plan::Plan;
 use crate::env::{Clock, Disk, Rng, random_16};
 use crate::hsm::direct::Direct;
-use crate::pki::authority::Authority;
+use crate::pki::authority::{Authority, KeyRecord};
+use crate::pki::uri::Pkcs11Uri;
 
 /// The box, as much of it as a ceremony touches.
 pub struct Place {
@@ -54,7 +55,7 @@ pub struct RootRecord {
     pub version: u32,
     /// PEM.
     pub root: String,
-    pub root_key: crate::pki::authority::KeyRecord,
+    pub root_key: KeyRecord,
     pub root_crl_url: String,
     pub transcript_sha256: String,
 }
@@ -75,6 +76,32 @@ impl Place {
     /// Refuses if a ceremony was held here or on these tokens, or was cut short.
     pub(super) fn refuse_if_held(&self, plan: &Plan, tokens: &Tokens) -> Result<(), CeremonyError> {
         let refuse = |why: String| Err(CeremonyError::Refused(why));
+        self.refuse_if_begun(plan, tokens)?;
+        for path in [self.authority_path(), self.root_path()] {
+            if self.read_optional(&path)?.is_some() {
+                return refuse(format!(
+                    "CHY-CEREMONY-DONE: {} exists: this box has its CA already; nothing was changed",
+                    path.display()
+                ));
+            }
+        }
+        let segments = self.disk.list(&self.log).unwrap_or_default();
+        if plan.log_is_made() && !segments.is_empty() {
+            return refuse(format!(
+                "CHY-CEREMONY-DONE: {} holds a log already; nothing was changed",
+                self.log.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses if a ceremony was cut short, or the tokens hold keys of these names.
+    pub(super) fn refuse_if_begun(
+        &self,
+        plan: &Plan,
+        tokens: &Tokens,
+    ) -> Result<(), CeremonyError> {
+        let refuse = |why: String| Err(CeremonyError::Refused(why));
         if let Some(found) = self.unfinished()? {
             return refuse(format!(
                 "CHY-CEREMONY-UNFINISHED: ceremony {:?} of {} stopped midway; {} names the keys it may have made. \
@@ -93,21 +120,6 @@ impl Place {
                     token.token.label, key.label
                 ));
             }
-        }
-        for path in [self.authority_path(), self.root_path()] {
-            if self.read_optional(&path)?.is_some() {
-                return refuse(format!(
-                    "CHY-CEREMONY-DONE: {} exists: this box has its CA already; nothing was changed",
-                    path.display()
-                ));
-            }
-        }
-        let segments = self.disk.list(&self.log).unwrap_or_default();
-        if plan.log_is_made() && !segments.is_empty() {
-            return refuse(format!(
-                "CHY-CEREMONY-DONE: {} holds a log already; nothing was changed",
-                self.log.display()
-            ));
         }
         Ok(())
     }
@@ -151,16 +163,21 @@ impl Place {
     /// exists: then its keys are in use.
     pub fn discard_unfinished(&self, tokens: &Tokens) -> Result<(), CeremonyError> {
         let Some(unfinished) = self.unfinished()? else { return Ok(()) };
-        let committed = [self.authority_path(), self.root_path()];
-        if committed.iter().any(|path| !matches!(self.read_optional(path), Ok(None))) {
+        let ids: Option<Vec<Vec<u8>>> = unfinished.keys.iter().map(|key| unhex(&key.id)).collect();
+        let ids = ids.ok_or_else(|| broken(&self.unfinished_path(), "an id"))?;
+        let committed = self.committed()?;
+        if ids.iter().any(|id| committed.contains(id)) {
             // All was made; only the note about it stayed behind.
             return self.end();
         }
-        for key in &unfinished.keys {
-            let id = unhex(&key.id).ok_or_else(|| broken(&self.unfinished_path(), "an id"))?;
+        for (key, id) in unfinished.keys.iter().zip(&ids) {
             token(tokens, &key.token)?
-                .destroy(&id)
+                .destroy(id)
                 .map_err(|why| CeremonyError::Unfinished(why.to_string()))?;
+        }
+        if !committed.is_empty() {
+            // A CA stood here before; its log is not the unfinished ceremony's.
+            return self.end();
         }
         let names = self.disk.list(&self.log).unwrap_or_default();
         let log = names.into_iter().map(|name| self.log.join(name));
@@ -174,6 +191,21 @@ impl Place {
             }
         }
         self.end()
+    }
+
+    /// The CKA_IDs of the keys that are in use here.
+    fn committed(&self) -> Result<Vec<Vec<u8>>, CeremonyError> {
+        let root: Option<RootRecord> = self.read_json(&self.root_path())?;
+        let mut records: Vec<KeyRecord> = root.map(|root| root.root_key).into_iter().collect();
+        if let Some(authority) = self.authority()? {
+            records.extend(authority.keys().cloned());
+        }
+        let id = |record: &KeyRecord| {
+            let uri = Pkcs11Uri::parse(&record.uri)
+                .map_err(|why| broken(&self.authority_path(), &why))?;
+            uri.id.ok_or_else(|| broken(&self.authority_path(), "a URI has no id"))
+        };
+        records.iter().map(id).collect()
     }
 
     /// The authority, if there is one.

@@ -38,6 +38,9 @@ pub struct Transcript {
     pub log_origin: String,
     /// The C2SP verifier key of the log, to be kept elsewhere.
     pub log_key: String,
+    /// The C2SP verifier key of this box as a witness, where it was made: for the logs that it shall cosign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness_key: Option<String>,
     pub urls: Urls,
 }
 
@@ -151,6 +154,7 @@ impl Transcript {
             root_crl: None,
             log_origin: origin,
             log_key,
+            witness_key: None,
             urls: plan.document.urls.clone(),
         }
     }
@@ -250,9 +254,19 @@ impl Transcript {
             writeln!(out, "  log origin    {}", self.log_origin)?;
             writeln!(out, "  log key       {}", self.log_key)?;
         }
-        writeln!(out, "  issuing cert  {}", self.urls.aia)?;
-        writeln!(out, "  CRL           {}", self.urls.crl)?;
-        writeln!(out, "  root's CRL    {}", self.urls.root_crl)
+        if let Some(witness) = &self.witness_key {
+            writeln!(out, "  witness key   {witness}")?;
+        }
+        for (what, url) in [
+            ("issuing cert", &self.urls.aia),
+            ("CRL", &self.urls.crl),
+            ("root's CRL", &self.urls.root_crl),
+        ] {
+            if !url.is_empty() {
+                writeln!(out, "  {what:<13} {url}")?;
+            }
+        }
+        Ok(())
     }
 }
 

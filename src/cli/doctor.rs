@@ -3,6 +3,7 @@
 
 mod machine;
 mod token;
+mod witnesses;
 
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -126,6 +127,7 @@ fn examine(config: &Config, arguments: &DoctorArguments, report: &mut Report<'_>
     machine::clock(config, report);
     machine::confinement(config, report);
     machine::ports(config, report);
+    witnesses::examine(config, report);
     let (sender, findings) = channel();
     let (config, arguments) = (config.clone(), arguments.clone());
     let deadline = Duration::from_secs(config.token.deadline_seconds) * 3 + PATIENCE;

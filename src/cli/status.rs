@@ -50,7 +50,9 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
     } else {
         print(&format!("state       {state}"))?;
         // Of a box that is well there is nothing more to say than what may end that.
-        for line in detail.lines().filter(|line| !ok || line.starts_with("CHY-")) {
+        let worth =
+            |line: &&str| ["CHY-", "witness ", "watches "].iter().any(|p| line.starts_with(p));
+        for line in detail.lines().filter(|line| !ok || worth(line)) {
             print(&format!("            {line}"))?;
             let entry = line.split_once(": ").and_then(|(code, _)| why::find(code));
             if let Some(entry) = entry {

@@ -48,6 +48,15 @@ pub struct Authority {
     pub log_key_rotations: Vec<LogKeyRotation>,
 }
 
+impl Authority {
+    /// Every key that it names.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyRecord> {
+        let witness = self.witness.as_ref().map(|witness| &witness.key);
+        let others = [&self.issuing_key, &self.log_key, &self.tls_key];
+        self.root_key.iter().chain(others).chain(witness)
+    }
+}
+
 /// A witness's key and its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

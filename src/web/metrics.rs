@@ -34,6 +34,10 @@ pub(crate) struct Metrics {
     log_size: Gauge,
     checkpoint_size: Gauge,
     issuer_counts: Family<Named, Gauge>,
+    witness_leaves: Family<Named, Gauge>,
+    witness_seconds: Family<Named, Gauge<f64, AtomicU64>>,
+    watched_leaves: Family<Named, Gauge>,
+    watched_seconds: Family<Named, Gauge<f64, AtomicU64>>,
     crl_next_update: Gauge<f64, AtomicU64>,
     tls_not_after: Gauge<f64, AtomicU64>,
 }
@@ -100,6 +104,10 @@ impl Metrics {
             log_size: Gauge::default(),
             checkpoint_size: Gauge::default(),
             issuer_counts: Family::default(),
+            witness_leaves: Family::default(),
+            witness_seconds: Family::default(),
+            watched_leaves: Family::default(),
+            watched_seconds: Family::default(),
             crl_next_update: Gauge::default(),
             tls_not_after: Gauge::default(),
         };
@@ -161,6 +169,27 @@ impl Metrics {
             "What the issuer has counted since it started",
             self.issuer_counts.clone(),
         );
+        for (name, help, leaves, seconds) in [
+            ("witness", "by a witness of this log", &self.witness_leaves, &self.witness_seconds),
+            (
+                "watched",
+                "by this box, of a log it watches",
+                &self.watched_leaves,
+                &self.watched_seconds,
+            ),
+        ] {
+            r.register(
+                format!("{name}_cosigned_leaves"),
+                format!("Leaves cosigned last {help}"),
+                leaves.clone(),
+            );
+            r.register_with_unit(
+                format!("{name}_cosigned_timestamp"),
+                format!("When leaves were cosigned last {help}"),
+                Unit::Seconds,
+                seconds.clone(),
+            );
+        }
         r.register_with_unit(
             "crl_next_update_timestamp",
             "When the newest CRL ends",
@@ -223,6 +252,16 @@ impl Metrics {
         self.checkpoint_size.set(count(health.checkpoint_size));
         for (name, value) in &health.counters {
             self.issuer_counts.get_or_create(&Named { name: name.clone() }).set(count(*value));
+        }
+        for (watches, leaves, seconds) in [
+            (&health.witnesses, &self.witness_leaves, &self.witness_seconds),
+            (&health.watched, &self.watched_leaves, &self.watched_seconds),
+        ] {
+            for watch in watches {
+                let named = Named { name: watch.name.clone() };
+                leaves.get_or_create(&named).set(count(watch.size));
+                seconds.get_or_create(&named).set(watch.at.unix_seconds() as f64);
+            }
         }
         self.crl_next_update.set(health.crl_next_update.unix_seconds() as f64);
         self.tls_not_after.set(health.tls_not_after.unix_seconds() as f64);

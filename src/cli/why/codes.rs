@@ -750,6 +750,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Tell its operator and keep the .fork file in the issuer's witness directory: it is the proof. When the log was begun anew under another origin, take the old vkey out of [issuer] watched-logs and remove the file.",
     },
     Entry {
+        code: "CHY-WATCHED-SILENT",
+        means: "A log that this box is a witness of has not been brought to it for two hours, or never.",
+        do_this: "Ask its operator whether that box runs and names this one in [[web.witnesses]]; a log that stays away from its witnesses is not watched.",
+    },
+    Entry {
         code: "CHY-WEB-AWAY",
         means: "The web process does not answer.",
         do_this: "Start it, or see why it stopped: `journalctl -u chancery-web`, or the output of `chancery serve`.",

@@ -6,7 +6,9 @@ use hyper::StatusCode;
 use hyper::header::CACHE_CONTROL;
 
 use super::{Fault, Reply};
+use crate::id::Timestamp;
 use crate::ipc::message::Health;
+use crate::ipc::witness::Watch;
 use crate::ipc::{Answer, Question};
 use crate::web::Server;
 use crate::web::metrics::Metrics;
@@ -36,6 +38,18 @@ async fn health(server: &Server) -> Option<Box<Health>> {
     }
 }
 
+/// What was cosigned last, by a witness of this log or by this box: a line.
+fn said(kind: &str, watch: &Watch) -> String {
+    let Watch { name, size, at, problem } = watch;
+    let state = match (*at, problem.as_str()) {
+        (Timestamp(0), "") => "nothing yet".to_owned(),
+        (Timestamp(0), problem) => problem.to_owned(),
+        (at, "") => format!("{size} records cosigned {at}"),
+        (at, problem) => format!("{size} records cosigned {at}; now {problem}"),
+    };
+    format!("{kind} {name}: {state}\n")
+}
+
 /// 200, or 503; with a line per thing that is wrong.
 fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
     let mut wrong = Vec::new();
@@ -60,6 +74,12 @@ fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
             // Issuing, and still something an operator should know: below `ready`, for `chancery status`.
             let line = |(code, message): &(String, String)| format!("{code}: {message}\n");
             notes = health.problems.iter().map(line).collect();
+            let kinds = [("witness", &health.witnesses), ("watches", &health.watched)];
+            for (kind, watch) in
+                kinds.iter().flat_map(|(kind, all)| all.iter().map(move |w| (kind, w)))
+            {
+                notes.push_str(&said(kind, watch));
+            }
         }
         Some(health) => {
             wrong
