@@ -31,7 +31,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn options(responder: &Responder, more: &str) -> Options {
-    Options { http_port: responder.address.port(), more: more.to_owned() }
+    Options { http_port: responder.address.port(), more: more.to_owned(), ..Options::default() }
 }
 
 fn client(lab: &Lab, responder: &Responder) -> Client {
@@ -268,7 +268,7 @@ fn two_users_work_together_and_the_log_is_closed_to_the_web_process() {
     }
     let directory = tempfile::tempdir().unwrap();
     let more = format!("\n[process]\nissuer-user = \"{}\"\nweb-user = \"{}\"\n", USERS.0, USERS.1);
-    let options = Options { http_port: 5002, more };
+    let options = Options { http_port: 5002, more, ..Options::default() };
     let lab = Lab::prepare(directory.path(), &options);
     // As the systemd-tmpfiles of firmware-config/unit/ do it.
     let (issuer, web) = (format!("{}:daemon", USERS.0), format!("{}:daemon", USERS.1));

@@ -30,7 +30,7 @@ impl House {
         let (http_port, tls_port) = (port(&http), port(&tls));
         drop((http, tls));
         let more = format!("tls-port = {tls_port}\n[policy]\nwildcards = true\n");
-        let lab = Lab::start_in(dir, Options { http_port, more });
+        let lab = Lab::start_in(dir, Options { http_port, more, ..Options::default() });
         judge::save_root(&lab);
         // A server that root starts is another user when it calls its hook.
         open(&lab.dir, 0o755);

@@ -14,6 +14,8 @@ pub struct Options {
     pub http_port: u16,
     /// More configuration, appended as TOML.
     pub more: String,
+    /// The log's origin, if not the lab's; a name for good, so two boxes need two.
+    pub origin: Option<String>,
 }
 
 /// A running box.
@@ -84,13 +86,25 @@ retry-seconds = 1
         );
         std::fs::write(dir.join("chancery.toml"), config).unwrap();
         let lab = Self { acme, http, dns, dir, serve: None, name_server };
-        succeed(
-            lab.chancery()
-                .args(["ceremony", "run"])
-                .arg(format!("{REPOSITORY}/hsm/ceremony/lab.toml"))
-                .arg("--yes"),
-        );
+        match &options.origin {
+            None => {
+                let file = format!("{REPOSITORY}/hsm/ceremony/lab.toml");
+                succeed(lab.chancery().args(["ceremony", "run"]).arg(file).arg("--yes"));
+            }
+            Some(origin) => lab.hold("lab", "localhost/chancery-lab", origin),
+        }
         lab
+    }
+
+    /// Holds a shipped ceremony with one name in it replaced.
+    pub fn hold(&self, ceremony: &str, from: &str, to: &str) {
+        let text = std::fs::read_to_string(format!("{REPOSITORY}/hsm/ceremony/{ceremony}.toml"));
+        let text = text.unwrap();
+        assert!(text.contains(from), "{from} does not stand in {ceremony}.toml");
+        let text = text.replace(from, to).replace("../key/", &format!("{REPOSITORY}/hsm/key/"));
+        let file = self.dir.join(format!("{ceremony}.toml"));
+        std::fs::write(&file, text).unwrap();
+        succeed(self.chancery().args(["ceremony", "run"]).arg(file).arg("--yes"));
     }
 
     /// Starts `chancery serve` and waits until it is ready.

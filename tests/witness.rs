@@ -1,0 +1,231 @@
+//! Two boxes in one building watch each other (C2SP tlog-witness, tlog-cosignature). Contents:
+//!
+//! - each cosigns the other's checkpoints; status, doctor, metrics and the published files say so
+//! - a witness answers strangers as the specification says
+//! - a backup that was put back is caught, issues nothing, and goes on when the newer log is back
+//!
+//! Real boxes with real tokens; nothing but their own HTTP between them.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "support/lab.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
+mod lab;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use chancery::tlog::checkpoint::Checkpoint;
+use chancery::tlog::note::{Note, VerifierKey};
+use chancery::tlog::witness::origin_hash;
+
+use lab::{Lab, Options, get, now, pause, succeed};
+
+/// A box with its CA and its witness's key.
+struct House {
+    lab: Lab,
+    log: VerifierKey,
+    witness: VerifierKey,
+    _dir: tempfile::TempDir,
+}
+
+impl House {
+    fn build(name: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let origin = Some(format!("{name}.test/log"));
+        let lab =
+            Lab::prepare(dir.path(), &Options { http_port: 5002, origin, ..Options::default() });
+        lab.hold("witness", "ca.lan/witness", &format!("{name}.test/witness"));
+        let told = succeed(lab.chancery().args(["witness", "key", "--json"]));
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let key = |what: &str| told[what].as_str().unwrap().parse::<VerifierKey>().unwrap();
+        Self { log: key("log"), witness: key("witness"), lab, _dir: dir }
+    }
+
+    /// Watches `other`'s log and is watched by it.
+    fn befriend(&self, other: &Self) {
+        let path = self.lab.dir.join("chancery.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        let watch = format!("witness-seconds = 1\nwatched-logs = [\"{}\"]\ntls-names", other.log);
+        let config = config.replace("tls-names", &watch);
+        let witness = format!(
+            "\n[[web.witnesses]]\nvkey = \"{}\"\nurl = \"http://{}/witness\"\n",
+            other.witness, other.lab.http
+        );
+        std::fs::write(&path, config + &witness).unwrap();
+    }
+
+    fn checkpoint(&self) -> u64 {
+        let note = std::fs::read(self.lab.dir.join("state/public/checkpoint")).unwrap();
+        Checkpoint::open(&note, &self.log).unwrap().head.size
+    }
+
+    /// The newest checkpoint of this box that `witness` cosigned, as a reader finds it: its size, every signature
+    /// of both verified.
+    fn cosigned(&self, witness: &VerifierKey) -> Option<u64> {
+        let note = body(&get(self.lab.http, "/checkpoint.witnessed")?)?;
+        let checkpoint = Checkpoint::open(note.as_bytes(), &self.log).unwrap();
+        let parsed = Note::parse(note.as_bytes()).unwrap();
+        let octets = parsed.by(witness).next()?;
+        assert!(witness.verify(parsed.text.as_bytes(), &checkpoint.head, octets), "{note}");
+        Some(checkpoint.head.size)
+    }
+
+    /// Waits until `witness` has cosigned a tree of at least `size` leaves.
+    fn await_cosigned(&self, witness: &VerifierKey, size: u64) {
+        wait(&self.lab, "no cosignature", || self.cosigned(witness).is_some_and(|n| n >= size));
+    }
+
+    fn doctor(&self) -> String {
+        let output = self.lab.chancery().args(["doctor", "--no-login"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn verify(&self, checkpoint: &Path) -> bool {
+        let mut command = self.lab.chancery();
+        command.args(["log", "verify", "--checkpoint"]).arg(checkpoint);
+        command.output().unwrap().status.success()
+    }
+}
+
+fn wait(lab: &Lab, what: &str, mut done: impl FnMut() -> bool) {
+    let began = now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(40), "{what}:\n{}", lab.log_tail());
+        pause(Duration::from_millis(50));
+    }
+}
+
+fn body(answer: &str) -> Option<String> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+}
+
+fn post(server: SocketAddr, path: &str, body: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let length = body.len();
+    write!(stream, "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_ascii_lowercase(), body.to_owned())
+}
+
+fn copy(from: &Path, to: &Path) {
+    succeed(Command::new("cp").arg("-a").arg(from).arg(to));
+}
+
+#[test]
+fn two_boxes_watch_each_other_and_a_backup_put_back_is_caught() {
+    let (mut a, mut b) = (House::build("a"), House::build("b"));
+    a.befriend(&b);
+    b.befriend(&a);
+    a.lab.serve();
+    b.lab.serve();
+
+    // Each cosigns the other.
+    a.await_cosigned(&b.witness, 1);
+    b.await_cosigned(&a.witness, 1);
+    let kept = get(b.lab.http, &format!("/witness/{}/checkpoint", origin_hash("a.test/log")));
+    let kept = body(&kept.unwrap()).unwrap();
+    Checkpoint::open(kept.as_bytes(), &a.log).unwrap();
+    assert_eq!(Note::parse(kept.as_bytes()).unwrap().by(&b.witness).count(), 1, "{kept}");
+    let status = succeed(a.lab.chancery().arg("status"));
+    assert!(
+        status.contains("witness b.test/witness: ") && status.contains(" records cosigned "),
+        "{status}"
+    );
+    assert!(status.contains("watches b.test/log: "), "{status}");
+    let doctor = a.doctor();
+    assert!(doctor.contains("ok    witness        b.test/witness cosigned "), "{doctor}");
+    assert!(doctor.contains("ok    watches        b.test/log: "), "{doctor}");
+    let metrics = get(a.lab.http, "/metrics").unwrap();
+    let line = "chancery_witness_cosigned_leaves{name=\"b.test/witness\"} ";
+    let leaves = metrics.lines().find_map(|l| l.strip_prefix(line)).unwrap();
+    assert!(leaves.trim().parse::<u64>().unwrap() >= 1, "{metrics}");
+
+    // What the specification has a witness answer to whoever asks.
+    let add = |body: &str| post(b.lab.http, "/witness/add-checkpoint", body);
+    let (status, head, size) = add(&format!("old 0\n\n{kept}"));
+    assert_eq!(status, 409, "{head}");
+    assert!(head.contains("content-type: text/x.tlog.size"), "{head}");
+    let size: u64 = size.strip_suffix('\n').unwrap().parse().unwrap();
+    // Who asks again for what was just cosigned costs the token nothing.
+    let newest = body(&get(a.lab.http, "/checkpoint").unwrap()).unwrap();
+    if newest.lines().nth(1) == Some(size.to_string().as_str()) {
+        let (status, _, line) = add(&format!("old {size}\n\n{newest}"));
+        assert_eq!(status, 200);
+        assert!(line.starts_with("\u{2014} b.test/witness ") && line.ends_with('\n'), "{line}");
+    }
+    assert_eq!(
+        add(&format!("old {size}\n\n{}", kept.replace("a.test/log\n", "c.test/log\n"))).0,
+        404
+    );
+    let next = format!("\n{}\n", u64::MAX);
+    let forged = kept.replacen(&format!("\n{}\n", kept.lines().nth(1).unwrap()), &next, 1);
+    assert_eq!(add(&format!("old {size}\n\n{forged}")).0, 403);
+    assert_eq!(add("old 1\n").0, 400);
+    assert_eq!(add(&format!("old 999999999\n\n{kept}")).0, 400);
+    let alone = post(b.lab.http, "/witness/add-checkpoint", &"x".repeat(200_000));
+    assert_eq!(alone.0, 413);
+
+    // A backup, and life after it: each start is a record, so two of them make it longer than the other life.
+    a.lab.stop();
+    let (state, backup, newer) =
+        (a.lab.dir.join("state"), a.lab.dir.join("backup"), a.lab.dir.join("newer"));
+    copy(&state, &backup);
+    let before = a.checkpoint();
+    a.lab.serve();
+    a.await_cosigned(&b.witness, before + 1);
+    a.lab.stop();
+    a.lab.serve();
+    a.await_cosigned(&b.witness, before + 2);
+    a.lab.stop();
+    std::fs::rename(&state, &newer).unwrap();
+    let evidence = a.lab.dir.join("kept-by-b");
+    let kept = get(b.lab.http, &format!("/witness/{}/checkpoint", origin_hash("a.test/log")));
+    std::fs::write(&evidence, body(&kept.unwrap()).unwrap()).unwrap();
+
+    // The backup looks whole to itself. To who asked B it does not, and to B neither.
+    copy(&backup, &state);
+    assert!(succeed(a.lab.chancery().args(["log", "verify"])).contains("sound"));
+    assert!(!a.verify(&evidence), "a rolled-back directory was taken for the log that B cosigned");
+    a.lab.spawn();
+    let fork = state.join("issuer/fork");
+    wait(&a.lab, "the fork is not found", || fork.exists());
+    let http = a.lab.http;
+    let not_ready = || get(http, "/readyz").unwrap_or_default();
+    wait(&a.lab, "the box says nothing", || not_ready().contains("CHY-WITNESS-FORK"));
+    assert!(not_ready().starts_with("HTTP/1.1 503"), "{}", not_ready());
+    assert!(a.doctor().contains("FAIL  witness        CHY-WITNESS-FORK"), "{}", a.doctor());
+    let size = b.cosigned_of("a.test/log", &a.log);
+    assert!(size >= before + 2, "B cosigned the fork");
+    // No restart talks it out of it.
+    a.lab.stop();
+    a.lab.spawn();
+    wait(&a.lab, "the box forgot", || not_ready().contains("CHY-WITNESS-FORK"));
+    a.lab.stop();
+
+    // The newer log is found and put back: the evidence is refuted and the box goes on.
+    copy(&fork, &newer.join("issuer/fork"));
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::rename(&newer, &state).unwrap();
+    assert!(a.verify(&evidence));
+    a.lab.serve();
+    a.await_cosigned(&b.witness, before + 3);
+    assert!(!fork.exists());
+}
+
+impl House {
+    /// The size of what this box cosigned last of another log.
+    fn cosigned_of(&self, origin: &str, log: &VerifierKey) -> u64 {
+        let path = format!("/witness/{}/checkpoint", origin_hash(origin));
+        let note = body(&get(self.lab.http, &path).unwrap()).unwrap();
+        Checkpoint::open(note.as_bytes(), log).unwrap().head.size
+    }
+}
