@@ -1,4 +1,5 @@
 //! Reads a log and trusts nothing: verification, proofs, reports. Empty of power: it cannot write.
 
 pub mod describe;
+mod fields;
 pub mod verify;

@@ -1,17 +1,21 @@
 //! A record as a row, as JSON and at length: what list, show, export and the audit's report say of it.
 
-use serde_json::{Map, Value};
+use serde::ser::{SerializeMap, Serializer};
 
+use super::fields::{self, Field};
 use crate::id::{OrderId, Serial};
 use crate::log::reader::Entry;
-use crate::log::record::{
-    Actor, ConfigChangedV1, PreviousEnd, Record, Requester, StartedV1, ValidationV1,
-};
+use crate::log::record::{Actor, ConfigChangedV1, PreviousEnd, Record, Requester, StartedV1};
+use crate::log::tree::leaf_hash;
 use crate::pki::certificate::Certificate;
 
-/// What there is to say of an entry: one flat object, in the order in which it is shown.
+/// What there is to say of an entry, in the order in which it is shown.
 pub struct Described {
-    fields: Map<String, Value>,
+    fields: Vec<(String, Field)>,
+    leaf: u64,
+    at: String,
+    kind: &'static str,
+    serial: Option<Serial>,
     /// The last column of a row.
     gist: String,
 }
@@ -21,232 +25,127 @@ impl Described {
         "    LEAF  TIME                  KIND         SERIAL                            WHAT";
 
     pub fn of(entry: &Entry) -> Self {
-        let mut fields = Map::new();
-        let mut put = |key: &str, value: Value| {
-            fields.insert(key.to_owned(), value);
-        };
-        put("leaf", entry.leaf.0.into());
-        put("segment", entry.segment.as_str().into());
-        put("octet", entry.octet.into());
-        put("octets", entry.payload.len().into());
-        let gist = match &entry.record {
+        let mut fields: Vec<(String, Field)> = Vec::new();
+        let mut put = |key: &str, field: Field| fields.push((key.to_owned(), field));
+        put("leaf", Field::Number(entry.leaf.0));
+        let shown =
+            entry.record.as_ref().map_err(ToString::to_string).and_then(|record| {
+                Ok((record, fields::of(record).map_err(|why| why.to_string())?))
+            });
+        let (kind, about, at, gist) = match shown {
             Err(why) => {
-                put("kind", "unknown".into());
-                put("bytes", hex(&entry.payload).into());
-                why.to_string()
+                put("kind", Field::Text("unknown".into()));
+                put("bytes", Field::Octets(entry.payload.clone()));
+                ("unknown", None, "-".to_owned(), printable(&why))
             }
-            Ok(record) => {
-                put("kind", record.kind().into());
-                put("at", record.at().to_string().into());
-                put("at_ms", record.at().0.into());
-                record_fields(record, &mut put)
+            Ok((record, (variant, own))) => {
+                put("kind", Field::Text(record.kind().into()));
+                put("record", Field::Text(variant));
+                for (name, field) in own {
+                    put(&name, field);
+                }
+                if let Record::IntentV1(intent) = record {
+                    let names = names(&intent.tbs).into_iter().map(Field::Text);
+                    put("names", Field::List(names.collect()));
+                }
+                (record.kind(), serial(record), record.at().to_string(), gist(record))
             }
         };
-        Self { fields, gist }
+        put("leaf_hash", Field::Octets(leaf_hash(&entry.payload).to_vec()));
+        put("segment", Field::Text(entry.segment.clone()));
+        put("octet", Field::Number(entry.octet));
+        put("octets", Field::Number(entry.payload.len() as u64));
+        Self { fields, leaf: entry.leaf.0, at, kind, serial: about, gist }
     }
 
     /// One line of a table.
     pub fn row(&self) -> String {
-        let text = |key: &str| self.fields.get(key).and_then(Value::as_str).unwrap_or("-");
-        let leaf = self.fields.get("leaf").and_then(Value::as_u64).unwrap_or_default();
-        format!(
-            "{leaf:>8}  {:<20}  {:<11}  {:<32}  {}",
-            text("at"),
-            text("kind"),
-            text("serial"),
-            self.gist
-        )
+        let serial = self.serial.map_or_else(|| "-".to_owned(), |serial| serial.to_string());
+        format!("{:>8}  {:<20}  {:<11}  {serial:<32}  {}", self.leaf, self.at, self.kind, self.gist)
     }
 
     /// One JSON object on one line.
     pub fn json(&self) -> String {
-        Value::Object(self.fields.clone()).to_string()
+        let mut line = Vec::new();
+        let mut serializer = serde_json::Serializer::new(&mut line);
+        let written = serializer.serialize_map(Some(self.fields.len())).and_then(|mut map| {
+            for (name, field) in &self.fields {
+                map.serialize_entry(name, field)?;
+            }
+            map.end()
+        });
+        // Into memory, of names, numbers and texts: nothing can fail.
+        drop(written);
+        String::from_utf8(line).unwrap_or_default()
     }
 
     /// One field a line.
     pub fn long(&self) -> String {
-        let mut text = String::new();
-        for (key, value) in &self.fields {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            text.push_str(&format!("{key:<18} {value}\n"));
+        let mut lines = Vec::new();
+        for (name, field) in &self.fields {
+            field.flatten(name, &mut lines);
         }
-        text
+        let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        lines.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
     }
 }
 
-fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
-    if let Some(serial) = serial(record) {
-        put("serial", serial.to_string().into());
-    }
+/// What an operator wants to know of it at a glance.
+fn gist(record: &Record) -> String {
     match record {
-        Record::CeremonyV1(r) => {
-            put("origin", r.origin.as_str().into());
-            put("root_sha256", hex(&r.root_sha256).into());
-            put("issuing_sha256", hex(&r.issuing_sha256).into());
-            put("log_key", hex(&r.log_key).into());
-            put("transcript_sha256", hex(&r.transcript_sha256).into());
-            r.origin.clone()
-        }
-        Record::AccountRegisteredV1(r) => {
-            put("account", r.account.to_string().into());
-            put("jwk", r.jwk.as_str().into());
-            r.account.to_string()
-        }
+        Record::CeremonyV1(r) => printable(&r.origin),
+        Record::AccountRegisteredV1(r) => r.account.to_string(),
+        Record::AccountRegisteredV2(r) => match &r.ticket {
+            Some(ticket) => format!("{} by ticket {}", r.account, printable(ticket)),
+            None => r.account.to_string(),
+        },
+        Record::KeyChangedV1(r) => r.account.to_string(),
+        Record::AccountDeactivatedV1(r) => format!("{} by {}", r.account, actor(&r.by)),
         Record::IntentV1(r) => {
+            let names = printable(&names(&r.tbs).join(" "));
             match &r.requester {
-                Requester::Own => put("requester", "own".into()),
-                Requester::Order { order, account, jws_sha256 } => {
-                    put("requester", "order".into());
-                    put("order", order.to_string().into());
-                    put("account", account.to_string().into());
-                    put("jws_sha256", hex(jws_sha256).into());
-                }
+                Requester::Order { .. } => names,
+                Requester::Own => format!("{names} (this box itself)"),
             }
-            put("profile", r.profile.as_str().into());
-            put("validations", validations(&r.validations));
-            put("issuer_sha256", hex(&r.issuer_sha256).into());
-            let names = names(&r.tbs);
-            put("names", names.clone().into());
-            put("tbs", hex(&r.tbs).into());
-            names.join(" ")
         }
-        Record::IssuedV1(r) => {
-            put("intent", r.intent.0.into());
-            put("algorithm", hex(&r.algorithm).into());
-            put("signature", hex(&r.signature).into());
-            format!("intent {}", r.intent)
-        }
-        Record::AbandonedV1(r) => {
-            put("intent", r.intent.0.into());
-            put("reason", r.reason.as_str().into());
-            format!("intent {}: {}", r.intent, printable(&r.reason))
-        }
+        Record::IssuedV1(r) => format!("intent {}", r.intent),
+        Record::AbandonedV1(r) => format!("intent {}: {}", r.intent, printable(&r.reason)),
         Record::CrlV1(r) => {
-            put("issuer_sha256", hex(&r.issuer_sha256).into());
-            put("number", r.number.into());
-            put("this_update", r.this_update.to_string().into());
-            put("next_update", r.next_update.to_string().into());
-            put("entries", r.entries.into());
-            put("tbs_sha256", hex(&r.tbs_sha256).into());
             format!("number {}, {} entries, until {}", r.number, r.entries, r.next_update)
         }
-        Record::ClockAcceptedV1(r) => {
-            put("floor", r.floor.to_string().into());
-            format!("floor {}", r.floor)
-        }
-        Record::AccountRegisteredV2(r) => {
-            put("account", r.account.to_string().into());
-            put("jwk", r.jwk.as_str().into());
-            put("ticket", r.ticket.as_deref().into());
-            match &r.ticket {
-                Some(ticket) => format!("{} by ticket {}", r.account, printable(ticket)),
-                None => r.account.to_string(),
-            }
-        }
-        Record::KeyChangedV1(r) => {
-            put("account", r.account.to_string().into());
-            put("jwk", r.jwk.as_str().into());
-            put("former_sha256", hex(&r.former).into());
-            put("jws_sha256", hex(&r.jws_sha256).into());
-            r.account.to_string()
-        }
-        Record::AccountDeactivatedV1(r) => {
-            put("account", r.account.to_string().into());
-            let by = actor(&r.by, put);
-            format!("{} by {by}", r.account)
-        }
+        Record::CrlV2(r) => format!(
+            "{} number {}, {} entries, until {}",
+            printable(&r.crl),
+            r.number,
+            r.entries,
+            r.next_update
+        ),
+        Record::ClockAcceptedV1(r) => format!("floor {}", r.floor),
         Record::TicketMintedV1(r) => {
-            put("ticket", r.ticket.as_str().into());
-            put("uses", r.uses.into());
-            put("expires", r.expires.to_string().into());
-            put("constraints_sha256", hex(&r.constraints_sha256).into());
-            let by = actor(&r.by, put);
-            format!("{} for {} uses until {} by {by}", printable(&r.ticket), r.uses, r.expires)
+            let (ticket, by) = (printable(&r.ticket), actor(&r.by));
+            format!("{ticket} for {} uses until {} by {by}", r.uses, r.expires)
         }
-        Record::TicketRevokedV1(r) => {
-            put("ticket", r.ticket.as_str().into());
-            let by = actor(&r.by, put);
-            format!("{} by {by}", printable(&r.ticket))
-        }
+        Record::TicketRevokedV1(r) => format!("{} by {}", printable(&r.ticket), actor(&r.by)),
         Record::RevokedV1(r) => {
-            put("intent", r.intent.0.into());
-            put("reason", r.reason.into());
-            let by = actor(&r.by, put);
-            put("validations", validations(&r.validations));
-            put("crl", r.crl.as_deref().into());
-            put("not_after", r.not_after.to_string().into());
-            put("blocked_key", r.blocked_key.map(|key| hex(&key)).into());
             let reason =
                 r.reason.map_or_else(|| "no reason given".into(), |r| format!("reason {r}"));
-            format!("intent {}, by {by}, {reason}", r.intent)
-        }
-        Record::CrlV2(r) => {
-            put("issuer_sha256", hex(&r.issuer_sha256).into());
-            put("crl", r.crl.as_str().into());
-            put("number", r.number.into());
-            put("this_update", r.this_update.to_string().into());
-            put("next_update", r.next_update.to_string().into());
-            put("entries", r.entries.into());
-            put("tbs_sha256", hex(&r.tbs_sha256).into());
-            format!(
-                "{} number {}, {} entries, until {}",
-                printable(&r.crl),
-                r.number,
-                r.entries,
-                r.next_update
-            )
+            format!("intent {}, by {}, {reason}", r.intent, actor(&r.by))
         }
         Record::RecallV1(r) => {
-            put("profile", r.profile.as_deref().into());
-            put("recalled_serial", r.serial.map(|serial| serial.to_string()).into());
-            put("issued_from", r.issued_from.map(|at| at.to_string()).into());
-            put("issued_until", r.issued_until.to_string().into());
-            put("start", r.start.to_string().into());
-            put("end", r.end.to_string().into());
-            put("explanation", r.explanation.as_deref().into());
-            let by = actor(&r.by, put);
-            format!("to be replaced from {} to {}, by {by}", r.start, r.end)
+            format!("to be replaced from {} to {}, by {}", r.start, r.end, actor(&r.by))
         }
-        Record::RecallEndedV1(r) => {
-            put("recall", r.recall.0.into());
-            let by = actor(&r.by, put);
-            format!("recall {} by {by}", r.recall)
-        }
+        Record::RecallEndedV1(r) => format!("recall {} by {}", r.recall, actor(&r.by)),
         Record::LogKeyRotatedV1(r) => {
-            put("former", hex(&r.former).into());
-            put("key", hex(&r.key).into());
-            put("endorsement", hex(&r.endorsement).into());
-            put("possession", hex(&r.possession).into());
-            put("until", r.until.to_string().into());
-            put("transcript_sha256", hex(&r.transcript_sha256).into());
             format!("another log key; the former signs too until about {}", r.until)
         }
-        Record::LogKeyRetiredV1(r) => {
-            put("key", hex(&r.key).into());
-            match &r.by {
-                Some(by) => format!("the former log key signs no more, by {}", actor(by, put)),
-                None => "the former log key signs no more: its time was over".into(),
-            }
-        }
-        Record::StartedV1(r) => started(r, put),
-        Record::ConfigChangedV1(r) => config_changed(r, put),
+        Record::LogKeyRetiredV1(r) => match &r.by {
+            Some(by) => format!("the former log key signs no more, by {}", actor(by)),
+            None => "the former log key signs no more: its time was over".into(),
+        },
+        Record::StartedV1(r) => started(r),
+        Record::ConfigChangedV1(r) => config_changed(r),
         Record::RefusedV1(r) => {
-            put("from", r.from.to_string().into());
-            put("until", r.until.to_string().into());
-            let rows: Vec<Value> = r
-                .refusals
-                .iter()
-                .map(|refusal| {
-                    serde_json::json!({
-                        "asked": refusal.asked,
-                        "why": refusal.why,
-                        "account": refusal.account.map(|account| account.to_string()),
-                        "count": refusal.count,
-                    })
-                })
-                .collect();
-            put("refusals", rows.into());
-            let gist: Vec<String> = r
+            let rows: Vec<String> = r
                 .refusals
                 .iter()
                 .map(|refusal| {
@@ -257,37 +156,12 @@ fn record_fields(record: &Record, put: &mut dyn FnMut(&str, Value)) -> String {
                     ))
                 })
                 .collect();
-            format!("since {}: {}", r.from, gist.join(", "))
+            format!("since {}: {}", r.from, rows.join(", "))
         }
     }
 }
 
-fn started(r: &StartedV1, put: &mut dyn FnMut(&str, Value)) -> String {
-    put("version", r.version.as_str().into());
-    put("built", r.built.to_string().into());
-    put("program_sha256", r.program_sha256.map(|sha256| hex(&sha256)).into());
-    put("config_sha256", hex(&r.config_sha256).into());
-    let token = r.token.as_ref().map(|token| {
-        serde_json::json!({
-            "label": token.label,
-            "manufacturer": token.manufacturer,
-            "model": token.model,
-            "serial": token.serial,
-            "firmware": token.firmware,
-            "module": token.module,
-            "module_version": token.module_version,
-        })
-    });
-    put("token", token.into());
-    let previous = match r.previous {
-        PreviousEnd::Unknown => "unknown",
-        PreviousEnd::Clean => "clean",
-        PreviousEnd::Unclean => "unclean",
-    };
-    put("previous_end", previous.into());
-    put("starts", r.starts.into());
-    put("found", r.found.into());
-    put("torn", r.torn.into());
+fn started(r: &StartedV1) -> String {
     let mut gist = format!("version {}, found {} records", printable(&r.version), r.found);
     if r.previous == PreviousEnd::Unclean {
         gist.push_str(", the process before did not end cleanly");
@@ -296,19 +170,12 @@ fn started(r: &StartedV1, put: &mut dyn FnMut(&str, Value)) -> String {
         gist.push_str(", an unfinished write was cut");
     }
     if r.starts > 1 {
-        gist.push_str(&format!(", one of {} starts", r.starts));
+        gist.push_str(&format!(", {} starts since the last record of one", r.starts));
     }
     gist
 }
 
-fn config_changed(r: &ConfigChangedV1, put: &mut dyn FnMut(&str, Value)) -> String {
-    put("former_sha256", r.former.map(|sha256| hex(&sha256)).into());
-    put("config_sha256", hex(&r.sha256).into());
-    let parts: Map<String, Value> =
-        r.parts.iter().map(|part| (part.name.clone(), hex(&part.sha256).into())).collect();
-    put("parts", parts.into());
-    put("changed", r.changed.clone().into());
-    put("unlisted", r.unlisted.into());
+fn config_changed(r: &ConfigChangedV1) -> String {
     match &r.changed {
         None => "the configuration is stated; what it was before is not known".into(),
         Some(keys) if r.unlisted > 0 => {
@@ -319,35 +186,12 @@ fn config_changed(r: &ConfigChangedV1, put: &mut dyn FnMut(&str, Value)) -> Stri
 }
 
 /// Who had it done.
-fn actor(by: &Actor, put: &mut dyn FnMut(&str, Value)) -> String {
+fn actor(by: &Actor) -> String {
     match by {
-        Actor::Account { account, jws_sha256 } => {
-            put("by", "account".into());
-            put("by_account", account.to_string().into());
-            put("jws_sha256", hex(jws_sha256).into());
-            "the account".into()
-        }
-        Actor::Operator { uid, user } => {
-            put("by", "operator".into());
-            put("uid", (*uid).into());
-            put("user", user.as_str().into());
-            format!("{} (uid {uid})", printable(user))
-        }
-        Actor::Key { jws_sha256 } => {
-            put("by", "key".into());
-            put("jws_sha256", hex(jws_sha256).into());
-            "the certificate's key".into()
-        }
+        Actor::Account { account, .. } => format!("account {account}"),
+        Actor::Operator { uid, user } => format!("{} (uid {uid})", printable(user)),
+        Actor::Key { .. } => "the certificate's key".into(),
     }
-}
-
-fn validations(validations: &[ValidationV1]) -> Value {
-    let each = |v: &ValidationV1| {
-        serde_json::json!({
-            "identifier": v.identifier, "method": v.method, "at": v.at.to_string()
-        })
-    };
-    validations.iter().map(each).collect()
 }
 
 /// The serial a record is about.
@@ -357,6 +201,7 @@ pub fn serial(record: &Record) -> Option<Serial> {
         Record::IssuedV1(r) => Some(r.serial),
         Record::AbandonedV1(r) => Some(r.serial),
         Record::RevokedV1(r) => Some(r.serial),
+        Record::RecallV1(r) => r.serial,
         _ => None,
     }
 }
@@ -379,11 +224,7 @@ fn names(tbs: &[u8]) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// For a terminal: control characters could rewrite the table.
-fn printable(text: &str) -> String {
+/// For a terminal: control characters could rewrite what stands there.
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }

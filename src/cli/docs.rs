@@ -6,6 +6,8 @@ use clap::{Args, CommandFactory};
 
 use super::{Failure, print};
 
+mod records;
+
 /// `chancery docs`.
 #[derive(Clone, Debug, Args)]
 pub struct DocsArguments {
@@ -29,8 +31,12 @@ pub fn run(arguments: &DocsArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn pages() -> [(&'static str, String); 2] {
-    [("commands.md", commands()), ("errors.md", super::why::markdown())]
+fn pages() -> [(&'static str, String); 3] {
+    [
+        ("commands.md", commands()),
+        ("errors.md", super::why::markdown()),
+        ("records.md", records::page()),
+    ]
 }
 
 /// Every command, hidden ones left out, with its options.

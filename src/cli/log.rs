@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Context, Failure};
@@ -18,6 +19,8 @@ use crate::log::reader::{Entry, Reader};
 use crate::log::record::{IntentV1, IssuedV1, Record};
 
 pub mod archive;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use verify::Verify;
@@ -50,33 +53,9 @@ pub struct Selection {
     /// Records at most.
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
-    /// Only records of this kind.
-    #[arg(long, value_enum, value_name = "KIND")]
-    kind: Option<Kind>,
-}
-
-/// Kinds of records.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Kind {
-    Ceremony,
-    Account,
-    Intent,
-    Issued,
-    Abandoned,
-    Crl,
-    Clock,
-    Keychange,
-    Deactivated,
-    Ticket,
-    TicketEnd,
-    Revoked,
-    Refused,
-    LogKey,
-    LogKeyEnd,
-    Recall,
-    RecallEnd,
-    Started,
-    Config,
+    /// Only records of this kind; several with commas between.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(Record::KINDS), value_name = "KIND")]
+    kind: Vec<String>,
 }
 
 /// What to show.
@@ -355,13 +334,11 @@ fn export(
 
 impl Selection {
     fn takes(&self, entry: &Entry) -> bool {
-        match (self.kind, &entry.record) {
-            (None, _) => true,
-            (Some(kind), Ok(record)) => {
-                kind.to_possible_value().is_some_and(|value| value.get_name() == record.kind())
-            }
-            (Some(_), Err(_)) => false,
-        }
+        self.kind.is_empty()
+            || entry
+                .record
+                .as_ref()
+                .is_ok_and(|record| self.kind.iter().any(|k| k == record.kind()))
     }
 }
 

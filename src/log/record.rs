@@ -54,22 +54,30 @@ pub enum Record {
     ConfigChangedV1(ConfigChangedV1),
 }
 
+/// The first leaf of a log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CeremonyV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// The log's name for ever: first line of every checkpoint.
     pub origin: String,
-    /// SHA-256 over the DER of root and issuing certificate.
+    /// SHA-256 over the DER of the root certificate.
     pub root_sha256: [u8; 32],
+    /// SHA-256 over the DER of the issuing certificate; zeros if an offline root signed it after the ceremony.
     pub issuing_sha256: [u8; 32],
     /// SubjectPublicKeyInfo of the log key.
     #[serde(with = "serde_bytes")]
     pub log_key: Vec<u8>,
+    /// SHA-256 over the transcript of the ceremony.
     pub transcript_sha256: [u8; 32],
 }
 
+/// An account as releases before tickets recorded it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AccountRegisteredV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// The account's id, chosen by the issuer.
     pub account: AccountId,
     /// Canonical JWK (RFC 7638 member order).
     pub jwk: String,
@@ -78,20 +86,26 @@ pub struct AccountRegisteredV1 {
 /// On whose behalf a certificate is made. Order is stored: append only.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Requester {
-    /// An ACME order; `jws_sha256` is over the finalize request as it arrived.
+    /// An ACME order of an account; `jws_sha256` is SHA-256 over the finalize request as it arrived.
     Order { order: OrderId, account: AccountId, jws_sha256: [u8; 32] },
     /// The issuer itself, for its own TLS key.
     Own,
 }
 
+/// What is about to be signed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct IntentV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// The serial number in `tbs`.
     pub serial: Serial,
+    /// On whose behalf.
     pub requester: Requester,
+    /// Name of the certificate profile; one that begins with `_` is the box's own.
     pub profile: String,
     /// SHA-256 over the issuing certificate.
     pub issuer_sha256: [u8; 32],
+    /// The DER of the TBSCertificate, as it will be signed.
     #[serde(with = "serde_bytes")]
     pub tbs: Vec<u8>,
     /// What the web process says was proven, one for each authorization. Claimed, not verified here.
@@ -105,49 +119,74 @@ pub struct ValidationV1 {
     pub identifier: String,
     /// The challenge type's registered name, such as `http-01`.
     pub method: String,
+    /// When it was proven.
     pub at: Timestamp,
 }
 
+/// The other half of a certificate.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct IssuedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// The leaf of the intent.
     pub intent: LeafIndex,
+    /// The intent's serial.
     pub serial: Serial,
-    /// The DER AlgorithmIdentifier and the signature: with the intent's TBS, the certificate.
+    /// The DER of the AlgorithmIdentifier of the signature.
     #[serde(with = "serde_bytes")]
     pub algorithm: Vec<u8>,
+    /// The octets of the BIT STRING `signatureValue`.
     #[serde(with = "serde_bytes")]
     pub signature: Vec<u8>,
 }
 
+/// The end of an intent that is not signed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AbandonedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// The leaf of the intent.
     pub intent: LeafIndex,
+    /// The intent's serial.
     pub serial: Serial,
+    /// Why, for people.
     pub reason: String,
 }
 
+/// The one CRL of an issuer, as releases before shards recorded it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CrlV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// SHA-256 over the issuing certificate.
     pub issuer_sha256: [u8; 32],
+    /// The CRL number (RFC 5280 section 5.2.3).
     pub number: u64,
+    /// thisUpdate.
     pub this_update: Timestamp,
+    /// nextUpdate.
     pub next_update: Timestamp,
+    /// How many certificates it lists.
     pub entries: u64,
+    /// SHA-256 over the DER of its TBSCertList.
     pub tbs_sha256: [u8; 32],
 }
 
+/// `chancery clock accept`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ClockAcceptedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// The latest instant the rules would have expected.
     pub floor: Timestamp,
 }
 
+/// An account.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AccountRegisteredV2 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// The account's id, chosen by the issuer.
     pub account: AccountId,
     /// Canonical JWK (RFC 7638 member order).
     pub jwk: String,
@@ -155,9 +194,12 @@ pub struct AccountRegisteredV2 {
     pub ticket: Option<String>,
 }
 
+/// A key change; the request was signed by both keys.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KeyChangedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// Whose key.
     pub account: AccountId,
     /// The new key, as in a registration.
     pub jwk: String,
@@ -167,60 +209,83 @@ pub struct KeyChangedV1 {
     pub jws_sha256: [u8; 32],
 }
 
+/// The end of an account.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AccountDeactivatedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// Which account.
     pub account: AccountId,
+    /// Who had it done.
     pub by: Actor,
 }
 
+/// An enrolment ticket.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TicketMintedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
     /// The `kid` of its external account bindings.
     pub ticket: String,
+    /// How many accounts may register with it.
     pub uses: u32,
+    /// From when on it registers nobody.
     pub expires: Timestamp,
     /// SHA-256 over the constraints as the issuer's ticket file writes them.
     pub constraints_sha256: [u8; 32],
+    /// Who had it done.
     pub by: Actor,
 }
 
+/// The end of a ticket.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TicketRevokedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// Its `kid`.
     pub ticket: String,
+    /// Who had it done.
     pub by: Actor,
 }
 
 /// Which certificates: those for which all that is said holds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RecallV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// Certificates of this profile.
     pub profile: Option<String>,
+    /// The certificate with this serial.
     pub serial: Option<Serial>,
+    /// Certificates issued at this instant or later.
     pub issued_from: Option<Timestamp>,
     /// At the latest when this was recorded: what replaces them is not recalled itself.
     pub issued_until: Timestamp,
     /// The window that is suggested; `end` is after `start`.
     pub start: Timestamp,
+    /// The end of the window.
     pub end: Timestamp,
     /// Where people can read why.
     pub explanation: Option<String>,
+    /// Who had it done.
     pub by: Actor,
 }
 
+/// The end of a recall.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RecallEndedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
     /// The leaf of the recall.
     pub recall: LeafIndex,
+    /// Who had it done.
     pub by: Actor,
 }
 
 /// A checkpoint that covers this leaf is signed by both keys, see `tlog::keys`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LogKeyRotatedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
     /// SubjectPublicKeyInfo of the key that signed until here.
     #[serde(with = "serde_bytes")]
@@ -243,6 +308,7 @@ pub struct LogKeyRotatedV1 {
 /// A checkpoint that covers this leaf is signed by the newer key alone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LogKeyRetiredV1 {
+    /// When this was recorded.
     pub at: Timestamp,
     /// SubjectPublicKeyInfo of the key that is retired.
     #[serde(with = "serde_bytes")]
@@ -254,17 +320,20 @@ pub struct LogKeyRetiredV1 {
 /// Who had something done. Order is stored: append only.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Actor {
-    /// An account, with its own request; SHA-256 over that as it arrived.
+    /// An account, with its own request; `jws_sha256` is SHA-256 over that as it arrived.
     Account { account: AccountId, jws_sha256: [u8; 32] },
-    /// An operator at the issuer's admin socket, as the kernel names the peer.
+    /// An operator at the issuer's admin socket: the user id as the kernel names the peer, and the login name.
     Operator { uid: u32, user: String },
-    /// The holder of the key in question, with a request that it signed.
+    /// The holder of the certificate's key, with a request that it signed; `jws_sha256` as above.
     Key { jws_sha256: [u8; 32] },
 }
 
+/// A revocation.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RevokedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// The certificate's serial.
     pub serial: Serial,
     /// The intent of the certificate.
     pub intent: LeafIndex,
@@ -283,25 +352,37 @@ pub struct RevokedV1 {
     pub blocked_key: Option<[u8; 32]>,
 }
 
+/// One CRL.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CrlV2 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// SHA-256 over the issuing certificate.
     pub issuer_sha256: [u8; 32],
     /// The URL it is published at: that of the certificates it lists.
     pub crl: String,
+    /// The CRL number (RFC 5280 section 5.2.3); rises over all CRLs of an issuer.
     pub number: u64,
+    /// thisUpdate.
     pub this_update: Timestamp,
+    /// nextUpdate.
     pub next_update: Timestamp,
+    /// How many certificates it lists.
     pub entries: u64,
+    /// SHA-256 over the DER of its TBSCertList.
     pub tbs_sha256: [u8; 32],
 }
 
 /// Refusals between two instants, aggregated: whoever asks without end cannot fill the disk with it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RefusedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
+    /// The first refusal that is counted.
     pub from: Timestamp,
+    /// The end of the interval.
     pub until: Timestamp,
+    /// A row for each kind of refusal.
     pub refusals: Vec<RefusalV1>,
 }
 
@@ -314,15 +395,18 @@ pub struct RefusalV1 {
     pub why: String,
     /// Who signed what was asked; `None` where no registered account did.
     pub account: Option<AccountId>,
+    /// How often.
     pub count: u64,
 }
 
 /// A start of the issuer. Quick restarts share one record, so that a crash loop cannot fill the disk.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StartedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
-    /// The program's version, and when it was built.
+    /// The program's version.
     pub version: String,
+    /// When the program was built.
     pub built: Timestamp,
     /// SHA-256 over the program's file, where it could be read.
     pub program_sha256: Option<[u8; 32]>,
@@ -330,6 +414,7 @@ pub struct StartedV1 {
     pub config_sha256: [u8; 32],
     /// `None` if no token had answered yet.
     pub token: Option<TokenV1>,
+    /// How the process before it ended.
     pub previous: PreviousEnd,
     /// Starts since the last such record, this one included.
     pub starts: u32,
@@ -342,13 +427,19 @@ pub struct StartedV1 {
 /// Token and PKCS#11 module, as they name themselves.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TokenV1 {
+    /// The token's label.
     pub label: String,
+    /// The token's manufacturer.
     pub manufacturer: String,
+    /// The token's model.
     pub model: String,
+    /// The token's serial number.
     pub serial: String,
+    /// The token's firmware version.
     pub firmware: String,
-    /// The module's description and version.
+    /// The module's description.
     pub module: String,
+    /// The module's version.
     pub module_version: String,
 }
 
@@ -366,6 +457,7 @@ pub enum PreviousEnd {
 /// Digests only: what the settings are stays in the configuration, which has no secret either.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConfigChangedV1 {
+    /// When this was recorded.
     pub at: Timestamp,
     /// The digest in force before; `None` the first time, or where the issuer's memory of it is lost.
     pub former: Option<[u8; 32]>,
@@ -382,12 +474,36 @@ pub struct ConfigChangedV1 {
 /// One table of the configuration, such as `policy` or `profiles.device`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConfigPartV1 {
+    /// The table's name; of a profile, `profiles.` and its name.
     pub name: String,
     /// SHA-256 over its JSON: keys sorted, no white space.
     pub sha256: [u8; 32],
 }
 
 impl Record {
+    /// What `kind` says, in the order of the variants.
+    pub const KINDS: [&'static str; 19] = [
+        "ceremony",
+        "account",
+        "intent",
+        "issued",
+        "abandoned",
+        "crl",
+        "clock",
+        "keychange",
+        "deactivated",
+        "ticket",
+        "ticket-end",
+        "revoked",
+        "refused",
+        "recall",
+        "recall-end",
+        "log-key",
+        "log-key-end",
+        "started",
+        "config",
+    ];
+
     /// The instant it says it was made.
     pub fn at(&self) -> Timestamp {
         match self {
@@ -436,9 +552,7 @@ impl Record {
         }
     }
 
-    /// The variant's name as it is printed: `ceremony`, `account`, `intent`, `issued`, `abandoned`,
-    /// `crl`, `clock`, `keychange`, `deactivated`, `ticket`, `ticket-end`, `revoked`, `refused`, `recall`,
-    /// `recall-end`, `started`, `config`.
+    /// What is told in one word; one of [`Self::KINDS`].
     pub fn kind(&self) -> &'static str {
         match self {
             Self::CeremonyV1(_) => "ceremony",
@@ -504,5 +618,9 @@ impl fmt::Display for NotARecord {
 impl std::error::Error for TooLarge {}
 impl std::error::Error for NotARecord {}
 
+#[cfg(test)]
+pub(crate) mod random;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
