@@ -15,6 +15,7 @@ pub mod page;
 mod public;
 pub mod route;
 mod standing;
+mod tiles;
 pub mod tls;
 mod upkeep;
 mod validation;
@@ -36,7 +37,7 @@ use crate::acme::nonce::Nonces;
 use crate::env::{Clock, Rng};
 use crate::ipc::Issuer;
 use crate::pki::certificate::Certificate;
-use crate::pki::policy::Policy;
+use crate::pki::policy::{Network, Policy};
 use crate::pki::profile::Profile;
 use crate::store::Store;
 use crate::tlog::note::VerifierKey;
@@ -84,6 +85,8 @@ pub struct Settings {
     pub retention_days: u64,
     /// After how long clients ask again when to renew.
     pub renewal_info_hours: u64,
+    /// Who may read the log's entries, which name every host; nobody if empty, and then they are not published.
+    pub log_entries_for: Vec<Network>,
     pub limits: limits::Settings,
     /// Whom this log's checkpoints are brought to.
     pub witnesses: Vec<witness::Settings>,
@@ -117,6 +120,7 @@ impl Default for Settings {
             authorization_hours: 720,
             retention_days: 30,
             renewal_info_hours: 6,
+            log_entries_for: Vec::new(),
             limits: limits::Settings::default(),
             witnesses: Vec::new(),
         }
@@ -266,6 +270,8 @@ pub(crate) struct Server {
     pub(crate) issuances: issuance::Issuances,
     /// Renewal information that is being asked for.
     pub(crate) renewals: Semaphore,
+    /// Tiles, entries and proofs that are being read.
+    pub(crate) tiles: Semaphore,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) halt: watch::Sender<Option<String>>,
     /// The directory object, the page and the chains: they never change.
@@ -360,6 +366,7 @@ impl Server {
             validations: validation::Validations::default(),
             issuances: issuance::Issuances::new(),
             renewals: Semaphore::new(flow::RENEWALS),
+            tiles: Semaphore::new(tiles::CONCURRENCY),
             phase: watch::Sender::new(Phase::Serving),
             halt: watch::Sender::new(None),
         })

@@ -122,6 +122,17 @@ impl Urls {
         format!("{}{resource}", self.base)
     }
 
+    /// Where the proof is that a certificate is in the log.
+    pub fn proof(&self, serial: Serial) -> String {
+        format!("{}{PROOFS}{serial}{PROOF_SUFFIX}", self.base)
+    }
+
+    /// The inverse, of the path alone; `None` for any other spelling.
+    pub fn parse_proof(path: &str) -> Option<Serial> {
+        let text = path.strip_prefix(PROOFS)?.strip_suffix(PROOF_SUFFIX)?;
+        text.parse().ok().filter(|serial: &Serial| serial.to_string() == text)
+    }
+
     /// What hashed account URIs of dns-persist-01 begin with. Nothing is served below it.
     pub fn account_hash_prefix(&self) -> String {
         format!("{}{PREFIX}account-hash/", self.base)
@@ -290,6 +301,12 @@ struct MetaObject<'a> {
 }
 
 /// Every ACME path begins so.
+/// Below it are the proofs that certificates are in the log (C2SP tlog-proof).
+pub const PROOFS: &str = "/proof/";
+const PROOF_SUFFIX: &str = ".tlog-proof";
+/// How answers call such a proof: as the relation of a link, and as a member of the order object.
+pub const PROOF: &str = "https://c2sp.org/tlog-proof@v1";
+
 const PREFIX: &str = "/acme/";
 
 /// The number of an alternate chain in its one spelling.

@@ -203,6 +203,17 @@ impl Order {
             finalize: String,
             #[serde(skip_serializing_if = "Option::is_none")]
             certificate: Option<String>,
+            #[serde(rename = "https://c2sp.org/tlog-proof@v1")]
+            #[serde(skip_serializing_if = "Option::is_none")]
+            logged: Option<Logged>,
+        }
+
+        /// Where the log has the signature. No registered member: clients ignore those they do not know (RFC 8555
+        /// section 7.1), and a URI as its name keeps it apart from any that will be registered.
+        #[derive(Serialize)]
+        struct Logged {
+            index: u64,
+            proof: String,
         }
 
         let status = self.status(authorizations, now);
@@ -224,6 +235,12 @@ impl Order {
             finalize: urls.url(Resource::Finalize(self.id)),
             certificate: (status == OrderStatus::Valid)
                 .then(|| urls.url(Resource::Certificate(self.id))),
+            logged: match &self.outcome {
+                Some(Outcome::Issued { leaf, serial, .. }) => {
+                    Some(Logged { index: *leaf, proof: urls.proof(*serial) })
+                }
+                _ => None,
+            },
         })
     }
 

@@ -154,6 +154,9 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
     if let Some(authority) = &authority {
         judge.within(&document.policy, authority)?;
     }
+    // The issuer publishes no entries that nobody may read.
+    let entries = !document.web.log_entries_for.is_empty();
+    let log = crate::log::Settings { entries, ..document.log };
     let mut config = Config {
         paths,
         pin: match document.state.pin {
@@ -163,7 +166,7 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
         },
         web: document.web,
         issuer: document.issuer,
-        log: document.log,
+        log,
         token: document.token,
         process: document.process,
         validation: document.validation,

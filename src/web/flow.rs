@@ -45,7 +45,7 @@ pub(crate) use reply::{Fault, Reply, link};
 
 use super::listen::{Door, Origin};
 use super::route::{Route, route};
-use super::{Server, page, public};
+use super::{Server, page, public, tiles};
 use crate::acme::account::Account;
 use crate::acme::directory::Resource;
 use crate::acme::jws::{Jws, KeyRef, Payload};
@@ -159,6 +159,8 @@ fn flow_name(route: &Route<'_>, origin: Origin) -> &'static str {
         Route::Page => "page",
         Route::Public(_) => "public",
         Route::AddCheckpoint => "add-checkpoint",
+        Route::Tile(_) => "tile",
+        Route::Proof(_) => "proof",
         Route::Probe(_) => "probe",
         Route::MethodNotAllowed(_) | Route::NotFound => "none",
     }
@@ -201,6 +203,10 @@ async fn dispatch(
         Route::AddCheckpoint if origin.door != Door::Metrics => {
             add_checkpoint::answer(server, origin, request).await
         }
+        Route::Tile(path) if origin.door != Door::Metrics => {
+            tiles::tile(server, origin.peer, path).await
+        }
+        Route::Proof(serial) if origin.door != Door::Metrics => tiles::proof(server, serial).await,
         Route::Probe(probe) if origin.may_probe() => probe::answer(server, probe).await,
         Route::MethodNotAllowed(allow) => {
             let problem =
@@ -212,6 +218,8 @@ async fn dispatch(
         Route::Page
         | Route::Public(_)
         | Route::AddCheckpoint
+        | Route::Tile(_)
+        | Route::Proof(_)
         | Route::Probe(_)
         | Route::NotFound => Err(Fault::missing()),
     }

@@ -2,7 +2,9 @@
 
 use hyper::Method;
 
-use crate::acme::directory::{CertId, Resource};
+use crate::acme::directory::{CertId, PROOFS, Resource, Urls};
+use crate::id::Serial;
+use crate::tlog::tile::TilePath;
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,10 @@ pub enum Route<'a> {
     Public(PublicFile<'a>),
     /// `POST` of another log's checkpoint to this box as its witness (C2SP tlog-witness).
     AddCheckpoint,
+    /// A tile of the log's tree, or a bundle of its entries (C2SP tlog-tiles).
+    Tile(TilePath),
+    /// The proof that a certificate is in the log (C2SP tlog-proof).
+    Proof(Serial),
     /// For probes and operators; answered to loopback peers and on the metrics listener.
     Probe(Probe),
     /// The resource exists, the method does not; the text is the `Allow` header.
@@ -65,7 +71,7 @@ pub enum PublicKind {
 /// Parses method and request target. Nothing here has a query; a target with one is not found.
 pub fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
     let reads = *method == Method::GET || *method == Method::HEAD;
-    if let Some(resource) = crate::acme::directory::Urls::parse_path(path) {
+    if let Some(resource) = Urls::parse_path(path) {
         return acme(method, resource);
     }
     if path == "/witness/add-checkpoint" {
@@ -80,12 +86,23 @@ pub fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
         "/healthz" => Route::Probe(Probe::Alive),
         "/readyz" => Route::Probe(Probe::Ready),
         "/metrics" => Route::Probe(Probe::Metrics),
-        _ => match PublicFile::parse(path) {
-            Some(file) => Route::Public(file),
+        _ => match published(path) {
+            Some(found) => found,
             None => return Route::NotFound,
         },
     };
     if reads { found } else { Route::MethodNotAllowed("GET, HEAD") }
+}
+
+/// What the issuer publishes, by its one path.
+fn published(path: &str) -> Option<Route<'_>> {
+    if let Some(tile) = path.strip_prefix("/tile/") {
+        return TilePath::parse(tile).map(Route::Tile);
+    }
+    if path.starts_with(PROOFS) {
+        return Urls::parse_proof(path).map(Route::Proof);
+    }
+    PublicFile::parse(path).map(Route::Public)
 }
 
 /// Resources that this release does not serve, and the directory does not name, are not found.
@@ -176,7 +193,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::acme::directory::Urls;
     use crate::id::OrderId;
 
     fn get(target: &str) -> Route<'_> {
@@ -247,7 +263,7 @@ mod tests {
         assert_eq!(get(&path(Resource::Directory)), Route::Directory);
         assert_eq!(get(&path(Resource::NewNonce)), Route::NewNonce { head: false });
         assert_eq!(route(&Method::HEAD, &path(Resource::NewNonce)), Route::NewNonce { head: true });
-        let id = CertId { issuer_key_id: [5; 20], serial: crate::id::Serial::from_random([7; 16]) };
+        let id = CertId { issuer_key_id: [5; 20], serial: Serial::from_random([7; 16]) };
         let renewal = path(Resource::Renewal(id));
         assert_eq!(get(&renewal), Route::Renewal(id));
         assert_eq!(route(&Method::OPTIONS, &renewal), Route::Preflight);
@@ -257,6 +273,30 @@ mod tests {
         assert_eq!(route(&Method::POST, "/root.pem"), Route::MethodNotAllowed("GET, HEAD"));
         assert_eq!(get("/metrics"), Route::Probe(Probe::Metrics));
         assert_eq!(get("/nowhere"), Route::NotFound);
+    }
+
+    #[test]
+    fn tiles_and_proofs_have_one_path_each() {
+        assert!(matches!(get("/tile/0/x001/234.p/7"), Route::Tile(_)));
+        assert!(matches!(get("/tile/entries/000"), Route::Tile(_)));
+        assert_eq!(route(&Method::POST, "/tile/0/000"), Route::MethodNotAllowed("GET, HEAD"));
+        let serial = Serial::from_random([9; 16]);
+        let url = Urls::new("https://ca.test").unwrap().proof(serial);
+        let path = &url["https://ca.test".len()..];
+        assert_eq!(get(path), Route::Proof(serial));
+        for path in [
+            "/tile/0/000/",
+            "/tile/0/../0",
+            "/tile/64/000",
+            "/tile/",
+            "/proof/",
+            &path.to_uppercase(),
+            &path.replace(".tlog-proof", ""),
+            &path.replace("09", "0A"),
+            &format!("{path}/"),
+        ] {
+            assert_eq!(get(path), Route::NotFound, "{path}");
+        }
     }
 
     #[test]

@@ -640,6 +640,11 @@ pub const CODES: &[Entry] = &[
         do_this: "`chancery ticket list` shows all.",
     },
     Entry {
+        code: "CHY-TILES-UNPROVEN",
+        means: "The published tiles do not lead to the published checkpoint, or cannot be read, so the web process hands none of them out, and no proofs.",
+        do_this: "After a power cut, or when they are written anew, it passes by itself as soon as the issuer has started. If it stays, stop the issuer, remove `public/tiles` in the state directory and start it again: the files are derived from the log and written anew.",
+    },
+    Entry {
         code: "CHY-TLS-CERTIFICATE",
         means: "This box has no TLS certificate for itself, or it ends soon, and none can be made.",
         do_this: "See the other problems in `chancery status`; check [issuer] tls-names.",

@@ -5,7 +5,7 @@ use hyper::StatusCode;
 
 use super::order::own;
 use super::{Fault, Reply, Signed};
-use crate::acme::directory::Resource;
+use crate::acme::directory::{PROOF, Resource};
 use crate::acme::order::Outcome;
 use crate::id::OrderId;
 use crate::pki::certificate::Certificate;
@@ -31,10 +31,13 @@ pub(super) async fn answer(
         let up = format!("{}/issuing.der", server.urls.base());
         return Ok(Reply::new(StatusCode::OK, "application/pkix-cert", leaf.der().to_vec())
             .link(&up, "up")
+            .link(&server.urls.proof(*serial), PROOF)
             .index());
     }
     let pem = leaf.pem() + behind;
-    let reply = Reply::new(StatusCode::OK, "application/pem-certificate-chain", pem).index();
+    let reply = Reply::new(StatusCode::OK, "application/pem-certificate-chain", pem)
+        .link(&server.urls.proof(*serial), PROOF)
+        .index();
     let others = (0..server.chains.len()).filter(|other| *other != usize::from(chain));
     Ok(others.filter_map(|other| u8::try_from(other).ok()).fold(reply, |reply, other| {
         let resource = match other {
