@@ -2,4 +2,5 @@
 
 pub mod describe;
 mod fields;
+pub mod proof;
 pub mod verify;

@@ -19,6 +19,7 @@ use crate::log::reader::{Entry, Reader};
 use crate::log::record::{IntentV1, IssuedV1, Record};
 
 pub mod archive;
+pub mod proof;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -38,6 +39,12 @@ pub enum LogCommand {
     Verify(Verify),
     /// Write records or certificates to stdout.
     Export(Export),
+    /// Print the proof that a certificate is in the log (C2SP tlog-proof). Contains no name.
+    Prove(proof::Prove),
+    /// Check such a proof, with the log's public key alone and no log. Exit code 1 if it does not hold.
+    CheckProof(proof::CheckProof),
+    /// Print the log's public key (a vkey), which proofs and checkpoints are checked with. Keep it elsewhere.
+    Key,
     /// Copy complete segments to cold storage, with what it takes to verify them there. Removes nothing.
     Archive(archive::Archive),
     /// Make complete segments immutable where the file system can; takes root.
@@ -98,9 +105,12 @@ pub enum Format {
 
 /// Runs one of them, answering on stdout.
 pub fn run(command: &LogCommand, context: &Context) -> Result<(), Failure> {
-    let config = context.load()?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let done = answer(command, &config, context.json, &mut out);
+    let done = match command {
+        // For who has no box, and so no configuration.
+        LogCommand::CheckProof(check) => proof::check(check, context.json, &mut out),
+        _ => answer(command, &context.load()?, context.json, &mut out),
+    };
     match done.and_then(|()| out.flush().map_err(Stop::Output)) {
         Ok(()) => Ok(()),
         // A reader that went away (`| head`) is no failure.
@@ -149,6 +159,9 @@ fn answer(
         LogCommand::Show(show) => self::show(show, config, json, out),
         LogCommand::Tail(tail) => self::tail(tail, config, json, out),
         LogCommand::Verify(arguments) => verify::run(arguments, config, json, out),
+        LogCommand::Prove(prove) => proof::prove(prove, config, out),
+        LogCommand::CheckProof(check) => proof::check(check, json, out),
+        LogCommand::Key => proof::key(config, json, out),
         LogCommand::Archive(to) => archive::archive(to, config, json, out),
         LogCommand::Seal(seal) => archive::seal(seal, config, json, out),
         LogCommand::Export(export) => match export.format {

@@ -335,7 +335,7 @@ fn cosignature(
 }
 
 /// File name of the newest cosigned checkpoint, in the public directory.
-pub(super) const COSIGNED: &str = "checkpoint.witnessed";
+pub(super) use crate::tlog::checkpoint::WITNESSED as COSIGNED;
 
 /// How often one witness is asked within a round.
 const ATTEMPTS: u8 = 3;

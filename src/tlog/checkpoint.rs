@@ -14,6 +14,9 @@ use base64ct::{Base64, Encoding};
 use super::note::{Note, NoteSignature, VerifierKey};
 use super::tree::{Hash, TreeHead};
 
+/// File name of the newest checkpoint that witnesses cosigned, beside the newest checkpoint; it may be older.
+pub const WITNESSED: &str = "checkpoint.witnessed";
+
 /// What a checkpoint states.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Checkpoint {

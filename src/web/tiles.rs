@@ -21,7 +21,7 @@ use crate::acme::problem::{Problem, ProblemType};
 use crate::id::Serial;
 use crate::ipc::message::Logged;
 use crate::ipc::{Answer, Question};
-use crate::tlog::checkpoint::Checkpoint;
+use crate::tlog::checkpoint::{Checkpoint, WITNESSED};
 use crate::tlog::note::{MAX_NOTE, Note};
 use crate::tlog::proof::{Proof, verify_inclusion};
 use crate::tlog::tile::{
@@ -102,6 +102,8 @@ async fn reading<T: Send + 'static>(
 /// The issuer writes missing tiles anew by itself, in seconds for most logs.
 const AGAIN: Duration = Duration::from_secs(5);
 
+const CHECKPOINT: &str = "checkpoint";
+
 /// The public directory.
 struct Published {
     dir: PathBuf,
@@ -121,7 +123,7 @@ enum Unproven {
 impl Published {
     /// The octets of a tile or bundle; `None` if the published tree has none such.
     fn read(&self, path: &TilePath) -> Result<Option<Vec<u8>>, Unproven> {
-        let (_, head) = self.checkpoint()?;
+        let (_, head) = self.checkpoint(CHECKPOINT)?;
         let wanted = path.tile();
         if Tile::width_in(wanted.level, wanted.index, head.size) < wanted.width {
             return Ok(None);
@@ -154,7 +156,12 @@ impl Published {
 
     /// The proof of an entry, as a file.
     fn prove(&self, logged: Logged) -> Result<String, Unproven> {
-        let (checkpoint, head) = self.checkpoint()?;
+        // Under the witnessed checkpoint, which says more, once it covers the entry.
+        let witnessed = self.checkpoint(WITNESSED).ok();
+        let (checkpoint, head) = match witnessed.filter(|(_, head)| head.size > logged.leaf.0) {
+            Some(witnessed) => witnessed,
+            None => self.checkpoint(CHECKPOINT)?,
+        };
         let (index, leaf) = (logged.leaf.0, leaf_hash(&logged.entry));
         let path = TiledTree::new(self, head.size).inclusion(index)?.unwrap_or_default();
         if !verify_inclusion(&leaf, index, &head, &path) {
@@ -163,10 +170,10 @@ impl Published {
         Ok(Proof { extra: Some(logged.entry), index, path, checkpoint }.to_string())
     }
 
-    fn checkpoint(&self) -> Result<(String, TreeHead), Unproven> {
+    fn checkpoint(&self, name: &str) -> Result<(String, TreeHead), Unproven> {
         let mut text = String::new();
         let limit = MAX_NOTE as u64 + 1;
-        File::open(self.dir.join("checkpoint"))?.take(limit).read_to_string(&mut text)?;
+        File::open(self.dir.join(name))?.take(limit).read_to_string(&mut text)?;
         let note = Note::parse(text.as_bytes()).map_err(|_| Unproven::Checkpoint)?;
         let checkpoint = Checkpoint::parse_text(&note.text).map_err(|_| Unproven::Checkpoint)?;
         Ok((text, checkpoint.head))
@@ -298,10 +305,10 @@ mod tests {
         assert!(refused("0/001") && refused("0/001.p/10") && refused("entries/001"));
         assert!(read(&published, "0/000").unwrap().is_some());
         flip("0", 300 * 32);
-        flip("entries", 10);
+        flip("entries", 5);
         assert!(refused("entries/000"));
         assert!(read(&published, "entries/001").unwrap().is_some());
-        flip("entries", 10);
+        flip("entries", 5);
         flip("bundles", 15);
         assert!(read(&published, "entries/001").is_err());
         flip("bundles", 15);

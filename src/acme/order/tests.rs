@@ -307,6 +307,10 @@ fn order_objects() {
     expected["notAfter"] = "2026-11-21T23:59:59Z".into();
     expected["replaces"] = "a.b".into();
     expected["certificate"] = format!("{base}/certificate").into();
+    expected["https://c2sp.org/tlog-proof@v1"] = json!({
+        "index": 4,
+        "proof": "https://ca.lan/proof/49090909090909090909090909090909.tlog-proof",
+    });
     assert_eq!(object(&order, &made, NOW), expected);
 }
 

@@ -145,7 +145,7 @@ fn published(config: &Config) -> Result<Vec<u8>, Stop> {
 }
 
 /// The key that the ceremony recorded for this log.
-fn log_key(config: &Config) -> Result<VerifierKey, Stop> {
+pub(super) fn log_key(config: &Config) -> Result<VerifierKey, Stop> {
     let broken = |why: String| {
         Stop::Failed(Failure::operator(format!(
             "CHY-CA-BROKEN: {}: the log key: {why}",

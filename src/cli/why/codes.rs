@@ -130,6 +130,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Read ca/unfinished.json; `chancery ceremony run FILE --discard-unfinished` removes exactly those keys and begins anew.",
     },
     Entry {
+        code: "CHY-CERT-FILE",
+        means: "A file that should hold a certificate holds none that can be read.",
+        do_this: "Give the certificate in PEM (of a chain the first counts) or in DER.",
+    },
+    Entry {
         code: "CHY-CERT-REVOKED",
         means: "The certificate was revoked before; nothing was done.",
         do_this: "`chancery cert show SERIAL` says when and by whom.",
@@ -410,6 +415,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Free some space on the disk of the state directory, or correct the rights of `public/tiles`; it goes on by itself. The files are derived from the log: they may be removed while the issuer is stopped, and are written anew.",
     },
     Entry {
+        code: "CHY-LOG-UNCOVERED",
+        means: "No published checkpoint covers the record yet, so there is nothing to prove it under.",
+        do_this: "Start the issuer, which signs a checkpoint over everything at once, and try again.",
+    },
+    Entry {
         code: "CHY-LOG-UNKNOWN",
         means: "The disk reported an error while the log was made durable, so what is on disk is unknown. The issuer ends and reads it again.",
         do_this: "Look for disk errors (`dmesg`, `smartctl`); if the issuer starts again, nothing was lost.",
@@ -518,6 +528,11 @@ pub const CODES: &[Entry] = &[
         code: "CHY-PROMPT",
         means: "The PIN shall be asked for, but there is no terminal.",
         do_this: "Start in the foreground, or use pin = { file = … } or { credential = … }.",
+    },
+    Entry {
+        code: "CHY-PROOF-FLAW",
+        means: "A proof that a certificate is in the log does not hold, is of another log or under another key, or is about another certificate.",
+        do_this: "Check that the key is this log's (`chancery log key`, or the ceremony's transcript) and that proof and certificate belong together; fetch the proof anew. If it still fails, keep the file: a certificate whose log cannot prove it deserves no trust.",
     },
     Entry {
         code: "CHY-PUBLIC",
@@ -748,6 +763,11 @@ pub const CODES: &[Entry] = &[
         code: "CHY-VALIDITY",
         means: "No certificate of the asked lifetime can be made, mostly because the issuing certificate ends too soon.",
         do_this: "Hold a ceremony for a new issuing certificate, or shorten the profile's lifetime.",
+    },
+    Entry {
+        code: "CHY-VKEY",
+        means: "A text that should be a public key in the form of a vkey is none.",
+        do_this: "Copy it whole, name, id and key with their plus signs: `chancery log key` prints the log's, a witness prints its own.",
     },
     Entry {
         code: "CHY-WATCHED-FORK",
