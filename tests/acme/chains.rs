@@ -31,6 +31,10 @@ async fn a_certificate_has_alternate_chains() {
         chain.iter().map(|certificate| certificate.der().to_vec()).collect()
     };
     assert_eq!(der(&of(&usual)[1..]), der(std::slice::from_ref(&issuing)));
+    // Where the log proves it (RFC 8288: a relation that nobody registered is a URI).
+    let proof = format!("<{}/proof/{}.tlog-proof>", ca.base, leaf.serial().unwrap());
+    let expected = format!("{proof};rel=\"https://c2sp.org/tlog-proof@v1\"");
+    assert!(usual.links().contains(&expected.as_str()), "{:?}", usual.links());
     let links = |answer: &crate::support::raw::Answer| -> Vec<String> {
         let links = answer.links().into_iter().filter(|link| link.ends_with("rel=\"alternate\""));
         links.map(|link| link[1..link.find('>').unwrap()].to_owned()).collect()

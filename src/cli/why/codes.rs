@@ -410,6 +410,11 @@ pub const CODES: &[Entry] = &[
         do_this: "The process restarts and recovers. Please report it with the lines before it.",
     },
     Entry {
+        code: "CHY-LOG-SCRATCH",
+        means: "`chancery log verify` found no room to sort what a large log says of each serial.",
+        do_this: "Name a directory with room by --scratch: it takes about 30 octets for each certificate of the log, and nothing stays in it.",
+    },
+    Entry {
         code: "CHY-LOG-TILES",
         means: "The published tree of the log (`public/tiles`) cannot be written. No new checkpoint is published, so no certificate is released, until it can.",
         do_this: "Free some space on the disk of the state directory, or correct the rights of `public/tiles`; it goes on by itself. The files are derived from the log: they may be removed while the issuer is stopped, and are written anew.",
@@ -423,11 +428,6 @@ pub const CODES: &[Entry] = &[
         code: "CHY-LOG-UNKNOWN",
         means: "The disk reported an error while the log was made durable, so what is on disk is unknown. The issuer ends and reads it again.",
         do_this: "Look for disk errors (`dmesg`, `smartctl`); if the issuer starts again, nothing was lost.",
-    },
-    Entry {
-        code: "CHY-LOG-SCRATCH",
-        means: "`chancery log verify` found no room to sort what a large log says of each serial.",
-        do_this: "Name a directory with room by --scratch: it takes about 30 octets for each certificate of the log, and nothing stays in it.",
     },
     Entry {
         code: "CHY-LOG-UNSEALED",
