@@ -161,6 +161,7 @@ fn an_outsider_reads_the_tree_and_who_may_reads_the_entries() {
     assert_eq!(tree.head().unwrap(), head, "the tiles make the signed root");
     let proof = tree.consistency(before.size).unwrap().unwrap();
     assert!(before.size > 0 && verify_consistency(&before, &head, &proof));
+    drop(tree);
 
     // The entries are the leaves, and the records of this log.
     let width = Tile::width_in(0, 0, head.size);
