@@ -1,6 +1,6 @@
 # The verbs of a day. `make run` and `make test` do all their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench coverage fuzz slow clients lint-certificates docs
+.PHONY: help run test lint bench scale coverage fuzz slow clients lint-certificates docs
 
 FUZZ ?=
 FUZZ_SECONDS ?= 60
@@ -28,6 +28,9 @@ lint: ## Format, clippy, shell syntax
 bench: ## Orders per second against Pebble and the raw token; BENCH="--clients 1,16 --seconds 3"
 	@images/packages.sh bench
 	cargo bench --profile $(BENCH_PROFILE) --bench orders -- $(BENCH)
+
+scale: ## A log of ten years: what appending, starting, finding and verifying cost then; CHANCERY_SCALE=100000: smaller
+	cargo bench --profile $(BENCH_PROFILE) --bench scale
 
 coverage: ## Line coverage of src/acme, src/pki and src/validate; needs the compiler's llvm-NN package
 	@images/packages.sh test

@@ -5,7 +5,6 @@ use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Context, Failure};
@@ -19,12 +18,19 @@ use crate::log::reader::{Entry, Reader};
 use crate::log::record::{IntentV1, IssuedV1, Record};
 
 pub mod archive;
+mod days;
 pub mod proof;
+mod rebuild;
+mod select;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+pub use days::Days;
+pub use select::Selection;
 pub use verify::Verify;
+
+use crate::issuer::read_tbs;
 
 /// `chancery log …`.
 #[derive(Debug, Subcommand)]
@@ -45,24 +51,14 @@ pub enum LogCommand {
     CheckProof(proof::CheckProof),
     /// Print the log's public key (a vkey), which proofs and checkpoints are checked with. Keep it elsewhere.
     Key,
+    /// What each day had: records, certificates, revocations.
+    Days(Days),
+    /// Build the index, and the published tiles, again from the log. The issuer must be stopped.
+    RebuildIndex,
     /// Copy complete segments to cold storage, with what it takes to verify them there. Removes nothing.
     Archive(archive::Archive),
     /// Make complete segments immutable where the file system can; takes root.
     Seal(archive::Seal),
-}
-
-/// Which records.
-#[derive(Debug, Args)]
-pub struct Selection {
-    /// First leaf.
-    #[arg(long, default_value_t = 0, value_name = "LEAF")]
-    from: u64,
-    /// Records at most.
-    #[arg(long, value_name = "COUNT")]
-    limit: Option<usize>,
-    /// Only records of this kind; several with commas between.
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(Record::KINDS), value_name = "KIND")]
-    kind: Vec<String>,
 }
 
 /// What to show.
@@ -162,6 +158,8 @@ fn answer(
         LogCommand::Prove(prove) => proof::prove(prove, config, out),
         LogCommand::CheckProof(check) => proof::check(check, json, out),
         LogCommand::Key => proof::key(config, json, out),
+        LogCommand::Days(days) => days::run(days, config, json, out),
+        LogCommand::RebuildIndex => rebuild::run(config, json, out),
         LogCommand::Archive(to) => archive::archive(to, config, json, out),
         LogCommand::Seal(seal) => archive::seal(seal, config, json, out),
         LogCommand::Export(export) => match export.format {
@@ -185,19 +183,7 @@ fn list(
     if !json {
         writeln!(out, "{}", Described::HEADING)?;
     }
-    let mut left = selection.limit.unwrap_or(usize::MAX);
-    for entry in reader.entries(LeafIndex(selection.from)) {
-        let entry = entry?;
-        if !selection.takes(&entry) {
-            continue;
-        }
-        if left == 0 {
-            break;
-        }
-        left -= 1;
-        line(&entry, json, out)?;
-    }
-    Ok(())
+    selection.each(&reader, config, &mut |entry| Ok(line(entry, json, out)?))
 }
 
 fn line(entry: &Entry, json: bool, out: &mut dyn Write) -> io::Result<()> {
@@ -213,14 +199,9 @@ fn show(show: &Show, config: &Config, json: bool, out: &mut dyn Write) -> Result
         let entry = reader.entries(leaf).next().transpose()?.filter(|entry| entry.leaf == leaf);
         entry.into_iter().collect()
     } else if let Ok(serial) = text.parse::<Serial>() {
-        about(&reader, |record| describe::serial(record) == Some(serial))?
+        about(&reader, config, Selection { serial: Some(serial), ..Selection::default() })?
     } else if let Ok(order) = text.parse::<OrderId>() {
-        let of_order = |record: &Record| describe::order(record) == Some(order);
-        let serials: Vec<Serial> = about(&reader, of_order)?
-            .iter()
-            .filter_map(|entry| describe::serial(entry.record.as_ref().ok()?))
-            .collect();
-        about(&reader, |record| describe::serial(record).is_some_and(|s| serials.contains(&s)))?
+        about(&reader, config, Selection { order: Some(order), ..Selection::default() })?
     } else {
         return Err(unknown(text));
     };
@@ -228,7 +209,7 @@ fn show(show: &Show, config: &Config, json: bool, out: &mut dyn Write) -> Result
         return Err(unknown(text));
     }
     if show.pem {
-        let pem = pem_of(&reader, &entries)?.ok_or_else(|| {
+        let pem = pem_of(&reader, config, &entries)?.ok_or_else(|| {
             Stop::Failed(Failure::failed(format!(
                 "CHY-LOG-UNKNOWN: no certificate was issued for `{text}`"
             )))
@@ -246,23 +227,22 @@ fn show(show: &Show, config: &Config, json: bool, out: &mut dyn Write) -> Result
     Ok(())
 }
 
-fn about(reader: &Reader, wanted: impl Fn(&Record) -> bool) -> Result<Vec<Entry>, Stop> {
+fn about(reader: &Reader, config: &Config, selection: Selection) -> Result<Vec<Entry>, Stop> {
     let mut found = Vec::new();
-    for entry in reader.entries(LeafIndex(0)) {
-        let entry = entry?;
-        if entry.record.as_ref().is_ok_and(&wanted) {
-            found.push(entry);
-        }
-    }
+    selection.each(reader, config, &mut |entry| {
+        found.push(entry.clone());
+        Ok(())
+    })?;
     Ok(found)
 }
 
 /// The certificate of the first intent or signature among the entries.
-fn pem_of(reader: &Reader, entries: &[Entry]) -> Result<Option<String>, Stop> {
+fn pem_of(reader: &Reader, config: &Config, entries: &[Entry]) -> Result<Option<String>, Stop> {
     let serial = entries.iter().find_map(|entry| describe::serial(entry.record.as_ref().ok()?));
     let Some(serial) = serial else { return Ok(None) };
     let mut intent: Option<IntentV1> = None;
-    for entry in about(reader, |record| describe::serial(record) == Some(serial))? {
+    let selection = Selection { serial: Some(serial), ..Selection::default() };
+    for entry in about(reader, config, selection)? {
         match (entry.record, &intent) {
             (Ok(Record::IntentV1(record)), _) => intent = Some(record),
             (Ok(Record::IssuedV1(issued)), Some(intent)) => {
@@ -308,27 +288,34 @@ fn certificates(selection: &Selection, config: &Config, out: &mut dyn Write) -> 
     let mut open: HashMap<LeafIndex, IntentV1> = HashMap::new();
     let mut left = selection.limit.unwrap_or(usize::MAX);
     // From the beginning: a signature's intent may lie before the selection.
-    for entry in reader.entries(LeafIndex(0)) {
-        let entry = entry?;
-        match entry.record {
+    let Selection { serial, order, account, name, .. } = selection;
+    let all = Selection {
+        serial: *serial,
+        order: *order,
+        account: *account,
+        name: name.clone(),
+        until: selection.until,
+        ..Selection::default()
+    };
+    all.each(&reader, config, &mut |entry| {
+        match &entry.record {
             Ok(Record::IntentV1(intent)) => {
-                open.insert(entry.leaf, intent);
+                open.insert(entry.leaf, intent.clone());
             }
             Ok(Record::AbandonedV1(abandoned)) => {
                 open.remove(&abandoned.intent);
             }
             Ok(Record::IssuedV1(issued)) => {
                 let intent = open.remove(&issued.intent);
-                if entry.leaf.0 < selection.from || left == 0 {
-                    continue;
+                if left > 0 && selection.takes(entry) {
+                    left -= 1;
+                    export(intent.as_ref(), issued, entry.leaf, out)?;
                 }
-                left -= 1;
-                export(intent.as_ref(), &issued, entry.leaf, out)?;
             }
             _ => {}
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn export(
@@ -342,16 +329,6 @@ fn export(
         None => Err(Stop::Failed(Failure::failed(format!(
             "CHY-LOG-UNSOUND: leaf {leaf} and its intent make no certificate; run `chancery log verify`"
         )))),
-    }
-}
-
-impl Selection {
-    fn takes(&self, entry: &Entry) -> bool {
-        self.kind.is_empty()
-            || entry
-                .record
-                .as_ref()
-                .is_ok_and(|record| self.kind.iter().any(|k| k == record.kind()))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod accounts;
 pub mod certificate;
 pub mod client;
 pub mod recalls;
+pub mod records;
 pub mod server;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ pub enum AdminQuestion {
     Account(AccountQuestion),
     Certificate(certificate::CertificateQuestion),
     Recall(RecallQuestion),
+    Record(records::RecordQuestion),
 }
 
 /// What the issuer answers.
@@ -59,6 +61,7 @@ pub enum AdminAnswer {
     Page(certificate::Page),
     Certificate(Box<certificate::Detail>),
     Recall(RecallAnswer),
+    Record(records::RecordAnswer),
 }
 
 /// Why it did not do it. Both are for the operator and begin with a code.

@@ -3,6 +3,7 @@
 mod accounts;
 mod certificate;
 mod recalls;
+mod records;
 mod tickets;
 
 use std::sync::atomic::Ordering;
@@ -32,6 +33,7 @@ impl AdminService for Desk {
                 self.account(operator, question).map(AdminAnswer::Account)
             }
             AdminQuestion::Certificate(question) => self.certificates(operator, question),
+            AdminQuestion::Record(question) => self.records(question).map(AdminAnswer::Record),
             AdminQuestion::Recall(question) => {
                 self.recall(operator, question).map(AdminAnswer::Recall)
             }

@@ -14,6 +14,7 @@ mod leaves;
 mod names;
 mod rebuild;
 mod revocations;
+mod stopped;
 mod subject;
 mod table;
 
@@ -22,12 +23,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use certificates::{CertificateEntry, Listing, Part, Place, ReadTbs, TbsFacts};
-pub use leaves::Day;
+pub use leaves::{DAY, Day};
 pub use names::NamePattern;
 pub(super) use rebuild::{Filling, NEW, end_of};
-pub use rebuild::{Progress, Rebuilt, rebuild};
+pub use rebuild::{Progress, Published, Rebuilt, rebuild};
 pub use revocations::{Listed, Revocation};
 use serde::{Deserialize, Serialize};
+pub use stopped::{Located, Stopped};
 pub use subject::{Matcher, Subject};
 
 use super::record::{Actor, Record};

@@ -17,7 +17,7 @@ use crate::id::{LeafIndex, Timestamp};
 
 /// How far the instants of neighbouring records may stand out of order: what waited in a queue, a clock that
 /// was set back a little. Nothing is signed below the newest instant of the log.
-const DISORDER: Duration = Duration::from_secs(3600);
+pub const DISORDER: Duration = Duration::from_secs(3600);
 
 /// A log directory as it was when it was opened.
 pub struct Reader {

@@ -392,7 +392,7 @@ pub const CODES: &[Entry] = &[
     Entry {
         code: "CHY-LOG-INDEX",
         means: "The log's index cannot be read or contradicts the log; nothing is issued meanwhile.",
-        do_this: "Stop the issuer, remove `issuer/log/index.redb` in the state directory and start it again. The index is built anew from the log; nothing is lost.",
+        do_this: "Stop the issuer, run `chancery log rebuild-index` and start it again. The index is built anew from the log; nothing is lost. If there is no room for it, free some first.",
     },
     Entry {
         code: "CHY-LOG-IO",

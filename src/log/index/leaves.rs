@@ -37,7 +37,7 @@ pub struct Day {
 }
 
 /// Milliseconds of a day.
-const DAY: u64 = 86_400_000;
+pub const DAY: u64 = 86_400_000;
 
 /// Days since 1970-01-01.
 pub(super) fn day_of(at: Timestamp) -> u64 {
@@ -82,23 +82,29 @@ impl Layer {
         if again {
             return;
         }
-        let day = self.days.entry(day_of(record.at())).or_insert(Day::beginning(leaf));
-        day.last = leaf;
-        day.records += 1;
-        match record {
-            Record::IssuedV1(_) => day.issued += 1,
-            Record::AbandonedV1(_) => day.abandoned += 1,
-            Record::RevokedV1(_) => day.revoked += 1,
-            Record::AccountRegisteredV1(_) | Record::AccountRegisteredV2(_) => day.accounts += 1,
-            _ => {}
-        }
+        let day = self.days.entry(day_of(record.at())).or_insert_with(|| Day::beginning(leaf));
+        day.count(leaf, record);
     }
 }
 
 impl Day {
-    fn beginning(first: LeafIndex) -> Self {
+    /// A day before its first record is counted.
+    pub fn beginning(first: LeafIndex) -> Self {
         let last = first;
         Self { first, last, records: 0, issued: 0, abandoned: 0, revoked: 0, accounts: 0 }
+    }
+
+    /// Counts its next record.
+    pub fn count(&mut self, leaf: LeafIndex, record: &Record) {
+        self.last = leaf;
+        self.records += 1;
+        match record {
+            Record::IssuedV1(_) => self.issued += 1,
+            Record::AbandonedV1(_) => self.abandoned += 1,
+            Record::RevokedV1(_) => self.revoked += 1,
+            Record::AccountRegisteredV1(_) | Record::AccountRegisteredV2(_) => self.accounts += 1,
+            _ => {}
+        }
     }
 
     /// Of two parts of the log, each counted once.

@@ -4,6 +4,7 @@
 //! and their certificates are found by each name's digest.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
@@ -37,6 +38,16 @@ impl NamePattern {
                 let name = reversed(&name.to_ascii_lowercase());
                 name.is_some_and(|name| name.starts_with(&beginning(suffix)))
             }
+        }
+    }
+}
+
+impl fmt::Display for NamePattern {
+    /// As `new` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(name) => f.write_str(name),
+            Self::Below(suffix) => write!(f, "*.{suffix}"),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::log::record::Record;
 use crate::log::recover::{self, OpenError, Segment, Tail, absent, busy, unreadable};
 use crate::log::segment::FRAME_HEADER;
 use crate::log::shelf::Shelf;
+use crate::log::tiles;
 use crate::log::tree::RightEdge;
 
 /// An index that is being built has this name.
@@ -30,6 +31,14 @@ pub struct Progress {
     pub of: u64,
 }
 
+/// Where the tiles are that are written anew too.
+#[derive(Clone, Copy, Debug)]
+pub struct Published<'a> {
+    pub public: &'a Path,
+    /// Whether entries are published.
+    pub entries: bool,
+}
+
 /// What was built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rebuilt {
@@ -38,12 +47,14 @@ pub struct Rebuilt {
     pub octets: u64,
 }
 
-/// Builds the index of the log in `dir` again, which nobody may write meanwhile. `progress` is called every few
-/// thousand records. Until it is whole, and after any error, the old one stays as it is.
+/// Builds the index of the log in `dir` again, which nobody may write meanwhile, and the tiles if it is told where
+/// they are. `progress` is called every few thousand records. Until it is whole, and after any error, the old index
+/// stays as it is; tiles that are missing then are written by the next start.
 pub fn rebuild(
     disk: Arc<dyn Disk>,
     dir: &Path,
     read_tbs: ReadTbs,
+    published: Option<Published<'_>>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Rebuilt, OpenError> {
     match disk.list(dir) {
@@ -63,7 +74,12 @@ pub fn rebuild(
     let failed = |why: String| broken(dir, &why);
     let db = table::create(&*disk, &path, &origin).map_err(failed)?;
     let index = Index::over(db, shelf, path.clone(), origin, read_tbs).map_err(failed)?;
-    let built = fill(&*disk, dir, &segments, &index, progress);
+    let tiles = published.map(|Published { public, entries }| {
+        tiles::Rebuild::begin(Arc::clone(&disk), public, entries)
+            .map_err(|e| broken(public, &e.to_string()))
+    });
+    let built =
+        tiles.transpose().and_then(|tiles| fill(&*disk, dir, &segments, &index, tiles, progress));
     // The file is complete only when it is closed.
     drop(index);
     let put = built.and_then(|records| {
@@ -85,8 +101,10 @@ fn fill(
     dir: &Path,
     segments: &[Segment],
     index: &Index,
+    mut tiles: Option<tiles::Rebuild>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<u64, OpenError> {
+    let unwritten = |error: std::io::Error| broken(dir, &format!("the tiles: {error}"));
     let of = end_of(segments);
     let mut filling = Filling::new(index, &|| Ok(()));
     let start = Point::default();
@@ -95,6 +113,9 @@ fn fill(
         if leaf.0 % BATCH as u64 == 0 {
             progress(Progress { records: leaf.0, octets: offset, of });
         }
+        if let Some(tiles) = &mut tiles {
+            tiles.push(payload).map_err(unwritten)?;
+        }
         let taken = filling.take(leaf, offset, payload.len(), record, edge);
         taken.map_err(|why| broken(dir, &why))
     })?;
@@ -102,6 +123,7 @@ fn fill(
     progress(Progress { records, octets: tail.end, of });
     filling.finish(&tail);
     index.flush_after(&|| Ok(())).map_err(|why| broken(dir, &why))?;
+    tiles.map_or(Ok(()), tiles::Rebuild::close).map_err(unwritten)?;
     Ok(records)
 }
 

@@ -62,6 +62,11 @@ impl Matcher {
         Self { subject, read_tbs, serials: HashSet::new() }
     }
 
+    /// Whether it takes every record, also what it cannot read.
+    pub fn takes_anything(&self) -> bool {
+        self.subject.is_anything()
+    }
+
     /// Whether the record is about it.
     pub fn takes(&mut self, record: &Record) -> bool {
         if self.subject.is_anything() {

@@ -5,13 +5,15 @@ use std::path::Path;
 use super::find::{agrees, fill, finding, read_tbs};
 use super::*;
 use crate::env::simulated::Fault;
-use crate::log::index::{Progress, Rebuilt, rebuild};
+use crate::log::index::{Progress, Published, Rebuilt, rebuild};
 
 const LOG: &str = "/state/issuer/log";
 const INDEX: &str = "/state/issuer/log/index.redb";
 
 fn again(disk: &SimulatedDisk, seen: &mut Vec<Progress>) -> Result<Rebuilt, OpenError> {
-    rebuild(Arc::new(disk.clone()), LOG.as_ref(), read_tbs, &mut |progress| seen.push(progress))
+    let published = Published { public: "/state/public".as_ref(), entries: true };
+    let mut step = |progress| seen.push(progress);
+    rebuild(Arc::new(disk.clone()), LOG.as_ref(), read_tbs, Some(published), &mut step)
 }
 
 /// A log with an index, stopped.

@@ -1,0 +1,38 @@
+//! `chancery log rebuild-index`: everything that follows from the log, made anew.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use super::{Stop, read_tbs};
+use crate::cli::progress::Progress;
+use crate::config::Config;
+use crate::env::system::SystemDisk;
+use crate::log::index::{self, Published};
+
+/// The issuer must be stopped: the lock says so.
+pub(super) fn run(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Stop> {
+    let progress = Progress::new("read");
+    let mut step = |p: index::Progress| progress.step(p.octets, p.of, p.records);
+    let public = config.paths.public();
+    let published = Published { public: &public, entries: config.log.entries };
+    let rebuilt = index::rebuild(
+        Arc::new(SystemDisk),
+        &config.paths.log(),
+        read_tbs,
+        Some(published),
+        &mut step,
+    );
+    progress.end();
+    let rebuilt = rebuilt?;
+    if json {
+        let value = serde_json::json!({"records": rebuilt.records, "octets": rebuilt.octets});
+        writeln!(out, "{value:#}")?;
+    } else {
+        writeln!(
+            out,
+            "the index of {} records has {} octets; the tiles are written anew. Start the issuer again",
+            rebuilt.records, rebuilt.octets
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Which records: by leaf, kind and day, and what they are about; and how they are found.
+//!
+//! What they are about is asked of the running issuer, whose index knows it; without one, of the index file;
+//! and where that cannot be used, of every record. All three say the same.
+
+use std::sync::Arc;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use super::{Stop, read_tbs};
+use crate::acme::rfc3339;
+use crate::cli::admin::Issuer;
+use crate::config::Config;
+use crate::env::system::SystemDisk;
+use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
+use crate::ipc::admin::records::{self, Places, RecordAnswer, RecordQuestion};
+use crate::ipc::admin::{AdminAnswer, AdminQuestion};
+use crate::log::Record;
+use crate::log::index::{Located, Matcher, NamePattern, Stopped, Subject};
+use crate::log::reader::{DISORDER, Entry, Reader};
+
+/// Which records.
+#[derive(Debug, Default, Args)]
+pub struct Selection {
+    /// First leaf.
+    #[arg(long, default_value_t = 0, value_name = "LEAF")]
+    pub(super) from: u64,
+    /// Records at most.
+    #[arg(long, value_name = "COUNT")]
+    pub(super) limit: Option<usize>,
+    /// Only records of this kind; several with commas between.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(Record::KINDS), value_name = "KIND")]
+    pub(super) kind: Vec<String>,
+    /// Only records of this day and later: 2026-11-22, or an instant, 2026-11-22T06:00:00Z.
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    pub(super) since: Option<Timestamp>,
+    /// Only records before this day, or instant.
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    pub(super) until: Option<Timestamp>,
+    /// Only what is about the certificate with this serial.
+    #[arg(long, value_name = "SERIAL")]
+    pub(super) serial: Option<Serial>,
+    /// Only what is about this order's certificate.
+    #[arg(long, value_name = "ORDER")]
+    pub(super) order: Option<OrderId>,
+    /// Only what is about this account and its certificates.
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(super) account: Option<AccountId>,
+    /// Only what is about certificates with this name or address; `*.lan` for every name below lan.
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+}
+
+/// A day in UTC, or an instant.
+pub(super) fn day(text: &str) -> Result<Timestamp, String> {
+    let midnight = || rfc3339::parse(&format!("{text}T00:00:00Z"));
+    rfc3339::parse(text)
+        .or_else(midnight)
+        .ok_or_else(|| "write a day as 2026-11-22 or an instant as 2026-11-22T06:00:00Z".to_owned())
+}
+
+impl Selection {
+    /// What it is about.
+    pub(super) fn subject(&self) -> Subject {
+        Subject {
+            serial: self.serial,
+            order: self.order,
+            account: self.account,
+            name: self.name.as_deref().map(NamePattern::new),
+        }
+    }
+
+    /// Whether it is of the leaves, days and kind that are asked for.
+    pub(super) fn takes(&self, entry: &Entry) -> bool {
+        let is_kind = |record: &Record| self.kind.iter().any(|kind| kind == record.kind());
+        // What cannot be read is shown: nobody knows when it was.
+        let at = entry.record.as_ref().ok().map(|record| record.at());
+        entry.leaf.0 >= self.from
+            && (self.kind.is_empty() || entry.record.as_ref().is_ok_and(is_kind))
+            && self.since.is_none_or(|since| at.is_none_or(|at| at >= since))
+            && self.until.is_none_or(|until| at.is_none_or(|at| at < until))
+    }
+
+    /// Whether nothing behind this record can be of the days that are asked for.
+    fn is_past(&self, entry: &Entry) -> bool {
+        let at = entry.record.as_ref().ok().map(|record| record.at());
+        match (self.until, at) {
+            (Some(until), Some(at)) => at >= until.plus(DISORDER),
+            _ => false,
+        }
+    }
+
+    /// Calls `take` with each record that it takes and that is about its subject, in the order of the log, until
+    /// that says no or there are `limit`.
+    pub(super) fn each(
+        &self,
+        reader: &Reader,
+        config: &Config,
+        take: &mut dyn FnMut(&Entry) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let mut left = self.limit.unwrap_or(usize::MAX);
+        let subject = self.subject();
+        // A subject's records are known by an intent that may lie before the days asked for.
+        let mut next = if subject.is_anything() {
+            let day = self.since.map_or(Ok(LeafIndex(0)), |since| reader.since(since))?;
+            day.max(LeafIndex(self.from))
+        } else {
+            LeafIndex(0)
+        };
+        let located = if subject.is_anything() { None } else { locate(&subject, config) };
+        let mut matcher = Matcher::new(subject, read_tbs);
+        let mut one = |entry: &Entry, left: &mut usize| -> Result<bool, Stop> {
+            let is_about = match &entry.record {
+                Ok(record) => matcher.takes(record),
+                Err(_) => matcher.takes_anything(),
+            };
+            if is_about && self.takes(entry) {
+                if *left == 0 {
+                    return Ok(false);
+                }
+                *left -= 1;
+                take(entry)?;
+            }
+            Ok(*left > 0 && !self.is_past(entry))
+        };
+        if left == 0 {
+            return Ok(());
+        }
+        if let Some(Located { places, then }) = located {
+            for (leaf, offset) in places {
+                if !one(&reader.at(leaf, offset)?, &mut left)? {
+                    return Ok(());
+                }
+                next = LeafIndex(leaf.0 + 1);
+            }
+            next = next.max(then);
+        }
+        for entry in reader.entries(next) {
+            if !one(&entry?, &mut left)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where an index says that the records are; `None` if none can be asked.
+pub(super) fn locate(subject: &Subject, config: &Config) -> Option<Located> {
+    match Stopped::open(Arc::new(SystemDisk), &config.paths.log(), read_tbs) {
+        Some(stopped) => stopped.about(subject).ok().flatten(),
+        None => ask(subject, config),
+    }
+}
+
+fn ask(subject: &Subject, config: &Config) -> Option<Located> {
+    let mut issuer = Issuer::connect(config).ok()?;
+    let Subject { serial, order, account, name } = subject.clone();
+    let name = name.map(|pattern| pattern.to_string());
+    let subject = records::Subject { serial, order, account, name };
+    let mut located: Option<Located> = None;
+    let mut from = LeafIndex(0);
+    loop {
+        let question = RecordQuestion::About { subject: subject.clone(), from };
+        let AdminAnswer::Record(RecordAnswer::Places(Places { places, more, size })) =
+            issuer.ask(&AdminQuestion::Record(question)).ok()?
+        else {
+            return None;
+        };
+        let places = places?;
+        let last = places.last().copied();
+        // What came after the first question is looked at one by one.
+        let located =
+            located.get_or_insert_with(|| Located { places: Vec::new(), then: LeafIndex(size) });
+        located.places.extend(places);
+        match last {
+            Some((leaf, _)) if more => from = LeafIndex(leaf.0 + 1),
+            _ => return Some(located.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_begins_at_midnight_and_an_instant_is_one() {
+        assert_eq!(day("1970-01-02"), Ok(Timestamp(86_400_000)));
+        assert_eq!(day("1970-01-02T00:00:01Z"), Ok(Timestamp(86_401_000)));
+        assert!(day("yesterday").is_err());
+    }
+}
