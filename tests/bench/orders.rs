@@ -1,6 +1,6 @@
 //! `make bench`: whole ACME orders per second, newOrder to download with http-01, against a box
-//! with its keys in SoftHSM2, and beside it in the same run Pebble, the token's raw rate, and the
-//! sum of the cryptography that cannot be avoided.
+//! with its keys in SoftHSM2, and beside it in the same run Pebble, Caddy's CA, the token's raw rate, and
+//! the sum of the cryptography that cannot be avoided.
 //!
 //! Figures are of this run on this machine: compare them with each other, not with other runs.
 
@@ -84,6 +84,10 @@ fn main() {
             match peer::Pebble::start(&state, responder.address.port(), lab.dns) {
                 Ok(pebble) => run(&pebble.target(), &responder, &options).await,
                 Err(why) => println!("\npebble: not run: {why}"),
+            }
+            match peer::Caddy::start(&state).await {
+                Ok((caddy, responder)) => run(&caddy.target(), &responder, &options).await,
+                Err(why) => println!("\ncaddy: not run: {why}"),
             }
         }
     });

@@ -1,16 +1,24 @@
-//! Pebble as Debian packages it: in memory, software key, told not to misbehave.
+//! Other CAs under the same load. Pebble as Debian packages it: in memory, software key, told not to misbehave;
+//! and Caddy's CA.
 
-use std::net::{SocketAddr, TcpListener};
+mod caddy;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::Target;
 
+pub use caddy::Caddy;
+
 pub struct Pebble {
-    child: Child,
+    running: Running,
     server: SocketAddr,
 }
+
+/// A process that ends with the value.
+struct Running(Child);
 
 impl Pebble {
     /// Starts it, or says why not.
@@ -59,14 +67,9 @@ impl Pebble {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("pebble: {error} (Debian package pebble)"))?;
-        let pebble = Self { child, server };
-        for _ in 0..100 {
-            if std::net::TcpStream::connect(server).is_ok() {
-                return Ok(pebble);
-            }
-            pause(Duration::from_millis(50));
-        }
-        Err("pebble does not listen after 5 s".into())
+        let running = Running(child);
+        listens("pebble", server)?;
+        Ok(Self { running, server })
     }
 
     pub fn target(&self) -> Target {
@@ -74,16 +77,27 @@ impl Pebble {
             name: "pebble",
             server: self.server,
             directory_path: "/dir",
-            processes: vec![("pebble".into(), self.child.id())],
+            processes: vec![("pebble".into(), self.running.0.id())],
         }
     }
 }
 
-impl Drop for Pebble {
+impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
+}
+
+/// Waits until something listens there.
+fn listens(name: &str, server: SocketAddr) -> Result<(), String> {
+    for _ in 0..100 {
+        if TcpStream::connect(server).is_ok() {
+            return Ok(());
+        }
+        pause(Duration::from_millis(50));
+    }
+    Err(format!("{name} does not listen after 5 s"))
 }
 
 fn free_port() -> Result<SocketAddr, String> {

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::lab::succeed;
-use super::matrix::{Cannot, Client, Skill, Works};
+use super::matrix::{Cannot, Client, NO_KEY_CHANGE, PROFILE, Skill, Works};
 use super::site::{REPOSITORY, Site};
 
 pub const CLIENT: Client = Client {
@@ -16,7 +16,7 @@ pub const CLIENT: Client = Client {
     },
     cell: |skill| match skill {
         Skill::Http01 => Works(|site| {
-            enrol(site, &site.name());
+            enrol(site, &site.name(), "");
             site.verify(chain(site));
         }),
         Skill::Dns01 => Works(|site| {
@@ -36,7 +36,7 @@ pub const CLIENT: Client = Client {
         }),
         Skill::Ip => Works(|site| {
             let address = site.address().to_string();
-            enrol(site, &address);
+            enrol(site, &address, "");
             let chain = format!("home/{address}_ecc/fullchain.cer");
             site.verify_for(chain, &format!("IP Address:{address}"));
         }),
@@ -44,18 +44,28 @@ pub const CLIENT: Client = Client {
             let (kid, secret) = site.ticket();
             let register = ["--register-account", "--eab-kid", &kid, "--eab-hmac-key", &secret];
             succeed(&mut acme_sh(site, &register));
-            enrol(site, &site.name());
+            enrol(site, &site.name(), "");
             site.verify(chain(site));
         }),
         Skill::Renew => Works(|site| {
-            enrol(site, &site.name());
+            enrol(site, &site.name(), "");
             let first = site.verify(chain(site));
             succeed(&mut acme_sh(site, &["--renew", "--force", "-d", &site.name()]));
             assert_ne!(site.verify(chain(site)), first);
         }),
         Skill::Ari => Cannot("this version knows no renewal information"),
+        Skill::Profile => Works(|site| {
+            enrol(site, &site.name(), &format!("--cert-profile {PROFILE}"));
+            site.verify_profile(chain(site));
+        }),
+        Skill::KeyChange => NO_KEY_CHANGE,
+        Skill::Deactivate => Works(|site| {
+            enrol(site, &site.name(), "");
+            let end = || drop(succeed(&mut acme_sh(site, &["--deactivate-account"])));
+            site.deactivates(chain(site), end);
+        }),
         Skill::Revoke => Works(|site| {
-            enrol(site, &site.name());
+            enrol(site, &site.name(), "");
             succeed(&mut acme_sh(site, &["--revoke", "-d", &site.name()]));
             site.revoked(chain(site));
         }),
@@ -67,9 +77,9 @@ fn chain(site: &Site<'_>) -> String {
 }
 
 /// The README's recipe.
-fn enrol(site: &Site<'_>, name: &str) {
+fn enrol(site: &Site<'_>, name: &str, more: &str) {
     let more = format!(
-        "--home home --httpport {} --local-address {}",
+        "--home home --httpport {} --local-address {} {more}",
         site.house.http_port,
         site.address()
     );

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::lab::succeed;
-use super::matrix::{Cannot, Client, Skill, Works};
+use super::matrix::{Cannot, Client, NO_DEACTIVATION, NO_KEY_CHANGE, NO_PROFILES, Skill, Works};
 use super::site::{Site, tool};
 
 pub const CLIENT: Client = Client {
@@ -33,6 +33,9 @@ pub const CLIENT: Client = Client {
         Skill::Ip => Cannot("the client takes only the DNS names out of a CSR"),
         Skill::Ticket => Cannot("the client has no external account binding"),
         Skill::Ari => Cannot("this version knows no renewal information"),
+        Skill::Profile => NO_PROFILES,
+        Skill::KeyChange => NO_KEY_CHANGE,
+        Skill::Deactivate => NO_DEACTIVATION,
         Skill::Revoke => Cannot("the client has no verb for revocation"),
     },
 };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::matrix::{Cannot, Client, Refused, Skill, Works};
+use super::matrix::{Cannot, Client, NO_KEY_CHANGE, PROFILE, Refused, Skill, Works};
 use super::site::{Running, Site, debian, libraries};
 
 pub const CLIENT: Client = Client {
@@ -63,6 +63,14 @@ pub const CLIENT: Client = Client {
             staged(site);
             assert_ne!(site.verify(CHAIN), first);
         }),
+        Skill::Profile => Works(|site| {
+            enrol(site, &site.name(), &format!("MDCAChallenges http-01\nMDProfile {PROFILE}"));
+            site.verify_profile(CHAIN);
+        }),
+        Skill::KeyChange => NO_KEY_CHANGE,
+        Skill::Deactivate => {
+            Cannot("its maker's other tool, a2md, could; this package is without it")
+        }
         Skill::Revoke => Cannot("the client has no verb for revocation"),
     },
 };

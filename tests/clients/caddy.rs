@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::matrix::{Cannot, Client, Skill, Works};
+use super::matrix::{Cannot, Client, NO_DEACTIVATION, NO_KEY_CHANGE, NO_PROFILES, Skill, Works};
 use super::site::{Running, Site, debian, recipe};
 
 pub const CLIENT: Client = Client {
@@ -54,6 +54,9 @@ pub const CLIENT: Client = Client {
             site.verify(CHAIN);
         }),
         Skill::Ari => Cannot("this version knows no renewal information"),
+        Skill::Profile => NO_PROFILES,
+        Skill::KeyChange => NO_KEY_CHANGE,
+        Skill::Deactivate => NO_DEACTIVATION,
         Skill::Revoke => Cannot("the client has no verb for revocation"),
     },
 };

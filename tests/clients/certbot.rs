@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::lab::succeed;
-use super::matrix::{Cannot, Client, Skill, Works};
+use super::matrix::{Cannot, Client, NO_KEY_CHANGE, PROFILE, Skill, Works};
 use super::site::{Site, tool};
 
 pub const CLIENT: Client = Client {
@@ -55,6 +55,15 @@ pub const CLIENT: Client = Client {
             site.recall(&first);
             succeed(&mut renew(site));
             assert_ne!(site.verify(CHAIN), first);
+        }),
+        Skill::Profile => Works(|site| {
+            enrol(site, &format!("--required-profile {PROFILE}"));
+            site.verify_profile(CHAIN);
+        }),
+        Skill::KeyChange => NO_KEY_CHANGE,
+        Skill::Deactivate => Works(|site| {
+            enrol(site, "");
+            site.deactivates(CHAIN, || drop(succeed(&mut certbot(site, "unregister"))));
         }),
         Skill::Revoke => Works(|site| {
             enrol(site, "");

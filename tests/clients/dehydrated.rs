@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::lab::succeed;
-use super::matrix::{Cannot, Client, Refused, Skill, Works};
+use super::matrix::{Cannot, Client, NO_KEY_CHANGE, NO_PROFILES, Refused, Skill, Works};
 use super::site::{Site, debian};
 
 pub const CLIENT: Client = Client {
@@ -55,6 +55,13 @@ pub const CLIENT: Client = Client {
             assert_ne!(site.verify(chain(site)), first);
         }),
         Skill::Ari => Cannot("this version knows no renewal information"),
+        Skill::Profile => NO_PROFILES,
+        Skill::KeyChange => NO_KEY_CHANGE,
+        Skill::Deactivate => Works(|site| {
+            enrol(site, "http-01", &[&site.name()]);
+            let end = || drop(succeed(dehydrated(site).arg("--deactivate")));
+            site.deactivates(chain(site), end);
+        }),
         Skill::Revoke => Works(|site| {
             enrol(site, "http-01", &[&site.name()]);
             // It renames what it has revoked.

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use super::lab::succeed;
-use super::matrix::{Cannot, Client, Skill, Works};
+use super::matrix::{Cannot, Client, PROFILE, Skill, Works};
 use super::site::{Site, tool};
 
 pub const ACMEZ: Client = Client {
@@ -54,6 +54,22 @@ pub const ACMEZ: Client = Client {
             succeed(client(site, "acmez").args(["renew", &site.name(), "http-01"]));
             assert_ne!(site.verify(CHAIN), first);
         }),
+        Skill::Profile => Works(|site| {
+            let _web = site.web_root();
+            let mut command = client(site, "acmez");
+            command.env("PROFILE", PROFILE);
+            succeed(command.args(["enrol", &site.name(), "http-01"]));
+            site.verify_profile(CHAIN);
+        }),
+        Skill::KeyChange => Works(|site| {
+            let again = || acmez(site, &site.name(), "http-01");
+            again();
+            site.changes_key(CHAIN, || told(site, "acmez", "rekey"), again);
+        }),
+        Skill::Deactivate => Works(|site| {
+            acmez(site, &site.name(), "http-01");
+            site.deactivates(CHAIN, || told(site, "acmez", "deactivate"));
+        }),
         Skill::Revoke => Works(|site| {
             acmez(site, &site.name(), "http-01");
             succeed(client(site, "acmez").args(["revoke", &site.name(), "http-01"]));
@@ -79,6 +95,23 @@ pub const AUTOCERT: Client = Client {
             with_ticket(site, "autocert");
             site.verify(CHAIN);
         }),
+        // By the package that autocert is built on, with the account's key that autocert keeps.
+        Skill::KeyChange => Works(|site| {
+            let again = || {
+                drop(succeed(client(site, "autocert").args(["enrol", &site.name(), "tls-alpn-01"])))
+            };
+            again();
+            let change = || {
+                told(site, "autocert", "rekey");
+                std::fs::remove_file(site.dir.join("cache").join(site.name())).unwrap();
+            };
+            site.changes_key(CHAIN, change, again);
+        }),
+        Skill::Deactivate => Works(|site| {
+            succeed(client(site, "autocert").args(["enrol", &site.name(), "tls-alpn-01"]));
+            site.deactivates(CHAIN, || told(site, "autocert", "deactivate"));
+        }),
+        Skill::Profile => Cannot("the client asks for no profile"),
         Skill::Revoke => Works(|site| {
             succeed(client(site, "autocert").args(["enrol", &site.name(), "http-01"]));
             succeed(client(site, "autocert").args(["revoke", &site.name(), "http-01"]));
@@ -105,6 +138,11 @@ fn client(site: &Site<'_>, library: &str) -> Command {
     command.arg(library).env("SSL_CERT_FILE", site.root()).env("DIRECTORY", site.directory());
     command.env("HTTP", site.http());
     command
+}
+
+/// Does what needs no challenge.
+fn told(site: &Site<'_>, library: &str, verb: &str) {
+    succeed(client(site, library).args([verb, &site.name(), "http-01"]));
 }
 
 fn acmez(site: &Site<'_>, name: &str, method: &str) {

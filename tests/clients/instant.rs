@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 
-use super::matrix::{Client, Skill, Works};
+use super::matrix::{Client, PROFILE, Skill, Works};
 use super::site::{REPOSITORY, Running, Site};
 
 pub const CLIENT: Client = Client {
@@ -65,6 +65,25 @@ pub const CLIENT: Client = Client {
             replace(site, Identifier::Dns(site.name()));
             assert_ne!(site.verify(CHAIN), first);
         }),
+        Skill::Profile => Works(|site| {
+            run(async {
+                let identifiers = [Identifier::Dns(site.name())];
+                let new = NewOrder::new(&identifiers).profile(PROFILE);
+                order(site, &account(site).await, new, ChallengeType::Http01).await;
+            });
+            site.verify_profile(CHAIN);
+        }),
+        Skill::KeyChange => Works(|site| {
+            let again = || enrol(site, Identifier::Dns(site.name()), ChallengeType::Http01);
+            again();
+            site.changes_key(CHAIN, || run(change_key(site)), again);
+        }),
+        Skill::Deactivate => Works(|site| {
+            enrol(site, Identifier::Dns(site.name()), ChallengeType::Http01);
+            site.deactivates(CHAIN, || {
+                run(async { account(site).await.deactivate().await.unwrap() });
+            });
+        }),
         Skill::Revoke => Works(|site| {
             enrol(site, Identifier::Dns(site.name()), ChallengeType::Http01);
             run(async {
@@ -110,6 +129,12 @@ fn enrol(site: &Site<'_>, identifier: Identifier, method: ChallengeType) {
         let account = account(site).await;
         order(site, &account, NewOrder::new(&[identifier]), method).await;
     });
+}
+
+async fn change_key(site: &Site<'_>) {
+    let credentials = account(site).await.update_key().await.unwrap();
+    std::fs::write(site.dir.join("account.json"), serde_json::to_vec(&credentials).unwrap())
+        .unwrap();
 }
 
 /// Orders the certificate that replaces the one this site has.

@@ -81,7 +81,7 @@ fn crl(lab: &Lab, certificate: &Path, file: &Path) -> PathBuf {
     pem
 }
 
-fn extension(certificate: &Path, name: &str) -> String {
+pub fn extension(certificate: &Path, name: &str) -> String {
     let mut command = Command::new("openssl");
     succeed(command.args(["x509", "-noout", "-ext", name, "-in"]).arg(certificate))
 }

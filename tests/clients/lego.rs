@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use super::lab::succeed;
-use super::matrix::{Cannot, Client, Refused, Skill, Works};
+use super::matrix::{
+    Cannot, Client, NO_DEACTIVATION, NO_KEY_CHANGE, NO_PROFILES, Refused, Skill, Works,
+};
 use super::site::Site;
 
 pub const CLIENT: Client = Client {
@@ -60,6 +62,9 @@ pub const CLIENT: Client = Client {
             assert_ne!(site.verify(chain(site)), first);
         }),
         Skill::Ari => Cannot("this version knows no renewal information"),
+        Skill::Profile => NO_PROFILES,
+        Skill::KeyChange => NO_KEY_CHANGE,
+        Skill::Deactivate => NO_DEACTIVATION,
         Skill::Revoke => Works(|site| {
             succeed(&mut enrol(site, &site.name(), ""));
             let mut command = lego(site);

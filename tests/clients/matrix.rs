@@ -19,25 +19,34 @@ pub enum Skill {
     Ip,
     /// Registration with a ticket (external account binding) where tickets are required to have a name.
     Ticket,
+    /// A certificate of a profile that is not the default, asked for by name.
+    Profile,
     /// Another certificate for the same name, by the client's own verb for it.
     Renew,
     /// A renewal because renewal information says so (RFC 9773).
     Ari,
     /// The certificate is in the CRL afterwards.
     Revoke,
+    /// Another account key (RFC 8555 section 7.3.5), and another certificate with it.
+    KeyChange,
+    /// The account is ended by its owner (section 7.3.6).
+    Deactivate,
 }
 
 impl Skill {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Http01,
         Self::Dns01,
         Self::TlsAlpn01,
         Self::Wildcard,
         Self::Ip,
         Self::Ticket,
+        Self::Profile,
         Self::Renew,
         Self::Ari,
         Self::Revoke,
+        Self::KeyChange,
+        Self::Deactivate,
     ];
 
     /// The column's heading.
@@ -51,7 +60,10 @@ impl Skill {
             Self::Ticket => "ticket",
             Self::Renew => "renew",
             Self::Ari => "ARI",
+            Self::Profile => "profile",
             Self::Revoke => "revoke",
+            Self::KeyChange => "key change",
+            Self::Deactivate => "deactivate",
         }
     }
 
@@ -59,6 +71,7 @@ impl Skill {
     pub fn label(self) -> &'static str {
         match self {
             Self::Ari => "ari",
+            Self::KeyChange => "rekey",
             other => other.title(),
         }
     }
@@ -76,6 +89,12 @@ pub enum Cell {
 }
 
 pub use Cell::{Cannot, Refused, Works};
+
+/// The profile that the column asks for.
+pub const PROFILE: &str = "device";
+pub const NO_PROFILES: Cell = Cannot("this version knows no profiles");
+pub const NO_KEY_CHANGE: Cell = Cannot("the client has no verb for a key change");
+pub const NO_DEACTIVATION: Cell = Cannot("the client has no verb for ending its account");
 
 /// One row.
 pub struct Client {

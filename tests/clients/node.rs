@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::lab::succeed;
-use super::matrix::{Cannot, Client, Refused, Skill, Works};
+use super::matrix::{Cannot, Client, PROFILE, Refused, Skill, Works};
 use super::site::{Site, tool};
 
 pub const CLIENT: Client = Client {
@@ -56,6 +56,22 @@ pub const CLIENT: Client = Client {
             assert_ne!(site.verify(CHAIN), first);
         }),
         Skill::Ari => Cannot("this version knows no renewal information"),
+        Skill::Profile => Works(|site| {
+            let _web = site.web_root();
+            let mut command = client(site);
+            command.env("PROFILE", PROFILE);
+            succeed(command.args(["enrol", &site.name(), "http-01"]));
+            site.verify_profile(CHAIN);
+        }),
+        Skill::KeyChange => Works(|site| {
+            let again = || enrol(site, &site.name(), "http-01");
+            again();
+            site.changes_key(CHAIN, || drop(succeed(client(site).arg("rekey"))), again);
+        }),
+        Skill::Deactivate => Works(|site| {
+            enrol(site, &site.name(), "http-01");
+            site.deactivates(CHAIN, || drop(succeed(client(site).arg("deactivate"))));
+        }),
         Skill::Revoke => Works(|site| {
             enrol(site, &site.name(), "http-01");
             succeed(client(site).arg("revoke"));

@@ -73,9 +73,12 @@ pub fn render(clients: &[&Client], versions: &Versions) -> String {
         text.push_str(&format!("{}. {note}.\n", number + 1));
     }
     text.push_str(
-        "\n*Address*: an `ip` identifier (RFC 8738). *Ticket*: external account binding. *Renew*: by the client's own \
+        "\n*Address*: an `ip` identifier (RFC 8738). *Ticket*: external account binding. *Profile*: a \
+        profile other than the default, by its name. *Renew*: by the client's own \
         verb. *ARI*: the operator recalled the certificate (RFC 9773) and the client renewed for that reason alone. \
-        *Revoke*: the CRL that the certificate names lists it afterwards.\n\n## Not run\n\n",
+        *Revoke*: the CRL that the certificate names lists it afterwards. *Key change*: the same account gets another \
+        certificate with its new key (RFC 8555 section 7.3.5). *Deactivate*: the issuer knows the account as ended by \
+        its owner (section 7.3.6).\n\n## Not run\n\n",
     );
     for (name, why) in ABSENT {
         text.push_str(&format!("- {name}: {why}.\n"));

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::lab::succeed;
-use super::matrix::{Cannot, Client, Skill, Works};
+use super::matrix::{Cannot, Client, NO_DEACTIVATION, NO_KEY_CHANGE, NO_PROFILES, Skill, Works};
 use super::site::{REPOSITORY, Site, tool};
 
 pub const CLIENT: Client = Client {
@@ -29,6 +29,9 @@ pub const CLIENT: Client = Client {
         Skill::Ticket => Cannot("the client has no external account binding"),
         Skill::Renew => Cannot("the client renews by itself near the end; nothing forces it"),
         Skill::Ari => Cannot("this version knows no renewal information"),
+        Skill::Profile => NO_PROFILES,
+        Skill::KeyChange => NO_KEY_CHANGE,
+        Skill::Deactivate => NO_DEACTIVATION,
         Skill::Revoke => Cannot("the client has no verb for revocation"),
     },
 };

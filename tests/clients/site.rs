@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::judge;
 use super::lab::{Lab, Options, now, pause, signal, succeed};
+use super::matrix::PROFILE;
 
 pub const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -30,13 +31,24 @@ impl House {
         let (http_port, tls_port) = (port(&http), port(&tls));
         drop((http, tls));
         let more = format!("tls-port = {tls_port}\n[policy]\nwildcards = true\n");
-        let lab = Lab::start_in(dir, Options { http_port, more, ..Options::default() });
+        let mut lab = Lab::prepare(dir, &Options { http_port, more, ..Options::default() });
+        profiles(&lab);
+        lab.serve();
         judge::save_root(&lab);
         // A server that root starts is another user when it calls its hook.
         open(&lab.dir, 0o755);
         open(&lab.dir.join("dns"), 0o777);
         Self { lab, http_port, tls_port }
     }
+}
+
+/// Gives the box a second profile; keys of the document's top stand before its tables.
+fn profiles(lab: &Lab) {
+    let (file, own) =
+        (lab.dir.join("chancery.toml"), format!("{REPOSITORY}/firmware-config/profile"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let names = format!("profiles = [\"{own}/server.toml\", \"{own}/{PROFILE}.toml\"]");
+    std::fs::write(file, format!("{names}\ndefault-profile = \"server\"\n{text}")).unwrap();
 }
 
 /// Where `tests/clients/tools.sh` put something.
@@ -276,6 +288,56 @@ impl<'a> Site<'a> {
     /// The box lists the certificate as revoked.
     pub fn revoked(&self, chain: impl AsRef<Path>) {
         judge::revoked(&self.house.lab, &self.dir.join(chain));
+    }
+
+    /// The chain is good, for this site's name, and of the other profile.
+    pub fn verify_profile(&self, chain: impl AsRef<Path>) {
+        let serial = self.verify(&chain);
+        assert_eq!(self.certificate(&serial)["profile"], PROFILE);
+        let usages = judge::extension(&self.dir.join(chain), "extendedKeyUsage");
+        assert!(usages.contains("TLS Web Client Authentication"), "{usages}");
+    }
+
+    /// The account that the certificate with this serial was issued to, as the issuer knows it.
+    pub fn account(&self, serial: &str) -> serde_json::Value {
+        let account = self.certificate(serial)["account"].as_str().unwrap().to_owned();
+        self.asked(&["account", "show", &account])
+    }
+
+    fn certificate(&self, serial: &str) -> serde_json::Value {
+        self.asked(&["cert", "show", serial])
+    }
+
+    fn asked(&self, arguments: &[&str]) -> serde_json::Value {
+        let mut command = self.house.lab.chancery();
+        serde_json::from_str(&succeed(command.args(arguments).arg("--json"))).unwrap()
+    }
+
+    /// `change` gives the account that has this chain another key, with which `enrol` gets another chain.
+    pub fn changes_key(
+        &self,
+        chain: impl AsRef<Path>,
+        change: impl FnOnce(),
+        enrol: impl FnOnce(),
+    ) {
+        let first = self.verify(&chain);
+        let before = self.account(&first);
+        change();
+        enrol();
+        let second = self.verify(&chain);
+        let after = self.account(&second);
+        assert_ne!(first, second);
+        assert_eq!(before["account"], after["account"]);
+        assert_ne!(before["thumbprint"], after["thumbprint"]);
+        assert!(before["key_changed"].is_null() && after["key_changed"].is_string(), "{after}");
+    }
+
+    /// `end` ends the account that has this chain.
+    pub fn deactivates(&self, chain: impl AsRef<Path>, end: impl FnOnce()) {
+        let serial = self.verify(chain);
+        assert_eq!(self.account(&serial)["state"], "valid");
+        end();
+        assert_eq!(self.account(&serial)["state"], "deactivated");
     }
 
     /// `openssl` on the CSR or key that a client of few talents wants to be given.

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::lab::succeed;
-use super::matrix::{Cannot, Client, Skill, Works};
+use super::matrix::{Cannot, Client, NO_DEACTIVATION, NO_KEY_CHANGE, NO_PROFILES, Skill, Works};
 use super::site::{Site, tool};
 
 pub const CLIENT: Client = Client {
@@ -34,6 +34,9 @@ pub const CLIENT: Client = Client {
             assert_ne!(site.verify(CHAIN), first);
         }),
         Skill::Ari => Cannot("this version knows no renewal information"),
+        Skill::Profile => NO_PROFILES,
+        Skill::KeyChange => NO_KEY_CHANGE,
+        Skill::Deactivate => NO_DEACTIVATION,
         Skill::Revoke => Cannot("the client revokes at its maker's own CA only"),
     },
 };

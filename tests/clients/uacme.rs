@@ -6,7 +6,7 @@
 use std::process::Command;
 
 use super::lab::succeed;
-use super::matrix::{Cannot, Client, Skill, Works};
+use super::matrix::{Cannot, Client, NO_PROFILES, Skill, Works};
 use super::site::{Site, debian};
 
 pub const CLIENT: Client = Client {
@@ -75,6 +75,16 @@ pub const CLIENT: Client = Client {
             assert_ne!(site.verify(chain(site)), first);
         }),
         Skill::Ari => Cannot("this version knows no renewal information"),
+        Skill::Profile => NO_PROFILES,
+        Skill::KeyChange => Works(|site| {
+            enrol(site, "http-01", &site.name());
+            let change = || drop(succeed(uacme(site).arg("newkey")));
+            site.changes_key(chain(site), change, || issue(site, "http-01", &site.name()));
+        }),
+        Skill::Deactivate => Works(|site| {
+            enrol(site, "http-01", &site.name());
+            site.deactivates(chain(site), || drop(succeed(uacme(site).arg("deactivate"))));
+        }),
         Skill::Revoke => Works(|site| {
             enrol(site, "http-01", &site.name());
             // It renames what it has revoked.

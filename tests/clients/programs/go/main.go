@@ -1,7 +1,7 @@
-// A certificate with Go's libraries: client acmez|autocert enrol|renew|revoke NAME METHOD.
+// A certificate with Go's libraries: client acmez|autocert enrol|renew|revoke|rekey|deactivate NAME METHOD.
 //
 // acmez is the library inside Caddy (through certmagic); autocert is golang.org/x/crypto's. What both are told
-// beside the arguments stands in the environment: DIRECTORY, EAB_KID, EAB_SECRET, HOOK_WWW, HOOK_RECORDS, HTTP and
+// beside the arguments stands in the environment: DIRECTORY, PROFILE, EAB_KID, EAB_SECRET, HOOK_WWW, HOOK_RECORDS, HTTP and
 // HOOK_TLS. The CA's root comes by SSL_CERT_FILE. `renew` does nothing unless renewal information says so.
 package main
 
@@ -41,7 +41,7 @@ func main() {
 		return
 	}
 	if len(os.Args) != 5 {
-		log.Fatal("usage: client acmez|autocert enrol|renew|revoke NAME METHOD")
+		log.Fatal("usage: client acmez|autocert enrol|renew|revoke|rekey|deactivate NAME METHOD")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -68,6 +68,19 @@ func byAcmez(ctx context.Context, verb, name, method string) error {
 		}
 	}
 	if account, err = client.NewAccount(ctx, account); err != nil {
+		return err
+	}
+	switch verb {
+	case "rekey":
+		next, err := newKey("account.pem")
+		if err != nil {
+			return err
+		}
+		_, err = client.AccountKeyRollover(ctx, account, next)
+		return err
+	case "deactivate":
+		account.Status = acme.StatusDeactivated
+		_, err := client.UpdateAccount(ctx, account)
 		return err
 	}
 	var replaces *x509.Certificate
@@ -101,6 +114,7 @@ func byAcmez(ctx context.Context, verb, name, method string) error {
 		return err
 	}
 	parameters.Replaces = replaces
+	parameters.Profile = os.Getenv("PROFILE")
 	chains, err := client.ObtainCertificate(ctx, parameters)
 	if err != nil {
 		return err
@@ -163,8 +177,8 @@ func serve(listener net.Listener) {
 
 func byAutocert(ctx context.Context, verb, name, method string) error {
 	manager := &autocert.Manager{
-		Prompt:     autocert.AcceptTOS,
-		Cache:      autocert.DirCache("cache"),
+		Prompt: autocert.AcceptTOS,
+		Cache:  autocert.DirCache("cache"),
 		// Not HostWhitelist: the Host of a request at another port than 80 has the port in it.
 		HostPolicy: func(_ context.Context, host string) error {
 			if host != name && !strings.HasPrefix(host, name+":") {
@@ -172,7 +186,7 @@ func byAutocert(ctx context.Context, verb, name, method string) error {
 			}
 			return nil
 		},
-		Client:     &cryptoacme.Client{DirectoryURL: os.Getenv("DIRECTORY")},
+		Client: &cryptoacme.Client{DirectoryURL: os.Getenv("DIRECTORY")},
 	}
 	if kid := os.Getenv("EAB_KID"); kid != "" {
 		secret, err := base64.RawURLEncoding.DecodeString(os.Getenv("EAB_SECRET"))
@@ -181,8 +195,8 @@ func byAutocert(ctx context.Context, verb, name, method string) error {
 		}
 		manager.ExternalAccountBinding = &cryptoacme.ExternalAccountBinding{KID: kid, Key: secret}
 	}
-	if verb == "revoke" {
-		return revokeByAutocert(ctx)
+	if verb != "enrol" {
+		return underAutocert(ctx, verb)
 	}
 	if method == "http-01" {
 		listener, err := net.Listen("tcp", os.Getenv("HTTP"))
@@ -215,17 +229,28 @@ func byAutocert(ctx context.Context, verb, name, method string) error {
 	return os.WriteFile("chain.pem", []byte(text.String()), 0o644)
 }
 
-// autocert has no verb for it; the package below it does, with the account's key that autocert keeps.
-func revokeByAutocert(ctx context.Context) error {
-	key, err := loadKey("cache/acme_account+key")
+// autocert has no verbs for these; the package below it does, with the account's key that autocert keeps.
+func underAutocert(ctx context.Context, verb string) error {
+	const kept = "cache/acme_account+key"
+	key, err := loadKey(kept)
 	if err != nil {
 		return err
+	}
+	client := &cryptoacme.Client{DirectoryURL: os.Getenv("DIRECTORY"), Key: key}
+	switch verb {
+	case "rekey":
+		next, err := newKey(kept)
+		if err != nil {
+			return err
+		}
+		return client.AccountKeyRollover(ctx, next)
+	case "deactivate":
+		return client.DeactivateReg(ctx)
 	}
 	certificate, err := loadCertificate("chain.pem")
 	if err != nil {
 		return err
 	}
-	client := &cryptoacme.Client{DirectoryURL: os.Getenv("DIRECTORY"), Key: key}
 	return client.RevokeCert(ctx, nil, certificate.Raw, cryptoacme.CRLReasonSuperseded)
 }
 
@@ -233,21 +258,26 @@ func revokeByAutocert(ctx context.Context) error {
 func loadKey(file string) (crypto.Signer, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		der, err := x509.MarshalECPrivateKey(key)
-		if err != nil {
-			return nil, err
-		}
-		return key, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600)
+		return newKey(file)
 	}
 	if err != nil {
 		return nil, err
 	}
 	block, _ := pem.Decode(text)
 	return x509.ParseECPrivateKey(block.Bytes)
+}
+
+// Makes a key in place of the one that is there.
+func newKey(file string) (crypto.Signer, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return key, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600)
 }
 
 func loadCertificate(file string) (*x509.Certificate, error) {

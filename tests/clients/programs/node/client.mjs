@@ -1,12 +1,12 @@
 // A certificate with npm's acme-client: node client.mjs VERB NAME METHOD, the rest in the environment.
-//   VERB    enrol | revoke (the certificate in chain.pem)
+//   VERB    enrol | revoke (the certificate in chain.pem) | rekey | deactivate (the account)
 //   METHOD  http-01 | dns-01 | tls-alpn-01
 import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:tls';
 import acme from 'acme-client';
 
 const [verb, name, method] = process.argv.slice(2);
-const { DIRECTORY, HOOK_WWW, HOOK_RECORDS, HOOK_TLS, EAB_KID, EAB_SECRET } = process.env;
+const { DIRECTORY, PROFILE, HOOK_WWW, HOOK_RECORDS, HOOK_TLS, EAB_KID, EAB_SECRET } = process.env;
 
 if (!existsSync('account.pem')) writeFileSync('account.pem', await acme.crypto.createPrivateEcdsaKey());
 const client = new acme.Client({
@@ -18,6 +18,19 @@ const client = new acme.Client({
 if (verb === 'revoke') {
     await client.createAccount({ termsOfServiceAgreed: true });
     await client.revokeCertificate(readFileSync('chain.pem'), { reason: 4 });
+    process.exit(0);
+}
+
+if (verb === 'rekey') {
+    const next = await acme.crypto.createPrivateEcdsaKey();
+    await client.createAccount({ termsOfServiceAgreed: true });
+    await client.updateAccountKey(next);
+    writeFileSync('account.pem', next);
+    process.exit(0);
+}
+if (verb === 'deactivate') {
+    await client.createAccount({ termsOfServiceAgreed: true });
+    await client.updateAccount({ status: 'deactivated' });
     process.exit(0);
 }
 
@@ -44,7 +57,20 @@ const [key, csr] = await acme.crypto.createCsr(
     { altNames: [name] },
     await acme.crypto.createPrivateEcdsaKey(),
 );
-const chain = await client.auto({
+// `auto` asks for no profile, the calls that it consists of do.
+const profiled = async () => {
+    await client.createAccount({ termsOfServiceAgreed: true });
+    const order = await client.createOrder({ identifiers: [{ type: 'dns', value: name }], profile: PROFILE });
+    for (const authz of await client.getAuthorizations(order)) {
+        const challenge = authz.challenges.find(({ type }) => type === method);
+        await present[method](authz, challenge, await client.getChallengeKeyAuthorization(challenge));
+        await client.completeChallenge(challenge);
+        await client.waitForValidStatus(challenge);
+        await remove[method](authz, challenge);
+    }
+    return client.getCertificate(await client.finalizeOrder(order, csr));
+};
+const chain = PROFILE ? await profiled() : await client.auto({
     csr,
     termsOfServiceAgreed: true,
     skipChallengeVerification: true,
