@@ -219,4 +219,17 @@ mod tests {
     fn the_command_line_is_consistent() {
         <Arguments as clap::CommandFactory>::command().debug_assert();
     }
+
+    /// Ids are base64url: one in 64 begins with a hyphen.
+    #[test]
+    fn an_id_may_begin_with_a_hyphen() {
+        let id = "-1qofMq3qofB6mAIg4lYqA";
+        for words in [["account", "show"], ["account", "deactivate"], ["log", "show"]] {
+            let line = ["chancery"].into_iter().chain(words);
+            let before = Arguments::try_parse_from(line.clone().chain(["--json", id]));
+            assert!(before.is_ok_and(|arguments| arguments.json), "{words:?}");
+            let after = Arguments::try_parse_from(line.chain([id, "--json"]));
+            assert!(after.is_ok_and(|arguments| arguments.json), "{words:?}");
+        }
+    }
 }

@@ -54,6 +54,7 @@ use crate::log::record::{IntentV1, IssuedV1};
 use crate::log::recover::OpenError;
 use crate::pki::certificate::Certificate;
 use crate::pki::key::SignatureAlgorithm;
+use crate::tlog::tree::Hash;
 
 pub use findings::{Finding, MAX_FINDINGS, Place};
 pub use verdict::{Kept, Verdict};
@@ -69,6 +70,9 @@ pub struct Evidence {
     pub log_key: Option<Vec<u8>>,
     /// Files that hold a checkpoint; those that do not exist are left out.
     pub checkpoints: Vec<PathBuf>,
+    /// For an archive, which ends before the log does: the proof (RFC 6962 section 2.1.2) that one of the
+    /// checkpoints, over more records than it has, continues them.
+    pub continuation: Option<Vec<Hash>>,
     /// The CRLs that are published, of the issuers above; `None` if it is not known where.
     pub crls: Option<Vec<PathBuf>>,
     /// The present, by which a CRL that should be there is missing.

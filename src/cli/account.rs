@@ -26,6 +26,8 @@ pub enum AccountCommand {
 #[derive(Debug, Args)]
 pub struct Which {
     /// Its id, the last part of its URL; or the URL.
+    // An id is base64url: one in 64 begins with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     account: String,
 }
 

@@ -124,6 +124,7 @@ fn examine(config: &Config, arguments: &DoctorArguments, report: &mut Report<'_>
     machine::directories(config, report);
     machine::ownership(config, report);
     machine::disk(config, report);
+    machine::segments(config, report);
     machine::clock(config, report);
     machine::confinement(config, report);
     machine::ports(config, report);

@@ -65,6 +65,8 @@ pub enum LogCommand {
 #[derive(Debug, Args)]
 pub struct Show {
     /// A leaf number, a serial (32 hexadecimal digits) or an order's id.
+    // An id is base64url: one in 64 begins with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     what: String,
     /// The certificate as PEM instead of its records.
     #[arg(long)]

@@ -70,7 +70,14 @@ pub fn segments(
     for name in names {
         let Some(first_leaf) = segment::parse_file_name(&name) else { continue };
         let path = dir.join(&name);
-        let file = disk.open_read(&path).map_err(|e| unreadable(&path, &e))?;
+        let file = disk.open_read(&path).map_err(|e| match e.kind() {
+            // It has a name, and nothing behind it.
+            io::ErrorKind::NotFound => OpenError::Retry(format!(
+                "CHY-LOG-COLD: {} is a link to storage that is not there; mount it",
+                path.display()
+            )),
+            _ => unreadable(&path, &e),
+        })?;
         let mut octets = [0; HEADER as usize];
         let read = file.read_at(0, &mut octets).map_err(|e| unreadable(&path, &e))?;
         let header = match Header::parse(&octets[..read]) {

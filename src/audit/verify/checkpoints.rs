@@ -9,7 +9,8 @@ use crate::id::LeafIndex;
 use crate::tlog::checkpoint::{BadCheckpoint, Checkpoint};
 use crate::tlog::keys::LogKeys;
 use crate::tlog::note::{MAX_NOTE, Note};
-use crate::tlog::tree::{RightEdge, TreeHead};
+use crate::tlog::proof::verify_consistency;
+use crate::tlog::tree::{Hash, RightEdge, TreeHead};
 
 /// The checkpoints that were given, and how they fared.
 pub(super) struct Stated {
@@ -19,6 +20,8 @@ pub(super) struct Stated {
     pub(super) verified: u64,
     /// The greatest size that a signed checkpoint states.
     pub(super) greatest: Option<u64>,
+    /// The size of the checkpoint that continues an archive.
+    pub(super) continued: Option<u64>,
 }
 
 struct Stating {
@@ -50,7 +53,7 @@ impl Stated {
                 Err(why) => findings.find(None, format!("{}: {why}", path.display())),
             }
         }
-        Self { notes, covered: None, verified: 0, greatest: None }
+        Self { notes, covered: None, verified: 0, greatest: None, continued: None }
     }
 
     /// The sizes they are about.
@@ -89,12 +92,26 @@ impl Stated {
         self.judge(keys, &RightEdge::new().head(), findings);
     }
 
-    /// Those over more than the log has, at its end.
-    pub(super) fn judge_beyond(&mut self, keys: Option<&LogKeys>, size: u64, findings: &Findings) {
+    /// Those over more than the log has, at its end. One that `continuation` leads to from there covers it
+    /// whole.
+    pub(super) fn judge_beyond(
+        &mut self,
+        keys: Option<&LogKeys>,
+        head: &TreeHead,
+        continuation: Option<&[Hash]>,
+        findings: &Findings,
+    ) {
+        let size = head.size;
         let beyond = self.notes.iter().filter(|note| note.head.size > size);
         let beyond: Vec<&Stating> = beyond.filter(|note| signed(note, keys, findings)).collect();
         for (n, note) in beyond.iter().enumerate() {
             let stated = note.head.size;
+            if continuation.is_some_and(|proof| verify_consistency(head, &note.head, proof)) {
+                self.greatest = self.greatest.max(Some(size));
+                (self.covered, self.continued) = (Some(size), Some(stated));
+                self.verified += 1;
+                continue;
+            }
             self.greatest = self.greatest.max(Some(stated));
             let path = note.path.display();
             findings.find(

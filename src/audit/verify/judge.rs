@@ -386,10 +386,18 @@ impl<'a> Judge<'a> {
         {
             findings.find(LeafIndex(0), "the log key is not the expected one");
         }
-        self.stated.judge_beyond(self.keys.as_ref(), head.size, findings);
+        let proof = self.evidence.continuation.as_deref();
+        self.stated.judge_beyond(self.keys.as_ref(), &head, proof, findings);
         let verdict = &mut self.verdict;
         verdict.covered = self.stated.covered.unwrap_or_default();
         verdict.checkpoints = self.stated.verified;
+        if let Some(stated) = self.stated.continued {
+            verdict.notes.push(format!(
+                "this is an archive: the log goes on, to {stated} records at least, whose signed checkpoint \
+                 continues these {}",
+                head.size
+            ));
+        }
         match self.stated.greatest {
             None => findings.find(None, "there is no checkpoint that the log key signed"),
             Some(size) if size < head.size => verdict.notes.push(format!(

@@ -10,7 +10,7 @@ use super::Report;
 use crate::app::{directories, ownership};
 use crate::cli::clock::Verdict;
 use crate::config::{Config, PinSource};
-use crate::env::system::{SystemClock, SystemDisk};
+use crate::env::system::{Kept, SystemClock, SystemDisk};
 use crate::env::{Clock, Disk};
 use crate::pki::certificate::Certificate;
 use crate::pki::crl;
@@ -206,6 +206,42 @@ pub(super) fn disk(config: &Config, report: &mut Report<'_>) {
                 report.ok("disk", text);
             }
         }
+    }
+}
+
+/// How the log's complete segments are kept from change.
+pub(super) fn segments(config: &Config, report: &mut Report<'_>) {
+    let complete = match crate::cli::log::archive::complete(config) {
+        Ok(complete) => complete,
+        // What is wrong with the CA's files or the log is for other checks, and for the issuer's start.
+        Err(_) => return,
+    };
+    let (mut immutable, mut elsewhere) = (0, 0);
+    for segment in &complete {
+        let path = config.paths.log().join(&segment.name);
+        match SystemDisk.kept(&path) {
+            Ok(Kept::Immutable) => immutable += 1,
+            Ok(Kept::Elsewhere(_)) => elsewhere += 1,
+            Ok(Kept::ByMode(mode)) if mode & 0o222 == 0 => {}
+            Ok(Kept::ByMode(mode)) => {
+                return report.warn(
+                    "log",
+                    format!("CHY-LOG-UNSEALED: {} has mode {mode:04o}", path.display()),
+                );
+            }
+            Err(error) => {
+                return report.fail("log", format!("CHY-LOG-IO: {}: {error}", path.display()));
+            }
+        }
+    }
+    let text = format!(
+        "{} complete segments, {immutable} immutable, {elsewhere} on other storage",
+        complete.len()
+    );
+    if immutable + elsewhere < complete.len() {
+        report.ok("log", format!("{text}; `chancery log seal` as root makes the others immutable"));
+    } else {
+        report.ok("log", text);
     }
 }
 

@@ -1,16 +1,17 @@
 //! `chancery log archive` and `chancery log seal`: what keeps complete segments, elsewhere and here.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use base64ct::{Base64, Encoding};
 use clap::Args;
 
 use super::{Failure, Stop};
+use crate::cli::progress::Progress;
 use crate::config::Config;
 use crate::env::Disk;
 use crate::env::system::{Kept, SystemDisk};
-use crate::log::archive::{self, Progress, Source};
+use crate::log::archive::{self, Source};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::note::{MAX_NOTE, VerifierKey};
 use crate::log::recover::{self, Segment};
@@ -40,16 +41,10 @@ pub(super) fn archive(
     let (key, note) = (log_key(config)?, published(config)?);
     let dir = config.paths.log();
     let source = Source { disk: &SystemDisk, dir: &dir, key: &key, checkpoint: &note };
-    let terminal = !json && io::stderr().is_terminal();
-    let outcome = archive::archive(source, &arguments.to, &mut |Progress { octets, of }| {
-        if terminal {
-            // If standard error is gone there is nobody to show it to.
-            let _ = write!(io::stderr(), "\r{} of {} MiB", octets >> 20, of >> 20);
-        }
-    });
-    if terminal {
-        let _ = write!(io::stderr(), "\r\x1b[K");
-    }
+    let shown = Progress::new("copied");
+    let outcome =
+        archive::archive(source, &arguments.to, &mut |p| shown.step(p.octets, p.of, p.leaves));
+    shown.end();
     let outcome = outcome?;
     let place = arguments.to.display();
     if json {

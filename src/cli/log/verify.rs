@@ -9,11 +9,12 @@ use clap::Args;
 
 use super::Stop;
 use crate::app::Failure;
-use crate::audit::verify::{self, Evidence, Means, Verdict};
+use crate::audit::verify::{self, Evidence, Finding, Means, Verdict};
 use crate::cli::progress::Progress;
 use crate::config::Config;
 use crate::env::system::{SystemClock, SystemDisk};
 use crate::env::{Clock, Disk, DiskFile};
+use crate::log::archive::{self, Checked};
 use crate::pki::certificate::Certificate;
 use crate::pki::crl;
 
@@ -33,7 +34,7 @@ pub(super) struct Against {
     /// A checkpoint kept elsewhere; may be given several times.
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
-    /// A log directory other than this box's: a copy, or another box's.
+    /// A log directory other than this box's: a copy, an archive, or another box's.
     #[arg(long, value_name = "DIR")]
     pub(super) dir: Option<PathBuf>,
     /// What is published of it: checkpoint and CRLs. This box's, unless --dir is given.
@@ -79,7 +80,16 @@ pub(super) fn verdict(
     config: &Config,
 ) -> Result<(PathBuf, Verdict), Stop> {
     let dir = against.dir.clone().unwrap_or_else(|| config.paths.log());
-    let evidence = evidence(against, &dir, config)?;
+    let mut evidence = evidence(against, &dir, config)?;
+    let archived = archive::check(&SystemDisk, &dir)?;
+    let mut findings = Vec::new();
+    if let Some(Checked { checkpoint, findings: found, .. }) = archived {
+        findings = found;
+        if let Some((path, proof)) = checkpoint {
+            evidence.checkpoints.push(path);
+            evidence.continuation = Some(proof);
+        }
+    }
     let progress = Progress::new("verified");
     let step = |p: verify::Progress| progress.step(p.octets, p.of, p.leaves);
     let threads = threads
@@ -92,7 +102,10 @@ pub(super) fn verdict(
     };
     let verdict = verify::verify(Arc::new(SystemDisk), &dir, &evidence, means);
     progress.end();
-    Ok((dir, verdict?))
+    let mut verdict = verdict?;
+    let found = findings.into_iter().map(|text| Finding { leaf: None, place: None, text });
+    verdict.findings.extend(found);
+    Ok((dir, verdict))
 }
 
 const MAX_THREADS: usize = 256;

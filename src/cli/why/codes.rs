@@ -360,6 +360,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Stop the issuer first: `systemctl stop chancery-issuer`.",
     },
     Entry {
+        code: "CHY-LOG-COLD",
+        means: "A segment of the log is a symbolic link, and what it leads to is not there.",
+        do_this: "Mount the storage that the link names, before the issuer starts: RequiresMountsFor= in its unit.",
+    },
+    Entry {
         code: "CHY-LOG-DAMAGED",
         means: "The log is damaged below what was known to be durable; nothing is signed.",
         do_this: "Do not delete anything. Copy the directory, check the disk, restore the log from its mirror or backup, then `chancery log verify`.",

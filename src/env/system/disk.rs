@@ -154,17 +154,6 @@ impl SystemDisk {
         flags.set(IFlags::IMMUTABLE, immutable);
         Ok(rustix::fs::ioctl_setflags(&file, flags)?)
     }
-
-    /// Puts a symbolic link to `target` under `path` in place of the file there, as `replace` does.
-    pub fn replace_by_link(&self, path: &Path, target: &Path) -> io::Result<()> {
-        let temporary = temporary_name(path)?;
-        std::os::unix::fs::symlink(target, &temporary)?;
-        if let Err(error) = fs::rename(&temporary, path) {
-            let _ = fs::remove_file(&temporary);
-            return Err(error);
-        }
-        path.parent().map_or(Ok(()), |dir| self.sync_dir(dir))
-    }
 }
 
 #[derive(Debug)]
@@ -269,22 +258,19 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_file_has_no_writer_and_a_link_takes_the_place_of_a_file() {
+    fn a_sealed_file_has_no_writer_and_a_link_is_left_alone() {
         let root = tempfile::tempdir().unwrap();
         let (here, there) = (root.path().join("here"), root.path().join("there"));
-        for path in [&here, &there] {
-            SystemDisk.create(path, 5).unwrap().write_at(0, b"bytes").unwrap();
-        }
-        assert_eq!(SystemDisk.kept(&here).unwrap(), Kept::ByMode(0o600));
-        SystemDisk.seal(&here).unwrap();
-        assert_eq!(SystemDisk.kept(&here).unwrap(), Kept::ByMode(0o400));
-        SystemDisk.replace_by_link(&here, &there).unwrap();
+        SystemDisk.create(&there, 5).unwrap().write_at(0, b"bytes").unwrap();
+        std::os::unix::fs::symlink(&there, &here).unwrap();
+        assert_eq!(SystemDisk.kept(&there).unwrap(), Kept::ByMode(0o600));
         assert_eq!(SystemDisk.kept(&here).unwrap(), Kept::Elsewhere(there.clone()));
-        assert_eq!(SystemDisk.read(&here, 5).unwrap(), b"bytes");
         // What a link leads to is not this directory's to seal.
         SystemDisk.seal(&here).unwrap();
         assert_eq!(SystemDisk.kept(&there).unwrap(), Kept::ByMode(0o600));
-        assert_eq!(SystemDisk.list(root.path()).unwrap(), ["here", "there"]);
+        SystemDisk.seal(&there).unwrap();
+        assert_eq!(SystemDisk.kept(&there).unwrap(), Kept::ByMode(0o400));
+        assert_eq!(SystemDisk.read(&here, 5).unwrap(), b"bytes");
     }
 
     #[test]

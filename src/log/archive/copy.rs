@@ -31,9 +31,10 @@ pub struct Source<'a> {
     pub checkpoint: &'a [u8],
 }
 
-/// How far a run has come: octets copied, of how many.
+/// How far a run has come: leaves and octets copied, of how many.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Progress {
+    pub leaves: u64,
     pub octets: u64,
     pub of: u64,
 }
@@ -90,7 +91,8 @@ pub fn archive(
         _ => None,
     });
     let missing: Vec<(&Segment, Header)> = complete.skip(known).collect();
-    let mut done = Progress { octets: 0, of: missing.iter().map(|(s, _)| s.octets).sum() };
+    let mut done =
+        Progress { leaves: 0, octets: 0, of: missing.iter().map(|(s, _)| s.octets).sum() };
     for (n, (segment, next)) in missing.iter().enumerate() {
         let archived = copy(source, segment, next, &mut edge, to)?;
         manifest.segments.push(archived);
@@ -100,6 +102,7 @@ pub fn archive(
             write(disk, to, &manifest)?;
         }
         done.octets += segment.octets;
+        done.leaves += next.first_leaf - segment.header.first_leaf;
         progress(done);
     }
     let outcome = Outcome {
