@@ -1,6 +1,6 @@
 # The verbs of a day. `make run` and `make test` do all their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench scale coverage fuzz slow clients lint-certificates docs
+.PHONY: help run test lint bench scale coverage fuzz slow clients strangers lint-certificates docs
 
 FUZZ ?=
 FUZZ_SECONDS ?= 60
@@ -23,7 +23,7 @@ test: ## Every suite, the long ones scaled down
 lint: ## Format, clippy, shell syntax
 	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
-	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh .ci/run; do bash -n "$$script" || exit 1; done
+	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh tests/strangers/*.sh .ci/run; do bash -n "$$script" || exit 1; done
 
 bench: ## Orders per second against Pebble and the raw token; BENCH="--clients 1,16 --seconds 3"
 	@images/packages.sh bench
@@ -44,6 +44,11 @@ clients: ## A dozen real clients through enrol, renew and revoke; writes docs/cl
 	@images/packages.sh clients
 	@tests/clients/tools.sh all
 	CHANCERY_CLIENT="$(CLIENT)" cargo test --test clients the_matrix -- --ignored --nocapture
+
+strangers: ## C2SP programs of others read the log and cosign it: sumdb, tessera's client, transparency-dev/witness
+	@images/packages.sh test
+	@tests/strangers/tools.sh
+	cargo test --test strangers -- --ignored
 
 lint-certificates: ## pkilint and zlint over leaf, issuing and root certificate
 	@images/packages.sh test
