@@ -19,8 +19,12 @@ pub fn run(command: &WitnessCommand, context: &Context) -> Result<(), Failure> {
     let WitnessCommand::Key = command;
     let config = context.load()?;
     let authority = crate::app::require_authority(&config)?;
-    let log =
-        vkey(&config, &authority.log_key, |spki| VerifierKey::from_spki(&authority.origin, spki))?;
+    let of_log = |record: &KeyRecord| {
+        vkey(&config, record, |spki| VerifierKey::from_spki(&authority.origin, spki))
+    };
+    let log = of_log(authority.newest_log_key())?;
+    // While both sign, a witness that knows either is content.
+    let former = authority.former_log_key().map(of_log).transpose()?;
     let witness = match &authority.witness {
         None => None,
         Some(w) => Some(vkey(&config, &w.key, |spki| VerifierKey::cosigner(&w.name, spki))?),
@@ -28,10 +32,14 @@ pub fn run(command: &WitnessCommand, context: &Context) -> Result<(), Failure> {
     if context.json {
         return print_json(&serde_json::json!({
             "log": log.to_string(),
+            "former_log": former.map(|key| key.to_string()),
             "witness": witness.map(|key| key.to_string()),
         }));
     }
     print(&format!("log      {log}"))?;
+    if let Some(former) = former {
+        print(&format!("former   {former}"))?;
+    }
     match witness {
         Some(key) => {
             print(&format!("witness  {key}\nprefix   /witness, below any address of this box"))

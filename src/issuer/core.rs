@@ -49,8 +49,10 @@ pub(super) struct Core {
     pub(super) own_keys: Vec<Vec<u8>>,
     pub(super) token: TokenProbe,
     pub(super) log: Log,
-    /// The log's key under its origin.
-    pub(super) log_key: VerifierKey,
+    /// The log's name.
+    pub(super) origin: String,
+    /// Every key that the log has had.
+    pub(super) log_keys: Vec<VerifierKey>,
     pub(super) rule: ClockRule,
     pub(super) rng: Arc<dyn Rng>,
     pub(super) disk: Arc<dyn Disk>,
@@ -143,11 +145,6 @@ impl Core {
     /// Whether the token would sign now; asked before a record promises that it will.
     pub(super) fn token_signs(&self) -> Result<(), NotNow> {
         if (self.token)().signs() { Ok(()) } else { Err(NotNow::Wait(Duration::from_secs(5))) }
-    }
-
-    /// The log's name.
-    pub(super) fn origin(&self) -> &str {
-        self.log_key.name()
     }
 
     /// Whether it is proven that this log does not continue what its key has signed: then no certificate is issued.

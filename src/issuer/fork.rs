@@ -29,7 +29,9 @@ pub(super) enum Evidence {
 
 /// Judges a signed checkpoint. An error means that it proves nothing, one way or the other.
 pub(super) fn judge(core: &Core, note: &[u8]) -> Result<Evidence, String> {
-    let theirs = Checkpoint::open(note, &core.log_key).map_err(|why| why.to_string())?.head;
+    let opened = core.log_keys.iter().map(|key| Checkpoint::open(note, key));
+    let opened = opened.reduce(|found, next| found.or(next));
+    let theirs = opened.ok_or("the log has no key")?.map_err(|why| why.to_string())?.head;
     let ours = core.log.head();
     if theirs.size > ours.size {
         return Ok(Evidence::Fork(format!(

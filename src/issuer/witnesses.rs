@@ -178,7 +178,7 @@ impl Witnesses {
                 }
                 Step::Look { left } => {
                     *step = Step::Looking { left };
-                    let hash = witness::origin_hash(self.core.origin());
+                    let hash = witness::origin_hash(&self.core.origin);
                     ErrandKind::Latest(format!("{hash}/checkpoint"))
                 }
                 Step::Rest | Step::Adding { .. } | Step::Looking { .. } => continue,

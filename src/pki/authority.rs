@@ -48,15 +48,6 @@ pub struct Authority {
     pub log_key_rotations: Vec<LogKeyRotation>,
 }
 
-impl Authority {
-    /// Every key that it names.
-    pub fn keys(&self) -> impl Iterator<Item = &KeyRecord> {
-        let witness = self.witness.as_ref().map(|witness| &witness.key);
-        let others = [&self.issuing_key, &self.log_key, &self.tls_key];
-        self.root_key.iter().chain(others).chain(witness)
-    }
-}
-
 /// A witness's key and its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,6 +74,13 @@ pub struct LogKeyRotation {
 }
 
 impl Authority {
+    /// Every key that it names.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyRecord> {
+        let witness = self.witness.as_ref().map(|witness| &witness.key);
+        let others = [&self.issuing_key, &self.tls_key];
+        self.root_key.iter().chain(others).chain(self.log_keys()).chain(witness)
+    }
+
     /// The newest log key.
     pub fn newest_log_key(&self) -> &KeyRecord {
         self.log_key_rotations.last().map_or(&self.log_key, |rotation| &rotation.key)

@@ -19,7 +19,9 @@ use chancery::id::{OrderId, Timestamp};
 use chancery::ipc::local::Local;
 use chancery::ipc::message::{Answer, Health, Question};
 use chancery::ipc::{AskError, Issuer};
-use chancery::issuer::{self, CheckpointKey, Configuration, Parts, Program, Running, SignQueue};
+use chancery::issuer::{
+    self, CheckpointKey, Configuration, CosignerKey, Parts, Program, Running, SignQueue,
+};
 use chancery::log::{Log, OpenError, Opening};
 use chancery::pki::authority::Authority;
 use chancery::pki::certificate::Certificate;
@@ -27,16 +29,17 @@ use chancery::pki::crl::{self, Crl};
 use chancery::pki::name::DnsName;
 use chancery::pki::policy;
 use chancery::pki::profile::Profile;
+use chancery::tlog::note::VerifierKey;
 
 use ca::{authority, ceremony, certificates};
 pub(crate) use client::{Account, Csr};
-pub(crate) use key::SoftKey;
+pub(crate) use key::{SoftEd25519, SoftKey};
 pub(crate) use token::{Served, in_a_token};
 
 pub(crate) const BASE: &str = "https://ca.lan";
 pub(crate) const NOW: Timestamp = Timestamp(1_795_305_600_000);
 pub(crate) const LONG: Duration = Duration::from_secs(20);
-const ORIGIN: &str = "ca.lan/log";
+pub(crate) const ORIGIN: &str = "ca.lan/log";
 const TRANSCRIPT: [u8; 32] = [3; 32];
 
 fn sha256_of(settings: &serde_json::Value) -> [u8; 32] {
@@ -87,6 +90,8 @@ pub(crate) struct House {
     pub(crate) log_key: Arc<SoftKey>,
     pub(crate) tls_key: Arc<SoftKey>,
     pub(crate) halted: Arc<AtomicBool>,
+    pub(crate) witnesses: Vec<VerifierKey>,
+    pub(crate) cosigner: Option<CosignerKey>,
 }
 
 impl House {
@@ -119,6 +124,8 @@ impl House {
             log_key,
             tls_key,
             halted: Arc::new(AtomicBool::new(false)),
+            witnesses: Vec::new(),
+            cosigner: None,
         };
         house.hold_ceremony();
         house
@@ -192,8 +199,8 @@ impl House {
             program: Program { version: "0.0.0", digest: || None },
             configuration: Configuration::of(sha256_of(&self.configuration), &self.configuration),
             log: log.clone(),
-            witnesses: Vec::new(),
-            cosigner: None,
+            witnesses: self.witnesses.clone(),
+            cosigner: self.cosigner.clone(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             rng: Arc::new(SystemRng),
             disk: self.any_disk(),

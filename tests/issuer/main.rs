@@ -8,6 +8,7 @@
 //! - registry: key change, deactivation, and what is told of them
 //! - tickets: minting, spending, what is bound to them, and a crash in between
 //! - upkeep: clock, CRL, the box's own certificate
+//! - witness: cosigning other logs, and what this log's own witnesses are believed
 //! - start: a foreign log, foreign keys, a refused PIN
 
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -24,6 +25,7 @@ mod start;
 mod starts;
 mod tickets;
 mod upkeep;
+mod witness;
 
 use std::time::Duration;
 
