@@ -25,6 +25,8 @@ mod ipc_frame;
 mod jws;
 #[path = "fuzz/judges/log_frame.rs"]
 mod log_frame;
+#[path = "fuzz/judges/proof.rs"]
+mod proof;
 
 #[test]
 fn requests_and_keys_in_jws() {
@@ -55,6 +57,11 @@ fn frames_between_the_processes() {
 #[test]
 fn frames_and_notes_of_the_log() {
     exercise("log_frame", log_frame::judge, &[], 6000);
+}
+
+#[test]
+fn proofs_tiles_and_requests_to_a_witness() {
+    exercise("proof", proof::judge, &[], 6000);
 }
 
 #[test]
