@@ -237,7 +237,7 @@ fn discard(wanted: bool, place: &Place, tokens: &Tokens) -> Result<(), Failure> 
 }
 
 /// The issuer's user, if root holds the ceremony for it. Asked for before anything is made.
-fn heir(config: &Config) -> Result<Option<Owner>, Failure> {
+pub(super) fn heir(config: &Config) -> Result<Option<Owner>, Failure> {
     let user = config.process.issuer_user.as_deref();
     user.filter(|_| rustix::process::geteuid().is_root()).map(directories::owner).transpose()
 }
