@@ -36,7 +36,7 @@ pub(super) struct Published {
 }
 
 enum State {
-    Growing(Files),
+    Growing(Box<Files>),
     /// The files are written anew; so many leaves are in the tree meanwhile.
     Behind(u64),
 }
@@ -69,7 +69,10 @@ impl Published {
             }
         };
         lock(&self.incoming).clear();
-        *lock(&self.state) = files.map_or(State::Behind(edge.size()), State::Growing);
+        *lock(&self.state) = match files {
+            Some(files) => State::Growing(Box::new(files)),
+            None => State::Behind(edge.size()),
+        };
     }
 
     /// The next leaf, durable in the log. Only takes note of it.
@@ -155,7 +158,7 @@ impl Published {
             for (hash, entry) in incoming.drain(..).skip(read) {
                 files.push(hash, entry.as_deref());
             }
-            *state = State::Growing(files);
+            *state = State::Growing(Box::new(files));
             return Ok(true);
         }
     }
@@ -241,7 +244,7 @@ impl Rebuild {
         let walked =
             recover::walk(&*disk, log, &segments, from, &mut |leaf, offset, payload, edge| {
                 failed = self.push(payload).err();
-                stopped = leaf.0 % 1024 == 0 && !go_on();
+                stopped = leaf.0.is_multiple_of(1024) && !go_on();
                 if leaf.0 + 1 < target && failed.is_none() && !stopped {
                     return Ok(());
                 }

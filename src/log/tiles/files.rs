@@ -117,7 +117,7 @@ impl Files {
             let file = Some(place.disk.open(&place.path(&name))?.into());
             let mut tail = RightEdge::new();
             let last = count / u64::from(WIDTH);
-            if count % u64::from(WIDTH) > 0
+            if !count.is_multiple_of(u64::from(WIDTH))
                 && let Some(tile) = Tile::of(level, last, size)
             {
                 place.read(&tile)?.into_iter().for_each(|hash| tail.push(hash));
@@ -174,7 +174,7 @@ impl Files {
             hash = std::mem::take(tail).head().root;
         }
         if let (Some(bundles), Some(entry)) = (&mut self.bundles, entry) {
-            if bundles.count % u64::from(WIDTH) == 0 {
+            if bundles.count.is_multiple_of(u64::from(WIDTH)) {
                 let start = bundles.entries.end + bundles.entries.unwritten.len() as u64;
                 bundles.starts.unwritten.extend_from_slice(&start.to_be_bytes());
             }
