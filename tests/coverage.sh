@@ -4,7 +4,7 @@
 # Only this crate is instrumented, so the dependencies of an ordinary build are used again. Needs the LLVM tools of the
 # compiler's own LLVM version (rustc -vV); Debian has them as llvm-NN.
 #
-# usage: tests/coverage.sh [SUITE …]     suites besides the unit tests; default: acme certificates issuer parsers
+# usage: tests/coverage.sh [SUITE …]     suites besides the unit tests; default: acme certificates issuer parsers validation
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
@@ -15,7 +15,7 @@ for tool in llvm-profdata-"$version" llvm-cov-"$version"; do
     }
 done
 suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=(acme certificates issuer parsers)
+[ ${#suites[@]} -gt 0 ] || suites=(acme certificates issuer parsers validation)
 
 out=target/coverage
 rm -rf "$out" && mkdir -p "$out"

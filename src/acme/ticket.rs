@@ -136,6 +136,7 @@ mod tests {
             (header("HS256", r#","nonce":"x""#), KEY),
             (header("HS256", r#","crit":["b64"]"#), KEY),
             (r#"{"alg":"HS256","kid":"t-1"}"#.into(), KEY),
+            (header("HS256", "").replace("t-1", &"t".repeat(MAX_KID + 1)), KEY),
             (header("HS256", ""), "{}"),
             (header("HS256", ""), ""),
         ] {

@@ -321,6 +321,7 @@ async fn section_6_5_replay_protection() {
 async fn section_7_3_account_management() {
     let mut book = Book::open().await;
     let account = book.alice.account.clone().unwrap();
+    let long = format!("mailto:{}@ca.test", "a".repeat(2000));
     for (what, payload, problem) in [
         ("a status only the server sets", json!({ "status": "valid-ish" }), "malformed"),
         ("status revoked", json!({ "status": "revoked" }), "malformed"),
@@ -328,6 +329,8 @@ async fn section_7_3_account_management() {
         ("a telephone", json!({ "contact": ["tel:+1"] }), "unsupportedContact"),
         ("two addressees", json!({ "contact": ["mailto:a@ca.test,b@ca.test"] }), "invalidContact"),
         ("header fields", json!({ "contact": ["mailto:a@ca.test?subject=x"] }), "invalidContact"),
+        ("a long contact", json!({ "contact": [long] }), "invalidContact"),
+        ("many contacts", json!({ "contact": vec!["mailto:a@ca.test"; 11] }), "invalidContact"),
     ] {
         let answer = book.alice.post(&account, &payload).await;
         book.case(what, answer, 400, problem).await;

@@ -17,16 +17,18 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use chancery::acme::challenge::ChallengeType;
 use chancery::acme::problem::ProblemType;
 use chancery::hsm::Class;
-use chancery::id::{AccountId, LeafIndex, OrderId};
+use chancery::id::{AccountId, LeafIndex, OrderId, Timestamp};
 use chancery::ipc::client::{self, Client};
 use chancery::ipc::frame::Hello;
-use chancery::ipc::message::{Answer, Finalize, MAX_FRAME, Question};
+use chancery::ipc::message::{Answer, Finalize, MAX_FRAME, Question, Validation};
 use chancery::ipc::server::{self, Server};
 use chancery::ipc::{AskError, Issuer};
 use chancery::log::Record;
 use chancery::log::record::{RefusalV1, RefusedV1};
+use chancery::pki::name::Identifier;
 
 use crate::house::{Account, BASE, Csr, House, LONG, NOW, Office, eventually};
 use crate::{HOUR, certificate, refused};
@@ -406,6 +408,61 @@ fn promise_4_one_process_does_not_hold_all_connections() {
     assert!(held.len() < 4, "{} beside the client's own", held.len());
     eventually(|| takeover.recorded("socket", "connections", None) >= 4);
     assert!(matches!(takeover.ask(Question::Health), Ok(Answer::Health(_))));
+}
+
+/// A finalize question with what the web process may claim besides.
+fn claiming(account: &Account, order: u8, csr: &Csr, claims: &[(&str, ChallengeType)]) -> Question {
+    let Question::Finalize(mut finalize) = account.finalize(OrderId([order; 16]), csr) else {
+        panic!("no finalize");
+    };
+    finalize.profile = "printer".into();
+    finalize.validations = claims
+        .iter()
+        .map(|(name, method)| Validation {
+            identifier: Identifier::parse("dns", name).unwrap(),
+            method: *method,
+            at: NOW,
+        })
+        .collect();
+    Question::Finalize(finalize)
+}
+
+#[test]
+fn promise_4_names_and_proofs_of_a_profile_are_the_issuer_s_to_judge() {
+    let mut takeover = Takeover::of(House::new());
+    let account = takeover.running.register();
+    takeover.begin();
+    let good = Csr::names(&["x.print.lan"]);
+    let dns = ChallengeType::Dns01;
+    let foreign = Csr::names(&["a.lan"]);
+    let asked = claiming(&account, 1, &foreign, &[("a.lan", dns)]);
+    let me = Some(account.id);
+    takeover.attempt("a name of another profile", asked, ProblemType::RejectedIdentifier, me);
+    for (order, claims) in [
+        (2, &[][..]),
+        (3, &[("x.print.lan", ChallengeType::Http01)][..]),
+        (4, &[("y.print.lan", dns)][..]),
+    ] {
+        let asked = claiming(&account, order, &good, claims);
+        takeover.attempt(&format!("{claims:?}"), asked, ProblemType::Unauthorized, me);
+    }
+    takeover.assert_nothing_came_of_it();
+    // Of the name itself, and of one above it (RFC 9444).
+    for (order, above) in [(5, "x.print.lan"), (6, "print.lan")] {
+        let (leaf, ..) =
+            certificate(takeover.ask(claiming(&account, order, &good, &[(above, dns)])));
+        assert_eq!(leaf.identifiers()[0].value(), "x.print.lan");
+    }
+    // Dates are met exactly.
+    let Question::Finalize(mut finalize) = claiming(&account, 7, &good, &[("print.lan", dns)])
+    else {
+        panic!("no finalize");
+    };
+    let whole = Timestamp::from_unix_seconds(NOW.unix_seconds());
+    let (from, until) = (whole.minus(Duration::from_secs(60)), whole.plus(5 * HOUR));
+    (finalize.not_before, finalize.not_after) = (Some(from), Some(until));
+    let (leaf, ..) = certificate(takeover.ask(Question::Finalize(finalize)));
+    assert_eq!(leaf.validity(), (from, until));
 }
 
 #[test]

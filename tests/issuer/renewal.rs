@@ -1,20 +1,15 @@
-//! What the issuer says of certificates for their renewal, the operator's recalls, and promise 4 for profiles.
+//! What the issuer says of certificates for their renewal, and the operator's recalls.
 
-use std::time::Duration;
-
-use chancery::acme::challenge::ChallengeType;
-use chancery::acme::problem::ProblemType;
 use chancery::acme::renewal::{Certified, Window};
-use chancery::id::{LeafIndex, OrderId, Serial, Timestamp};
+use chancery::id::{LeafIndex, Serial, Timestamp};
 use chancery::ipc::admin::recalls::{Recall, RecallAnswer, RecallQuestion};
 use chancery::ipc::admin::{AdminAnswer, AdminQuestion, AdminRefusal, Operator};
-use chancery::ipc::message::{Answer, Question, Validation};
+use chancery::ipc::message::{Answer, Question};
 use chancery::log::Record;
 use chancery::log::record::Actor;
-use chancery::pki::name::Identifier;
 
-use crate::house::{Account, Csr, House, NOW, Office};
-use crate::{HOUR, certificate, refused};
+use crate::house::{Csr, House, NOW, Office};
+use crate::{HOUR, certificate};
 
 fn certified(office: &Office, serial: Serial) -> Option<Certified> {
     match office.ask(Question::Renewal { serial }) {
@@ -133,57 +128,4 @@ fn a_recall_outlasts_the_process_and_makes_sense() {
     drop(running);
     let running = house.start();
     assert!(certified(&running, serial).unwrap().recall.is_some());
-}
-
-/// A finalize question with what the web process may claim besides.
-fn claiming(account: &Account, order: u8, csr: &Csr, claims: &[(&str, ChallengeType)]) -> Question {
-    let Question::Finalize(mut finalize) = account.finalize(OrderId([order; 16]), csr) else {
-        panic!("no finalize");
-    };
-    finalize.profile = "printer".into();
-    finalize.validations = claims
-        .iter()
-        .map(|(name, method)| Validation {
-            identifier: Identifier::parse("dns", name).unwrap(),
-            method: *method,
-            at: NOW,
-        })
-        .collect();
-    Question::Finalize(finalize)
-}
-
-#[test]
-fn promise_4_names_and_proofs_of_a_profile_are_the_issuer_s_to_judge() {
-    let house = House::new();
-    let running = house.start();
-    let account = running.register();
-    let good = Csr::names(&["x.print.lan"]);
-    let dns = ChallengeType::Dns01;
-    let foreign = Csr::names(&["a.lan"]);
-    let asked = running.ask(claiming(&account, 1, &foreign, &[("a.lan", dns)]));
-    assert_eq!(refused(asked), ProblemType::RejectedIdentifier);
-    for (order, claims) in [
-        (2, &[][..]),
-        (3, &[("x.print.lan", ChallengeType::Http01)][..]),
-        (4, &[("y.print.lan", dns)][..]),
-    ] {
-        let asked = running.ask(claiming(&account, order, &good, claims));
-        assert_eq!(refused(asked), ProblemType::Unauthorized, "{claims:?}");
-    }
-    // Of the name itself, and of one above it (RFC 9444).
-    for (order, above) in [(5, "x.print.lan"), (6, "print.lan")] {
-        let (leaf, ..) =
-            certificate(running.ask(claiming(&account, order, &good, &[(above, dns)])));
-        assert_eq!(leaf.identifiers()[0].value(), "x.print.lan");
-    }
-    // Dates are met exactly.
-    let Question::Finalize(mut finalize) = claiming(&account, 7, &good, &[("print.lan", dns)])
-    else {
-        panic!("no finalize");
-    };
-    let whole = Timestamp::from_unix_seconds(NOW.unix_seconds());
-    let (from, until) = (whole.minus(Duration::from_secs(60)), whole.plus(5 * HOUR));
-    (finalize.not_before, finalize.not_after) = (Some(from), Some(until));
-    let (leaf, ..) = certificate(running.ask(Question::Finalize(finalize)));
-    assert_eq!(leaf.validity(), (from, until));
 }

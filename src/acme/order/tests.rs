@@ -51,7 +51,8 @@ fn place_with(
     challenges: &[ChallengeType],
     reusable: &[Authorization],
 ) -> Result<Placed, Problem> {
-    let profiles = [profile("server"), profile("device")];
+    let long = Profile { lifetime_hours: 48, ..profile("long") };
+    let profiles = [profile("server"), profile("device"), long];
     let terms = Terms {
         profiles: &profiles,
         default_profile: "server",
@@ -212,6 +213,17 @@ fn orders_that_are_refused() {
         let placed = place_with(times(before, after), &http, &[]);
         assert_eq!(placed.is_ok(), good, "{before:?} {after:?}");
     }
+    // Nothing outlives the issuer.
+    for (after, good) in [(hours(30), true), (hours(30) + 1_000, false)] {
+        let long = NewOrder { profile: Some("long".into()), ..times(None, Some(after)) };
+        assert_eq!(place_with(long, &http, &[]).is_ok(), good, "{after}");
+    }
+    // An order lasts while its dates can be met.
+    let expires =
+        |before, after| place_with(times(before, after), &http, &[]).unwrap().order.expires.0;
+    assert_eq!(expires(None, None), hours(10));
+    assert_eq!(expires(Some(hours(0)), Some(hours(9))), hours(9));
+    assert_eq!(expires(None, Some(hours(11))), hours(10));
     let device = NewOrder { profile: Some("device".into()), ..new_order(&["a.lan"]) };
     assert_eq!(place_with(device, &http, &[]).unwrap().order.profile, "device");
 }

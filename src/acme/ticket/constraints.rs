@@ -171,7 +171,13 @@ mod tests {
         }
         let free = Constraints::parse(none, none, none, Some("device"), false).unwrap();
         assert!(!free.exclusive && free.permits(&dns("b.lan")));
-        assert!(!Constraints::parse(["a.lan"], none, none, None, true).unwrap().exclusive);
+        let shared = Constraints::parse(["a.lan"], none, none, None, true).unwrap();
+        assert!(!shared.exclusive);
+        assert_eq!(
+            (shared.to_string(), free.to_string()),
+            ("a.lan (shared)".into(), "profile=device".into())
+        );
+        assert_eq!(Constraints::default().to_string(), "any name");
         for (names, networks) in
             [(["*.lan"], none.as_slice()), (["a b"], &[]), (["a"], &["10.0.0.1/8"])]
         {

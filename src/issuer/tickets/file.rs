@@ -92,8 +92,7 @@ impl Files<'_> {
         if let Some(parent) = self.dir.parent() {
             self.disk.sync_dir(parent)?;
         }
-        let bytes = serde_json::to_vec(&Writing { version: VERSION, tickets });
-        let bytes = Zeroizing::new(bytes.map_err(io::Error::other)?);
+        let bytes = text(&Writing { version: VERSION, tickets })?;
         let new = self.dir.join(format!("{name}.new"));
         match self.disk.remove(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -106,6 +105,29 @@ impl Files<'_> {
         drop(file);
         self.disk.rename(&new, &path)?;
         self.disk.sync_dir(&self.dir)
+    }
+}
+
+/// The JSON, written to a place that is large enough: one that grows leaves copies of secrets behind.
+fn text(writing: &Writing<'_>) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, writing)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *bytes, writing)?;
+    Ok(bytes)
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        self.0 += part.len();
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -142,8 +142,8 @@ impl Claims {
         self.by.entry(from).or_default().extend(addresses);
     }
 
-    /// A host may answer over IPv4 and over IPv6, and may keep addresses of one family for that family;
-    /// but of each family all answers that have any must have the same.
+    /// A host may answer over IPv4 and over IPv6, and may keep addresses of one family for that family; but all that
+    /// answer over the same must say the same, and of each family all answers that have any must have the same.
     fn settle(self) -> Result<Vec<IpAddr>, ResolveError> {
         if self.by.is_empty() {
             return Err(if self.packets < MOST_PACKETS {
@@ -151,6 +151,19 @@ impl Claims {
             } else {
                 ResolveError::TooManyRecords
             });
+        }
+        let conflict = || {
+            ResolveError::Failed(
+                "two hosts of the link claim this name with different addresses".to_owned(),
+            )
+        };
+        for over_six in [true, false] {
+            let mut said = self.by.iter().filter(|(from, _)| from.is_ipv6() == over_six);
+            if let Some((_, first)) = said.next()
+                && said.any(|(_, other)| other != first)
+            {
+                return Err(conflict());
+            }
         }
         let mut found = Vec::new();
         for is_six in [true, false] {
@@ -161,9 +174,7 @@ impl Claims {
                 .filter(|set: &Vec<IpAddr>| !set.is_empty());
             let Some(first) = answers.next() else { continue };
             if answers.any(|other| other != first) {
-                return Err(ResolveError::Failed(
-                    "two hosts of the link claim this name with different addresses".to_owned(),
-                ));
+                return Err(conflict());
             }
             found.extend(first);
         }
@@ -319,6 +330,14 @@ mod tests {
         assert_eq!(both, Ok(vec!["fd00::1".parse().unwrap(), "10.0.0.1".parse().unwrap()]));
         let conflict = claims(&[("10.0.0.1", &["10.0.0.1"]), ("10.0.0.9", &["10.0.0.9"])]);
         assert!(matches!(conflict, Err(ResolveError::Failed(_))), "{conflict:?}");
+        // Not even where the one adds an address of the family that the other has none of.
+        for adds in [&["fd00::9"][..], &["10.0.0.1", "fd00::9"]] {
+            let conflict = claims(&[("10.0.0.1", &["10.0.0.1"]), ("10.0.0.9", adds)]);
+            assert!(matches!(conflict, Err(ResolveError::Failed(_))), "{conflict:?}");
+        }
+        // One host that keeps the families apart cannot be told from two.
+        let apart = claims(&[("10.0.0.1", &["10.0.0.1"]), ("fe80::1", &["fd00::1"])]);
+        assert_eq!(apart, Ok(vec!["fd00::1".parse().unwrap(), "10.0.0.1".parse().unwrap()]));
     }
 
     #[tokio::test]
