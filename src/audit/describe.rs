@@ -16,13 +16,14 @@ pub struct Described {
     at: String,
     kind: &'static str,
     serial: Option<Serial>,
+    actor: Option<String>,
     /// The last column of a row.
     gist: String,
 }
 
 impl Described {
     pub const HEADING: &str =
-        "    LEAF  TIME                  KIND         SERIAL                            WHAT";
+        "    LEAF  TIME (UTC)            KIND         SERIAL                            WHAT";
 
     pub fn of(entry: &Entry) -> Self {
         let mut fields: Vec<(String, Field)> = Vec::new();
@@ -55,13 +56,24 @@ impl Described {
         put("segment", Field::Text(entry.segment.clone()));
         put("octet", Field::Number(entry.octet));
         put("octets", Field::Number(entry.payload.len() as u64));
-        Self { fields, leaf: entry.leaf.0, at, kind, serial: about, gist }
+        let actor = entry.record.as_ref().ok().and_then(by).map(actor);
+        Self { fields, leaf: entry.leaf.0, at, kind, serial: about, actor, gist }
     }
 
     /// One line of a table.
     pub fn row(&self) -> String {
         let serial = self.serial.map_or_else(|| "-".to_owned(), |serial| serial.to_string());
         format!("{:>8}  {:<20}  {:<11}  {serial:<32}  {}", self.leaf, self.at, self.kind, self.gist)
+    }
+
+    /// What it says, in a few words.
+    pub fn gist(&self) -> &str {
+        &self.gist
+    }
+
+    /// Who had it done, where the record says so.
+    pub fn actor(&self) -> Option<&str> {
+        self.actor.as_deref()
     }
 
     /// One JSON object on one line.
@@ -189,8 +201,22 @@ fn config_changed(r: &ConfigChangedV1) -> String {
 fn actor(by: &Actor) -> String {
     match by {
         Actor::Account { account, .. } => format!("account {account}"),
-        Actor::Operator { uid, user } => format!("{} (uid {uid})", printable(user)),
+        Actor::Operator { uid, user } => format!("operator {} (uid {uid})", printable(user)),
         Actor::Key { .. } => "the certificate's key".into(),
+    }
+}
+
+/// Who had a record made, of those that say it.
+fn by(record: &Record) -> Option<&Actor> {
+    match record {
+        Record::AccountDeactivatedV1(r) => Some(&r.by),
+        Record::TicketMintedV1(r) => Some(&r.by),
+        Record::TicketRevokedV1(r) => Some(&r.by),
+        Record::RevokedV1(r) => Some(&r.by),
+        Record::RecallV1(r) => Some(&r.by),
+        Record::RecallEndedV1(r) => Some(&r.by),
+        Record::LogKeyRetiredV1(r) => r.by.as_ref(),
+        _ => None,
     }
 }
 
@@ -218,7 +244,7 @@ pub fn order(record: &Record) -> Option<OrderId> {
 }
 
 /// The names in a TBSCertificate.
-fn names(tbs: &[u8]) -> Vec<String> {
+pub(super) fn names(tbs: &[u8]) -> Vec<String> {
     Certificate::of_tbs(tbs)
         .map(|certificate| certificate.identifiers().iter().map(|i| i.value()).collect())
         .unwrap_or_default()

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use serde::Deserialize;
 
 use super::{Context, Failure, print, print_json};
+use crate::issuer::Configuration;
 
 /// `chancery config …`.
 #[derive(Clone, Debug, Subcommand)]
@@ -79,10 +80,19 @@ fn show(context: &Context) -> Result<(), Failure> {
     }
     let files: Vec<String> =
         config.files.iter().map(|file| format!("#   {}\n", file.display())).collect();
-    let digest: String = config.digest.iter().map(|octet| format!("{octet:02x}")).collect();
+    let hex = |digest: &[u8]| digest.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    let configuration = Configuration::of(config.digest, &config.to_json().map_err(failed)?);
+    // As the log's record of this configuration states them.
+    let parts: Vec<String> = configuration
+        .parts()
+        .iter()
+        .map(|part| format!("#   {} {}\n", hex(&part.sha256), part.name))
+        .collect();
     print(&format!(
-        "# Read from\n{}# Digest {digest}\n\n{}",
+        "# Read from\n{}# Digest {}\n{}\n{}",
         files.concat(),
+        hex(&config.digest),
+        parts.concat(),
         config.to_toml().map_err(failed)?
     ))
 }

@@ -264,6 +264,21 @@ mod tests {
         assert_eq!(Header::parse(&bytes[..63]), Err(NotAHeader::Damaged));
     }
 
+    /// A header and a frame, for ever; docs/records.md takes them apart. `BLESS=1` writes the file if it is missing.
+    #[test]
+    fn golden_octets_of_header_and_frame() {
+        let header = Header { first_leaf: 300, base: 70_000, origin: origin_hash("ca.lan/log") };
+        let mut octets = header.encode().to_vec();
+        push_frame(&mut octets, 70_000, &[6, 0xf0, 0x96, 0xb6, 0x84, 0xa0, 0x34]);
+        let hex: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/segment.hex");
+        if std::env::var_os("BLESS").is_some() && !path.exists() {
+            std::fs::write(&path, format!("{hex}\n")).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap().trim_end(), hex);
+    }
+
     #[test]
     fn a_later_format_is_named() {
         let mut bytes = Header { first_leaf: 0, base: 0, origin: [0; 32] }.encode();

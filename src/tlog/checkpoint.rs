@@ -155,6 +155,38 @@ mod tests {
         assert!(matches!(Checkpoint::open(note.as_bytes(), &other), Err(BadCheckpoint::Origin(_))));
     }
 
+    /// A checkpoint of a P-256 key, as a tree head of RFC 6962. No two signatures are alike: the file is made once.
+    #[test]
+    fn golden_checkpoint_of_a_p256_key() {
+        use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let (note, vkey) =
+            (golden.join("checkpoint-p256.txt"), golden.join("checkpoint-p256.vkey"));
+        let checkpoint = Checkpoint::new("ca.lan/log", TreeHead { size: 258, root: [0xab; 32] });
+        if std::env::var_os("BLESS").is_some() && !note.exists() {
+            let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+            let mut spki = vec![
+                0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06,
+                0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+            ];
+            spki.extend_from_slice(pair.public_key().as_ref());
+            let key = VerifierKey::from_spki("ca.lan/log", &spki).unwrap();
+            let now = crate::id::Timestamp(1_795_305_605_000);
+            let message = key.message(checkpoint.text().as_bytes(), &checkpoint.head, now);
+            let made = pair.sign(&aws_lc_rs::rand::SystemRandom::new(), &message).unwrap();
+            let octets = key.signature_octets(made.as_ref(), now);
+            std::fs::write(&note, checkpoint.signed(&key, octets).to_string()).unwrap();
+            std::fs::write(&vkey, format!("{key}\n")).unwrap();
+        }
+        let key: VerifierKey = std::fs::read_to_string(vkey).unwrap().trim_end().parse().unwrap();
+        let note = std::fs::read_to_string(note).unwrap();
+        assert_eq!(Checkpoint::open(note.as_bytes(), &key), Ok(checkpoint));
+        let other = note.replace("258", "259");
+        assert_eq!(Checkpoint::open(other.as_bytes(), &key), Err(BadCheckpoint::Signature));
+        assert_eq!(Note::parse(note.as_bytes()).unwrap().to_string(), note);
+    }
+
     #[test]
     fn other_spellings_are_refused() {
         let root = Base64::encode_string(&[1; 32]);

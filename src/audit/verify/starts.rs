@@ -36,3 +36,58 @@ impl Starts {
         Err("the configuration it replaces is not the one in force".into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Timestamp;
+    use crate::log::record::PreviousEnd;
+
+    fn started(config: u8, found: u64) -> StartedV1 {
+        StartedV1 {
+            at: Timestamp(0),
+            version: String::new(),
+            built: Timestamp(0),
+            program_sha256: None,
+            config_sha256: [config; 32],
+            token: None,
+            previous: PreviousEnd::Unknown,
+            starts: 1,
+            found,
+            torn: false,
+        }
+    }
+
+    fn changed(former: Option<u8>, sha256: u8) -> ConfigChangedV1 {
+        ConfigChangedV1 {
+            at: Timestamp(0),
+            former: former.map(|octet| [octet; 32]),
+            sha256: [sha256; 32],
+            parts: Vec::new(),
+            changed: None,
+            unlisted: 0,
+        }
+    }
+
+    #[test]
+    fn a_start_names_the_configuration_that_was_stated_last() {
+        let mut starts = Starts::default();
+        let leaf = LeafIndex(9);
+        assert!(starts.started(leaf, &started(1, 9)).is_err(), "nothing was stated");
+        starts.config_changed(&changed(None, 1)).unwrap();
+        starts.started(leaf, &started(1, 9)).unwrap();
+        assert!(starts.started(leaf, &started(2, 9)).is_err());
+        assert!(starts.started(leaf, &started(1, 10)).is_err(), "it found what was not there yet");
+    }
+
+    #[test]
+    fn a_change_is_from_the_configuration_in_force() {
+        let mut starts = Starts::default();
+        assert!(starts.config_changed(&changed(Some(1), 2)).is_err(), "nothing was in force");
+        let mut starts = Starts::default();
+        for (former, sha256) in [(None, 1), (Some(1), 2), (Some(1), 2), (Some(2), 3), (None, 4)] {
+            starts.config_changed(&changed(former, sha256)).unwrap();
+        }
+        assert!(starts.config_changed(&changed(Some(1), 5)).is_err());
+    }
+}
