@@ -132,9 +132,7 @@ impl Ca {
         validation.allow_networks = vec!["127.0.0.0/8".into()];
         let listeners = Listeners::bind(&settings).unwrap();
         let addresses = listeners.addresses();
-        let mut names = policy::Settings::default();
-        names.subdomains = subdomains;
-        names.wildcards = wildcards;
+        let mut names = policy::Settings { subdomains, wildcards, ..policy::Settings::default() };
         let mut service: Arc<dyn Service> = issuer.clone();
         let (mut root, mut issuing) = (issuer.root.clone(), issuer.issuing.clone());
         // No name: clients must be served without SNI.

@@ -42,9 +42,12 @@ struct Takeover {
     dir: tempfile::TempDir,
     signed: usize,
     deeds: u64,
-    /// How often each kind of refusal was attempted: what, why not, by whom.
-    attempts: RefCell<BTreeMap<(&'static str, &'static str, Option<AccountId>), u64>>,
+    /// How often each kind of refusal was attempted.
+    attempts: RefCell<BTreeMap<Refused, u64>>,
 }
+
+/// What was asked, why not, and by whom.
+type Refused = (&'static str, &'static str, Option<AccountId>);
 
 impl Takeover {
     fn of(house: House) -> Self {
