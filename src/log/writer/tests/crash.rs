@@ -261,22 +261,33 @@ fn stopped_after_every_effect_where_a_tile_ends() {
     assert_eq!(answered.covered.len(), 6, "an undisturbed life completes");
     judge(&disk, &signer, &answered, open_wide, "undisturbed");
     let effects = disk.effects() + 10;
-    let mut stopped = 0;
-    for effect in 0..effects {
+    let disturb = |effect: u64| {
         let (disk, signer) = begin();
         disk.strike(effect, Fault::Stop);
         let mut answered = Answered::default();
         later_life(&disk, &signer, &mut answered);
         if !disk.struck() {
-            continue;
+            return false;
         }
-        stopped += 1;
         for mode in [CrashMode::Lost, CrashMode::Kept, CrashMode::Torn, CrashMode::Reordered] {
             let after = disk.crash(mode, effect);
             let later = TestSigner::new(ORIGIN);
             lock(&later.signed).extend(lock(&signer.signed).iter());
             judge(&after, &later, &answered, open_wide, &format!("stop at {effect}, {mode:?}"));
         }
-    }
+        true
+    };
+    let share = |first: u64| (first..effects).step_by(SHARES).filter(|e| disturb(*e)).count();
+    let stopped: usize = std::thread::scope(|scope| {
+        let shares: Vec<_> = (0..SHARES as u64)
+            .map(|first| {
+                scope.spawn({
+                    let share = &share;
+                    move || share(first)
+                })
+            })
+            .collect();
+        shares.into_iter().map(|share| share.join().unwrap()).sum()
+    });
     assert!(stopped > 20, "only {stopped} of {effects} lives were disturbed");
 }
