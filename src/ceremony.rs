@@ -10,6 +10,8 @@ pub mod execute;
 mod keys;
 pub mod plan;
 pub mod request;
+pub mod root_crl;
+pub mod rotate;
 mod settle;
 pub mod state;
 pub mod transcript;

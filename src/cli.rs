@@ -13,6 +13,7 @@ pub mod docs;
 pub mod doctor;
 pub mod lab;
 pub mod log;
+pub mod log_key;
 pub mod processes;
 mod progress;
 pub mod recall;
@@ -77,6 +78,9 @@ enum Command {
     /// Read, verify and export the issuance log.
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// The keys that sign the log's checkpoints.
+    #[command(subcommand)]
+    LogKey(log_key::LogKeyCommand),
     /// Check everything the box needs, one line each, with what to do.
     Doctor(doctor::DoctorArguments),
     /// Explain a message's code.
@@ -151,6 +155,7 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Cert(command) => cert::run(command, context),
         Command::Recall(command) => recall::run(command, context),
         Command::Log(command) => log::run(command, context),
+        Command::LogKey(command) => log_key::run(command, context),
         Command::Doctor(arguments) => doctor::run(arguments, context),
         Command::Why(arguments) => why::run(arguments, context),
         Command::Config(command) => config::run(command, context),

@@ -57,6 +57,10 @@ impl Paths {
     pub fn authority(&self) -> PathBuf {
         self.ca().join("authority.json")
     }
+    /// The root's CRL, as ceremonies leave it.
+    pub fn root_crl(&self) -> PathBuf {
+        self.ca().join("root.crl")
+    }
     /// What the ceremony fixed: `authority.json`, transcripts. Readable by both processes.
     pub fn ca(&self) -> PathBuf {
         self.state.join("ca")

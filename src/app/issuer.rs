@@ -81,7 +81,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         policy: config.policy.clone(),
         profiles: config.profiles.clone(),
         base_url: config.web.base_url.clone(),
-        root_crl: root_crl(&config)?,
+        root_crl: Some(config.paths.root_crl()),
         issuing_key: key(signing::ISSUING_KEY)?,
         tls_key: key(signing::TLS_KEY)?,
         token: Arc::new(move || token.health()),
@@ -175,20 +175,6 @@ fn program_digest() -> Option<[u8; 32]> {
         }
     }
     context.finish().as_ref().try_into().ok()
-}
-
-/// What the ceremony kept of the root's CRL; only another ceremony renews it.
-fn root_crl(config: &Config) -> Result<Option<Vec<u8>>, Failure> {
-    let path = config.paths.ca().join("root.crl");
-    match SystemDisk.read(&path, crate::pki::crl::MAX_DER as u64) {
-        Ok(der) => Ok(Some(der)),
-        // A CA of before it was kept: what the ceremony published stays where it is.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::operator(format!(
-            "CHY-CA-BROKEN: {}: {error}; restore it from the ceremony's backup",
-            path.display()
-        ))),
-    }
 }
 
 /// Waits a little for the token. A token that is merely away is a state; one that waits for an operator is

@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::CeremonyError;
 use super::keys::sign_error;
 use super::plan::Plan;
 use super::state::Place;
-use super::transcript::{CrlLine, hex};
+use super::transcript::CrlLine;
 use crate::env::random_16;
 use crate::hsm::Signer;
 use crate::hsm::direct::DirectKey;
 use crate::id::{Serial, Timestamp};
 use crate::pki::certificate::Certificate;
-use crate::pki::crl;
+use crate::pki::crl::{self, RevokedEntry};
 use crate::pki::key::PublicKey;
 use crate::pki::rehearse::{self, Ca, CaTemplate, Tbs};
 
@@ -90,33 +88,36 @@ pub(super) fn certify(
     Ok(certificate)
 }
 
+/// What a CRL of the root shall say.
+pub(super) struct NextCrl {
+    pub(super) number: u64,
+    pub(super) days: u32,
+    pub(super) revoked: Vec<RevokedEntry>,
+}
+
 pub(super) struct RootCrl {
     pub(super) der: Vec<u8>,
     pub(super) line: CrlLine,
 }
 
 pub(super) fn sign_root_crl(
-    plan: &Plan,
+    next: &NextCrl,
     now: Timestamp,
     signer: &DirectKey,
     root: &Certificate,
 ) -> Result<RootCrl, CeremonyError> {
     let unfinished = |why: String| CeremonyError::Unfinished(why);
-    let days = u64::from(plan.document.root_crl_days.unwrap_or_default());
+    // Whole seconds, as the CRL will say.
+    let now = Timestamp::from_unix_seconds(now.unix_seconds());
     let (_, root_ends) = root.validity();
-    let next_update = now.plus(Duration::from_secs(days * 86_400)).min(root_ends);
-    let tbs = crl::tbs(root, 1, now, next_update, &[]);
+    let next_update = now.plus(Duration::from_secs(u64::from(next.days) * 86_400)).min(root_ends);
+    let tbs = crl::tbs(root, next.number, now, next_update, &next.revoked);
     let signature = signer.sign(&tbs).map_err(|why| unfinished(sign_error(why)))?;
     let der = crl::assemble(&tbs, signer.public_key().preferred_algorithm(), &signature);
     let read = crl::parse_verified(&der, root).map_err(|why| {
         unfinished(format!("CHY-INTERNAL: the root's CRL does not verify: {why}"))
     })?;
-    let line = CrlLine {
-        number: read.number,
-        this_update: read.this_update.to_string(),
-        next_update: read.next_update.to_string(),
-        sha256: hex(digest(&SHA256, &der).as_ref()),
-    };
+    let line = CrlLine::of(&read, &der);
     Ok(RootCrl { der, line })
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use base64ct::{Base64, Encoding};
 
-use super::certificates::{Subordinate, certify, dress_rehearsal, sign_root_crl, template};
+use super::certificates::{
+    NextCrl, Subordinate, certify, dress_rehearsal, sign_root_crl, template,
+};
 use super::keys::{Keys, find_key, make_keys};
 use super::plan::{Plan, Scope};
 use super::settle::{Made, publish, settle};
@@ -42,11 +44,11 @@ pub fn run(plan: &Plan, tokens: &Tokens, place: &Place) -> Result<Outcome, Cerem
     let now = place.clock.now();
     place.refuse_if_held(plan, tokens)?;
     dress_rehearsal(plan, now)?;
-    let keys = make_keys(plan, tokens, place)?;
+    let keys = make_keys(&plan.document.name, &plan.keys, tokens, place)?;
     let root_key = keys.get("root")?;
 
     let root = certify(place, now, template(plan.document.root.as_ref())?, root_key, None)?;
-    let root_crl = sign_root_crl(plan, now, root_key, &root)?;
+    let root_crl = sign_root_crl(&first_root_crl(plan), now, root_key, &root)?;
     let mut transcript = Transcript::begin(plan, tokens, &keys, "run", now);
     transcript.certificates.push(CertificateLine::of("root", &root));
     transcript.root_crl = Some(root_crl.line.clone());
@@ -90,7 +92,7 @@ pub fn run(plan: &Plan, tokens: &Tokens, place: &Place) -> Result<Outcome, Cerem
 /// Makes the key that a box which has its CA cosigns other logs with.
 fn add_witness(plan: &Plan, tokens: &Tokens, place: &Place) -> Result<Outcome, CeremonyError> {
     let refused = |why: &str| CeremonyError::Refused(why.to_owned());
-    place.refuse_if_begun(plan, tokens)?;
+    place.refuse_keys(&plan.keys, tokens)?;
     let mut authority =
         place.authority()?.filter(|authority| authority.issuing.is_some()).ok_or_else(|| {
             refused(
@@ -105,7 +107,7 @@ fn add_witness(plan: &Plan, tokens: &Tokens, place: &Place) -> Result<Outcome, C
     }
     let entry = plan.document.witness.as_ref();
     let name = entry.map(|entry| entry.name.clone()).unwrap_or_default();
-    let keys = make_keys(plan, tokens, place)?;
+    let keys = make_keys(&plan.document.name, &plan.keys, tokens, place)?;
     let verifier = VerifierKey::cosigner(&name, keys.get("witness")?.public_key().spki())
         .map_err(|why| CeremonyError::Unfinished(format!("CHY-CEREMONY-FILE: {why}")))?;
     let mut transcript = Transcript::begin(plan, tokens, &keys, "run", place.clock.now());
@@ -137,7 +139,7 @@ pub fn export_request(
     }
     let now = place.clock.now();
     place.refuse_if_held(plan, tokens)?;
-    let keys = make_keys(plan, tokens, place)?;
+    let keys = make_keys(&plan.document.name, &plan.keys, tokens, place)?;
     let pem = request::make(keys.get("issuing")?)?;
     let mut transcript = Transcript::begin(plan, tokens, &keys, "export-request", now);
     transcript.certificates.push(CertificateLine::of("root (given)", root));
@@ -276,6 +278,12 @@ pub fn import(
     authority.transcript_sha256 = hex(&sha256);
     place.write_json(&place.authority_path(), &authority)?;
     Ok(Outcome { transcript, transcript_sha256: sha256, carry: None })
+}
+
+/// The root's first CRL: empty.
+fn first_root_crl(plan: &Plan) -> NextCrl {
+    let days = plan.document.root_crl_days.unwrap_or_default();
+    NextCrl { number: 1, days, revoked: Vec::new() }
 }
 
 fn authority(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64ct::{Base64, Encoding};
 
 use super::CeremonyError;
-use super::plan::Plan;
+use super::plan::{KeyFile, Plan};
 use super::state::{Place, Tokens, token, unhex};
 use crate::hsm::direct::DirectKey;
 use crate::hsm::{SignError, Signer};
@@ -27,7 +27,7 @@ impl Keys {
         self.at_hand(name).map(|at_hand| &at_hand.key)
     }
 
-    fn at_hand(&self, name: &str) -> Result<&AtHand, CeremonyError> {
+    pub(super) fn at_hand(&self, name: &str) -> Result<&AtHand, CeremonyError> {
         self.0.get(name).ok_or_else(|| {
             CeremonyError::Unfinished(format!("CHY-INTERNAL: the plan has no key {name:?}"))
         })
@@ -40,16 +40,17 @@ impl Keys {
     }
 }
 
-/// Makes every key of the plan, under the ids that `ca/unfinished.json` names, and reads its attributes back.
+/// Makes keys, under the ids that `ca/unfinished.json` names, and reads its attributes back.
 pub(super) fn make_keys(
-    plan: &Plan,
+    name: &str,
+    files: &[KeyFile],
     tokens: &Tokens,
     place: &Place,
 ) -> Result<Keys, CeremonyError> {
-    let planned = place.begin(plan)?;
+    let planned = place.begin(name, files)?;
     let unfinished = |why: String| CeremonyError::Unfinished(why);
     let mut keys = BTreeMap::new();
-    for (file, planned) in plan.keys.iter().zip(&planned.keys) {
+    for (file, planned) in files.iter().zip(&planned.keys) {
         let direct = token(tokens, &file.token)?;
         let id = unhex(&planned.id)
             .ok_or_else(|| unfinished("CHY-INTERNAL: an id is not hexadecimal".to_owned()))?;

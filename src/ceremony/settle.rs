@@ -122,8 +122,7 @@ pub(super) fn publish(
 ) -> Result<(), CeremonyError> {
     let urls = &plan.document.urls;
     if let Some(bytes) = root_crl {
-        // The issuer publishes it again from here: the root key is not at hand every day.
-        place.write(&place.ca.join(ROOT_CRL), bytes)?;
+        place.write(&place.root_crl_path(), bytes)?;
     }
     place.write(&place.public.join("root.pem"), root.pem().as_bytes())?;
     let named = [(&urls.aia, issuing.map(Certificate::der)), (&urls.root_crl, root_crl)];
@@ -134,9 +133,6 @@ pub(super) fn publish(
     }
     Ok(())
 }
-
-/// The root's CRL, kept in `ca/`.
-const ROOT_CRL: &str = "root.crl";
 
 /// Signs the log's first checkpoint.
 struct LogSigner {

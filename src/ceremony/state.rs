@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::CeremonyError;
-use super::plan::Plan;
+use super::plan::{KeyFile, Plan};
 use crate::env::{Clock, Disk, Rng, random_16};
 use crate::hsm::direct::Direct;
 use crate::pki::authority::{Authority, KeyRecord};
@@ -69,6 +69,11 @@ impl Place {
         self.ca.join("root.json")
     }
 
+    /// The root's CRL, which the issuer publishes again from here: the root key is not at hand every day.
+    pub(super) fn root_crl_path(&self) -> PathBuf {
+        self.ca.join("root.crl")
+    }
+
     fn unfinished_path(&self) -> PathBuf {
         self.ca.join("unfinished.json")
     }
@@ -76,7 +81,7 @@ impl Place {
     /// Refuses if a ceremony was held here or on these tokens, or was cut short.
     pub(super) fn refuse_if_held(&self, plan: &Plan, tokens: &Tokens) -> Result<(), CeremonyError> {
         let refuse = |why: String| Err(CeremonyError::Refused(why));
-        self.refuse_if_begun(plan, tokens)?;
+        self.refuse_keys(&plan.keys, tokens)?;
         for path in [self.authority_path(), self.root_path()] {
             if self.read_optional(&path)?.is_some() {
                 return refuse(format!(
@@ -95,10 +100,10 @@ impl Place {
         Ok(())
     }
 
-    /// Refuses if a ceremony was cut short, or the tokens hold keys of these names.
-    pub(super) fn refuse_if_begun(
+    /// Refuses if a ceremony was cut short here, or a token holds keys of these names.
+    pub(super) fn refuse_keys(
         &self,
-        plan: &Plan,
+        keys: &[KeyFile],
         tokens: &Tokens,
     ) -> Result<(), CeremonyError> {
         let refuse = |why: String| Err(CeremonyError::Refused(why));
@@ -111,7 +116,7 @@ impl Place {
                 self.unfinished_path().display()
             ));
         }
-        for key in &plan.keys {
+        for key in keys {
             let token = token(tokens, &key.token)?;
             if token.holds(&key.label).map_err(|why| CeremonyError::Refused(why.to_string()))? {
                 return refuse(format!(
@@ -125,17 +130,17 @@ impl Place {
     }
 
     /// Writes down, durably, which keys will be made, with their ids.
-    pub(super) fn begin(&self, plan: &Plan) -> Result<Unfinished, CeremonyError> {
+    pub(super) fn begin(&self, name: &str, keys: &[KeyFile]) -> Result<Unfinished, CeremonyError> {
         let refused = |error: std::io::Error| CeremonyError::Refused(io(&self.ca, &error));
         self.disk.create_dir(&self.ca).map_err(refused)?;
-        let keys = plan.keys.iter().map(|key| PlannedKey {
+        let keys = keys.iter().map(|key| PlannedKey {
             name: key.name.clone(),
             label: key.label.clone(),
             token: key.token.clone(),
             id: super::transcript::hex(&random_16(&*self.rng)),
         });
         let unfinished = Unfinished {
-            ceremony: plan.document.name.clone(),
+            ceremony: name.to_owned(),
             began: self.clock.now().to_string(),
             keys: keys.collect(),
         };
@@ -159,23 +164,22 @@ impl Place {
         self.read_json(&self.unfinished_path())
     }
 
-    /// Removes the keys that an unfinished ceremony named, and the log it may have begun. Refuses once a CA
-    /// exists: then its keys are in use.
+    /// Removes the keys that an unfinished ceremony named and that count for nothing, and the log it may have begun
+    /// where there is no CA yet. What `authority.json` or `root.json` names is in use and stays.
     pub fn discard_unfinished(&self, tokens: &Tokens) -> Result<(), CeremonyError> {
         let Some(unfinished) = self.unfinished()? else { return Ok(()) };
-        let ids: Option<Vec<Vec<u8>>> = unfinished.keys.iter().map(|key| unhex(&key.id)).collect();
-        let ids = ids.ok_or_else(|| broken(&self.unfinished_path(), "an id"))?;
-        let committed = self.committed()?;
-        if ids.iter().any(|id| committed.contains(id)) {
-            // All was made; only the note about it stayed behind.
-            return self.end();
-        }
-        for (key, id) in unfinished.keys.iter().zip(&ids) {
+        let in_use = self.committed()?;
+        for key in &unfinished.keys {
+            let id = unhex(&key.id).ok_or_else(|| broken(&self.unfinished_path(), "an id"))?;
+            if in_use.contains(&id) {
+                // It was made; only the note about it stayed behind.
+                continue;
+            }
             token(tokens, &key.token)?
-                .destroy(id)
+                .destroy(&id)
                 .map_err(|why| CeremonyError::Unfinished(why.to_string()))?;
         }
-        if !committed.is_empty() {
+        if !in_use.is_empty() {
             // A CA stood here before; its log is not the unfinished ceremony's.
             return self.end();
         }

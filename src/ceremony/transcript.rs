@@ -15,6 +15,7 @@ use crate::hsm::token::{KeyAttributes, ModuleInfo, TokenInfo};
 use crate::id::Timestamp;
 use crate::log::note::VerifierKey;
 use crate::pki::certificate::Certificate;
+use crate::pki::crl::Crl;
 
 /// The record, written as `ca/transcript-NAME-TIME.json`; its SHA-256 stands in the log's first record and in
 /// `authority.json`.
@@ -22,7 +23,7 @@ use crate::pki::certificate::Certificate;
 pub struct Transcript {
     /// Version of this format: 1.
     pub version: u32,
-    /// `run`, `export-request`, `sign-request` or `import`.
+    /// `run`, `export-request`, `sign-request`, `import`, `root-crl`, `import-root-crl` or `rotate-log-key`.
     pub act: String,
     pub ceremony: String,
     pub description: String,
@@ -41,7 +42,20 @@ pub struct Transcript {
     /// The C2SP verifier key of this box as a witness, where it was made: for the logs that it shall cosign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witness_key: Option<String>,
+    /// Where the log key was rotated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationLine>,
     pub urls: Urls,
+}
+
+/// What an act is of.
+pub(super) struct Title<'a> {
+    pub(super) ceremony: &'a str,
+    pub(super) description: &'a str,
+    /// The file as it was understood.
+    pub(super) understood: Vec<u8>,
+    pub(super) origin: &'a str,
+    pub(super) urls: Urls,
 }
 
 /// A token that took part.
@@ -88,6 +102,52 @@ pub struct CrlLine {
     pub next_update: String,
     /// SHA-256 over the DER, hex.
     pub sha256: String,
+    /// The certificates that it revokes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoked: Vec<RevokedLine>,
+}
+
+/// A certificate that the root revoked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RevokedLine {
+    /// Hex.
+    pub serial: String,
+    pub at: String,
+    /// CRLReason (RFC 5280 section 5.3.1).
+    pub reason: Option<u8>,
+}
+
+/// A log key that takes over from another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RotationLine {
+    /// The C2SP verifier keys, former and new.
+    pub former: String,
+    pub key: String,
+    /// What both of them make of the statement that names both, base64.
+    pub endorsement: String,
+    pub possession: String,
+    pub cross_over_days: u32,
+}
+
+impl CrlLine {
+    /// Describes a CRL, as it was read from its DER.
+    pub fn of(crl: &Crl, der: &[u8]) -> Self {
+        Self {
+            number: crl.number,
+            this_update: crl.this_update.to_string(),
+            next_update: crl.next_update.to_string(),
+            sha256: hex(digest(&SHA256, der).as_ref()),
+            revoked: crl
+                .revoked
+                .iter()
+                .map(|entry| RevokedLine {
+                    serial: entry.serial.to_string(),
+                    at: entry.at.to_string(),
+                    reason: entry.reason,
+                })
+                .collect(),
+        }
+    }
 }
 
 impl CertificateLine {
@@ -115,8 +175,25 @@ impl Transcript {
         act: &str,
         now: Timestamp,
     ) -> Self {
-        let understood = serde_json::to_vec(&(&plan.document, &plan.keys)).unwrap_or_default();
-        let origin = plan.origin().to_owned();
+        let title = Title {
+            ceremony: &plan.document.name,
+            description: &plan.document.description,
+            understood: serde_json::to_vec(&(&plan.document, &plan.keys)).unwrap_or_default(),
+            origin: plan.origin(),
+            urls: plan.document.urls.clone(),
+        };
+        Self::of(title, tokens, keys, act, now)
+    }
+
+    /// The same, of another kind of file.
+    pub(super) fn of(
+        title: Title<'_>,
+        tokens: &Tokens,
+        keys: &Keys,
+        act: &str,
+        now: Timestamp,
+    ) -> Self {
+        let origin = title.origin.to_owned();
         let log_key = keys
             .get("log")
             .ok()
@@ -125,9 +202,9 @@ impl Transcript {
         Self {
             version: 1,
             act: act.to_owned(),
-            ceremony: plan.document.name.clone(),
-            description: plan.document.description.clone(),
-            plan_sha256: hex(digest(&SHA256, &understood).as_ref()),
+            ceremony: title.ceremony.to_owned(),
+            description: title.description.to_owned(),
+            plan_sha256: hex(digest(&SHA256, &title.understood).as_ref()),
             program: concat!("chancery ", env!("CARGO_PKG_VERSION")).to_owned(),
             at: now.to_string(),
             tokens: tokens
@@ -155,7 +232,8 @@ impl Transcript {
             log_origin: origin,
             log_key,
             witness_key: None,
-            urls: plan.document.urls.clone(),
+            rotation: None,
+            urls: title.urls,
         }
     }
 
@@ -248,6 +326,21 @@ impl Transcript {
         if let Some(crl) = &self.root_crl {
             writeln!(out, "\nCRL of the root, number {}", crl.number)?;
             writeln!(out, "  valid         {} to {}", crl.this_update, crl.next_update)?;
+            writeln!(out, "  fingerprint   SHA-256 {}", grouped(&crl.sha256))?;
+            for revoked in &crl.revoked {
+                let reason = revoked.reason.map_or_else(|| "none".to_owned(), |r| r.to_string());
+                writeln!(
+                    out,
+                    "  revokes       {} at {}, reason {reason}",
+                    revoked.serial, revoked.at
+                )?;
+            }
+        }
+        if let Some(rotation) = &self.rotation {
+            writeln!(out, "\nLOG KEY, taking over")?;
+            writeln!(out, "  former        {}", rotation.former)?;
+            writeln!(out, "  new           {}", rotation.key)?;
+            writeln!(out, "  both sign     for {} days", rotation.cross_over_days)?;
         }
         writeln!(out, "\nFOR GOOD")?;
         if !self.log_origin.is_empty() {

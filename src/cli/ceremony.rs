@@ -1,5 +1,6 @@
 //! `chancery ceremony`: keys and certificates of a CA, made once as one reviewed file says.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ use super::{Context, Failure, confirm, print, print_json};
 use crate::app::directories::{self, Owner};
 use crate::app::{ownership, pin};
 use crate::ceremony::execute::{self, Outcome};
-use crate::ceremony::plan::{Document, KeyFile, PinEntry, Plan, Scope};
+use crate::ceremony::plan::{Document, KeyFile, PinEntry, Plan, Scope, TokenEntry};
 use crate::ceremony::transcript::hex;
 use crate::ceremony::{CeremonyError, Place, Tokens};
 use crate::config::{Config, Paths, PinSource};
@@ -21,6 +22,9 @@ use crate::hsm::direct::Direct;
 use crate::hsm::pool::Settings;
 use crate::hsm::token::TokenName;
 use crate::pki::certificate::Certificate;
+
+pub mod root_crl;
+pub mod rotate;
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum CeremonyCommand {
@@ -32,6 +36,14 @@ pub enum CeremonyCommand {
     SignRequest(SignRequest),
     /// Take in the certificate that the root signed for this box.
     Import(Import),
+    /// Where the root lives: sign its next CRL, and publish it if this box serves.
+    RootCrl(root_crl::RootCrl),
+    /// Where the root lives elsewhere: take in the CRL that it signed.
+    ImportRootCrl(root_crl::ImportRootCrl),
+    /// Make another key for the log; the former one signs too for a while.
+    RotateLogKey(rotate::RotateLogKey),
+    /// After the cross-over: note that the former log key is done with, and remove it if wanted.
+    FinishLogKey(rotate::FinishLogKey),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -111,6 +123,10 @@ pub fn run(command: &CeremonyCommand, context: &Context) -> Result<(), Failure> 
         CeremonyCommand::ExportRequest(arguments) => export(arguments, context),
         CeremonyCommand::SignRequest(arguments) => sign(arguments, context),
         CeremonyCommand::Import(arguments) => import(arguments, context),
+        CeremonyCommand::RootCrl(arguments) => root_crl::sign(arguments, context),
+        CeremonyCommand::ImportRootCrl(arguments) => root_crl::import(arguments, context),
+        CeremonyCommand::RotateLogKey(arguments) => rotate::rotate(arguments, context),
+        CeremonyCommand::FinishLogKey(arguments) => rotate::finish(arguments, context),
     }
 }
 
@@ -195,9 +211,18 @@ fn read_plan(file: &Path) -> Result<Plan, Failure> {
 }
 
 fn open(plan: &Plan, file: &Path, config: &Config) -> Result<(Place, Tokens), Failure> {
+    open_tokens(&plan.document.tokens, file, config)
+}
+
+/// Opens the tokens that a file names.
+fn open_tokens(
+    entries: &BTreeMap<String, TokenEntry>,
+    file: &Path,
+    config: &Config,
+) -> Result<(Place, Tokens), Failure> {
     directories::prepare(&config.paths, None, None)?;
     let mut tokens = Tokens::new();
-    for (role, entry) in &plan.document.tokens {
+    for (role, entry) in entries {
         let settings: Settings = match &entry.settings {
             Some(path) => crate::config::read(&beside(file, path))
                 .map_err(|error| Failure::operator(error.to_string()))?,

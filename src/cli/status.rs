@@ -13,6 +13,9 @@ use super::{Context, Failure, print, print_json, why};
 use crate::config::Config;
 use crate::env::Clock;
 use crate::env::system::SystemClock;
+use crate::id::Timestamp;
+use crate::pki::certificate::Certificate;
+use crate::pki::crl::{self, Crl};
 
 /// `chancery status`.
 #[derive(Clone, Debug, Args)]
@@ -28,6 +31,8 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
     let asked = ask(&config, "/readyz", timeout);
     let checkpoint = checkpoint(&config);
     let now = SystemClock::new().now();
+    let root_crl = root_crl(&config);
+    let days = |ends: Timestamp| ends.0.saturating_sub(now.0) / 86_400_000;
     let (state, detail, ok) = match &asked {
         Ok(Answer { status: 200, body }) => ("ready", body.trim().to_owned(), true),
         Ok(Answer { status, body }) => {
@@ -44,6 +49,12 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
             "time": now.to_string(),
             "checkpoint": checkpoint.as_ref().map(|(origin, size)| serde_json::json!({
                 "origin": origin, "size": size
+            })),
+            "root_crl": root_crl.as_ref().map(|crl| serde_json::json!({
+                "number": crl.number,
+                "next_update": crl.next_update.to_string(),
+                "days": days(crl.next_update),
+                "revoked": crl.revoked.len(),
             })),
             "base_url": config.web.base_url,
         }))?;
@@ -62,6 +73,11 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
         match &checkpoint {
             Some((origin, size)) => print(&format!("checkpoint  {size} records of {origin}"))?,
             None => print("checkpoint  none published yet")?,
+        }
+        if let Some(crl) = &root_crl {
+            let (number, ends) = (crl.number, crl.next_update);
+            let left = days(ends);
+            print(&format!("root's CRL  number {number}, until {ends}, {left} days left"))?;
         }
         print(&format!("address     {}", config.web.base_url))?;
         print(&format!("time        {now}"))?;
@@ -83,6 +99,15 @@ fn checkpoint(config: &Config) -> Option<(String, u64)> {
     let text = std::fs::read_to_string(config.paths.public().join("checkpoint")).ok()?;
     let mut lines = text.lines();
     Some((lines.next()?.to_owned(), lines.next()?.parse().ok()?))
+}
+
+/// The root's CRL, as it is published.
+fn root_crl(config: &Config) -> Option<Crl> {
+    let authority = config.authority.as_ref()?;
+    let root = Certificate::parse_pem(&authority.root).ok()?;
+    let file = crl::file_of(&authority.root_crl_url).ok()?;
+    let der = std::fs::read(config.paths.public().join(file)).ok()?;
+    crl::parse_verified(&der, &root).ok()
 }
 
 /// What came back.

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use self::accounts::{AccountAnswer, AccountQuestion};
 use self::recalls::{RecallAnswer, RecallQuestion};
 use self::tickets::{TicketAnswer, TicketQuestion};
+use crate::id::LeafIndex;
 
 /// Who asks: by the kernel's word, never by the asker's.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -50,6 +51,8 @@ pub enum AdminQuestion {
     Certificate(certificate::CertificateQuestion),
     Recall(RecallQuestion),
     Record(records::RecordQuestion),
+    /// The former log key shall sign no more.
+    RetireLogKey,
 }
 
 /// What the issuer answers.
@@ -62,6 +65,8 @@ pub enum AdminAnswer {
     Certificate(Box<certificate::Detail>),
     Recall(RecallAnswer),
     Record(records::RecordAnswer),
+    /// The leaf that says so.
+    LogKeyRetired(LeafIndex),
 }
 
 /// Why it did not do it. Both are for the operator and begin with a code.

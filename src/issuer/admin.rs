@@ -9,6 +9,7 @@ mod tickets;
 use std::sync::atomic::Ordering;
 
 use super::core::NotNow;
+use super::log_keys::NotRetired;
 use super::service::Desk;
 use crate::id::Serial;
 use crate::ipc::admin::{AdminAnswer, AdminQuestion, AdminRefusal, AdminService, Operator};
@@ -37,6 +38,13 @@ impl AdminService for Desk {
             AdminQuestion::Recall(question) => {
                 self.recall(operator, question).map(AdminAnswer::Recall)
             }
+            AdminQuestion::RetireLogKey => match self.key_turn.retire(actor(operator)) {
+                Ok(leaf) => Ok(AdminAnswer::LogKeyRetired(leaf)),
+                Err(NotRetired::NotNow(why)) => Err(not_now(&why)),
+                Err(NotRetired::Nothing) => Err(AdminRefusal::Refused(
+                    "CHY-LOG-KEY-ALONE: one key signs the log's checkpoints; there is no former one to retire".into(),
+                )),
+            },
         }
     }
 

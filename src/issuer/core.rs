@@ -62,6 +62,8 @@ pub(super) struct Core {
     pub(super) halted: AtomicBool,
     /// A checkpoint under the log's key excludes the log as it is.
     pub(super) forked: AtomicBool,
+    /// The root's CRL lists this issuing certificate.
+    pub(super) revoked: AtomicBool,
     pub(super) counters: Counters,
     pub(super) caps: Caps,
     pub(super) problems: Problems,
@@ -150,6 +152,14 @@ impl Core {
     /// Whether it is proven that this log does not continue what its key has signed: then no certificate is issued.
     pub(super) fn is_forked(&self) -> bool {
         self.forked.load(Ordering::SeqCst)
+    }
+
+    /// Whether this CA may issue at all: not after the root has revoked it.
+    pub(super) fn may_issue(&self) -> Result<(), NotNow> {
+        if self.revoked.load(Ordering::SeqCst) {
+            return Err(NotNow::Wait(Duration::from_secs(60)));
+        }
+        self.token_signs()
     }
 
     pub(super) fn halt(&self, why: &str) {
@@ -356,12 +366,16 @@ pub(super) enum Part {
     Fork,
     /// What witnesses cosigned.
     Cosigned,
+    /// The root's CRL that a ceremony left cannot be taken over.
+    RootCrl,
+    /// The root has revoked the issuing certificate.
+    Revoked,
 }
 
 impl Part {
     /// Whether a certificate could not be made while this is wrong.
     pub(super) fn stops_issuance(self) -> bool {
-        matches!(self, Self::Clock | Self::Log | Self::Index | Self::Fork)
+        matches!(self, Self::Clock | Self::Log | Self::Index | Self::Fork | Self::Revoked)
     }
 }
 

@@ -9,8 +9,10 @@ use std::time::Duration;
 use super::clock::{Acceptance, ClockFault};
 use super::core::{Core, NotNow, count, lock};
 use super::crls::Crls;
+use super::log_keys::KeyTurn;
 use super::own::Own;
 use super::refusals::Refusals;
+use super::root_crl::RootCrl;
 use super::starts::Starts;
 use crate::log::Release;
 use crate::log::record::{AbandonedV1, ClockAcceptedV1, Record};
@@ -25,6 +27,8 @@ struct Shared {
     starts: Arc<Starts>,
     own: Arc<Own>,
     crls: Arc<Crls>,
+    root_crl: Arc<RootCrl>,
+    key_turn: Arc<KeyTurn>,
     refusals: Arc<Refusals>,
     acceptance: Acceptance,
     recovered: AtomicBool,
@@ -44,6 +48,8 @@ impl Keeper {
         starts: Arc<Starts>,
         own: Arc<Own>,
         crls: Arc<Crls>,
+        root_crl: Arc<RootCrl>,
+        key_turn: Arc<KeyTurn>,
         refusals: Arc<Refusals>,
     ) -> Result<Self, String> {
         let acceptance = Acceptance::new(Arc::clone(&core.disk), &core.dir);
@@ -52,6 +58,8 @@ impl Keeper {
             starts,
             own,
             crls,
+            root_crl,
+            key_turn,
             refusals,
             acceptance,
             recovered: AtomicBool::new(false),
@@ -132,8 +140,9 @@ impl Shared {
         // Each is tried, also when the other fails.
         let own = self.own.tend();
         let crl = self.crls.tend();
+        let (root_crl, keys) = (self.root_crl.tend(), self.key_turn.tend());
         let refused = self.refusals.tend();
-        own.and(crl).and(refused).and(started)
+        own.and(crl).and(root_crl).and(keys).and(refused).and(started)
     }
 
     fn clock(&self) -> Result<(), NotNow> {

@@ -134,7 +134,7 @@ impl Own {
 
     fn make(&self, now: Timestamp) -> Result<(), NotNow> {
         let core = &self.core;
-        core.token_signs()?;
+        core.may_issue()?;
         let (intent, serial, tbs) = match lock(&self.pending).take() {
             Some(pending) => pending,
             None => self.intend(now)?,

@@ -284,7 +284,7 @@ impl Pipeline {
         let tickets = &self.registry.tickets;
         tickets.permits(ticket.as_deref(), csr.identifiers(), Some(&profile.name), now)?;
         proven(profile, finalize, csr)?;
-        core.token_signs()?;
+        core.may_issue()?;
         if core.is_forked() {
             return Err(Refusal::Retry(60_000));
         }

@@ -34,13 +34,8 @@ impl Places {
     }
 }
 
-/// Publishes what does not change between ceremonies: root and issuing certificate, and the root's CRL
-/// where the ceremony made one.
-pub(super) fn publish_chain(
-    core: &Core,
-    places: &Places,
-    root_crl: Option<&[u8]>,
-) -> Result<(), String> {
+/// Publishes what does not change between ceremonies: root and issuing certificate.
+pub(super) fn publish_chain(core: &Core, places: &Places) -> Result<(), String> {
     let put = |name: &Path, bytes: &[u8]| {
         put(core, &core.public.join(name), bytes)
             .map_err(|_| format!("CHY-PUBLIC: cannot write {}; see that the directory exists, belongs to the issuer's user and has room", core.public.join(name).display()))
@@ -51,11 +46,7 @@ pub(super) fn publish_chain(
     put(Path::new("issuing.pem"), issuing.as_bytes())?;
     put(Path::new("issuing.der"), core.issuing.der())?;
     put(Path::new("chain.pem"), [issuing.as_str(), root.as_str()].concat().as_bytes())?;
-    put(&places.issuing, core.issuing.der())?;
-    match root_crl {
-        Some(der) => put(&places.root_crl, der),
-        None => Ok(()),
-    }
+    put(&places.issuing, core.issuing.der())
 }
 
 /// Puts `bytes` under `path` unless they are there already.

@@ -8,12 +8,14 @@ use super::cosigner::Cosigner;
 use super::crls::Crls;
 use super::handshake::is_handshake;
 use super::keeper::Keeper;
+use super::log_keys::KeyTurn;
 use super::own::Own;
 use super::pipeline::{FINALIZE, Pipeline};
 use super::refusals::Refusals;
 use super::registry::Registry;
 use super::renewal::{self, Recalls};
 use super::revocation::{REVOKE, Revoker};
+use super::root_crl::RootCrl;
 use super::starts::Starts;
 use super::witnesses::Witnesses;
 use super::workers::Workers;
@@ -40,8 +42,8 @@ pub(super) struct Desk {
     pub(super) cosigner: Arc<Cosigner>,
     pub(super) keeper: Keeper,
     pub(super) workers: Workers,
-    /// nextUpdate of the root's CRL, where the ceremony made one.
-    pub(super) root_crl_ends: Option<Timestamp>,
+    pub(super) root_crl: Arc<RootCrl>,
+    pub(super) key_turn: Arc<KeyTurn>,
     pub(super) started: Timestamp,
 }
 
@@ -203,13 +205,8 @@ impl Desk {
         }
         let advice = self.witnesses.problems().into_iter().chain(self.cosigner.problems());
         problems.extend(advice.map(|(code, message)| (code.to_owned(), message)));
-        let soon = core.rule.clock().now().plus(crate::pki::crl::ROOT_CRL_WARNING);
-        if let Some(ends) = self.root_crl_ends.filter(|ends| *ends < soon) {
-            problems.push((
-                "CHY-ROOT-CRL".into(),
-                format!("the root's CRL ends {ends}, and only a ceremony with the root key makes another; devices that check the whole chain refuse every certificate then"),
-            ));
-        }
+        let root_crl = self.root_crl.problem(core.rule.clock().now());
+        problems.extend(root_crl.map(|(code, message)| (code.to_owned(), message)));
         Health {
             ready: !stopped && !core.halted.load(Ordering::SeqCst),
             problems,

@@ -14,6 +14,7 @@ use super::core::{Core, Counters, OnHalt, Problems, TokenProbe};
 use super::cosigner::{Cosigner, CosignerKey};
 use super::crls::Crls;
 use super::keeper::Keeper;
+use super::log_keys::KeyTurn;
 use super::own::{self, Own};
 use super::pipeline::Pipeline;
 use super::publish::{self, Places};
@@ -21,6 +22,7 @@ use super::refusals::Refusals;
 use super::refused_pin::RefusedPin;
 use super::registry::Registry;
 use super::revocation::Revoker;
+use super::root_crl::RootCrl;
 use super::service::Desk;
 use super::signing::SignQueue;
 use super::starts::{Configuration, Program, Starts, TokenIdentity};
@@ -51,8 +53,8 @@ pub struct Parts {
     pub authority: Authority,
     /// `[web] base-url`: account and order URLs begin with it.
     pub base_url: String,
-    /// DER of the root's CRL, where the ceremony made one; published as it is.
-    pub root_crl: Option<Vec<u8>>,
+    /// Where ceremonies leave the root's CRL: taken over whenever there is another.
+    pub root_crl: Option<PathBuf>,
     pub issuing_key: Arc<dyn SignQueue>,
     pub tls_key: Arc<dyn SignQueue>,
     pub token: TokenProbe,
@@ -166,6 +168,9 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         tls_spki,
     ];
     own_keys.extend(parts.cosigner.iter().map(CosignerKey::spki));
+    for record in &authority.log_key_rotations {
+        own_keys.push(spki("log", &record.key.spki)?);
+    }
     own_keys.dedup();
     let rule =
         ClockRule::new(Arc::clone(&parts.clock), parts.build_date, parts.settings.clock_jump_hours);
@@ -198,18 +203,17 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         public: parts.public,
         on_halt: parts.on_halt,
         halted: AtomicBool::new(false),
+        revoked: AtomicBool::new(false),
         forked: AtomicBool::new(false),
         counters: Counters::default(),
         problems: Problems::default(),
     });
-    let mut root_crl_ends = None;
-    if let Some(der) = &parts.root_crl {
-        let read = crate::pki::crl::parse_verified(der, &core.root).map_err(|why| {
-            format!("CHY-CA-BROKEN: ca/root.crl is not the root's: {why}; restore it from the ceremony's backup")
-        })?;
-        root_crl_ends = Some(read.next_update);
-    }
-    publish::publish_chain(&core, &places, parts.root_crl.as_deref())?;
+    publish::publish_chain(&core, &places)?;
+    let published = core.public.join(&places.root_crl);
+    let url = &authority.root_crl_url;
+    let root_crl = RootCrl::open(Arc::clone(&core), parts.root_crl, url, published)?;
+    let root_crl = Arc::new(root_crl);
+    let key_turn = Arc::new(KeyTurn::new(Arc::clone(&core), authority)?);
 
     super::fork::recall(&core);
     let witnesses = Arc::new(Witnesses::new(Arc::clone(&core), parts.witnesses));
@@ -234,6 +238,8 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         Arc::clone(&starts),
         Arc::clone(&own),
         Arc::clone(&crls),
+        Arc::clone(&root_crl),
+        Arc::clone(&key_turn),
         Arc::clone(&refusals),
     )?;
     let revoker =
@@ -252,7 +258,8 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         cosigner,
         keeper,
         workers,
-        root_crl_ends,
+        root_crl,
+        key_turn,
         started,
     };
     Ok(Running { desk: Arc::new(desk) })

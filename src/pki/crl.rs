@@ -6,6 +6,7 @@
 //! the same rest when divided by the number of shards. Which, is fixed in the certificate.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use const_oid::db::rfc5280::ID_CE_ISSUING_DISTRIBUTION_POINT;
 use const_oid::{AssociatedOid, ObjectIdentifier};
@@ -31,8 +32,12 @@ pub struct RevokedEntry {
     pub reason: Option<u8>,
 }
 
-/// How long before its end an operator is told of the root's CRL, which takes a ceremony to renew.
-pub const ROOT_CRL_WARNING: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+/// How long before its end an operator is told of the root's CRL, which takes a ceremony to renew: ninety days, or a
+/// third of its life where that is less.
+pub fn root_crl_warning(this_update: Timestamp, next_update: Timestamp) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(90 * 86_400);
+    LONGEST.min(next_update.since(this_update) / 3)
+}
 
 /// Longer lists are refused unread.
 pub const MAX_DER: usize = 64 * 1024 * 1024;

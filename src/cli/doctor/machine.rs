@@ -53,7 +53,7 @@ pub(super) fn authority(config: &Config, report: &mut Report<'_>) {
 pub(super) fn root_crl(config: &Config, report: &mut Report<'_>) {
     let root = config.authority.as_ref().and_then(|it| Certificate::parse_pem(&it.root).ok());
     let Some(root) = root else { return };
-    let path = config.paths.ca().join("root.crl");
+    let path = config.paths.root_crl();
     let der = match SystemDisk.read(&path, crl::MAX_DER as u64) {
         Ok(der) => der,
         Err(error) if error.kind() == ErrorKind::NotFound => return,
@@ -69,10 +69,14 @@ pub(super) fn root_crl(config: &Config, report: &mut Report<'_>) {
             let (now, ends) = (SystemClock::new().now(), list.next_update);
             if ends <= now {
                 report.fail("root CRL", format!("CHY-ROOT-CRL: it ended {ends}"));
-            } else if ends.since(now) < crl::ROOT_CRL_WARNING {
-                report.warn("root CRL", format!("CHY-ROOT-CRL: it ends {ends}"));
             } else {
-                report.ok("root CRL", format!("until {ends}"));
+                let days = ends.since(now).as_secs() / 86_400;
+                let text = format!("number {}, until {ends}, {days} days", list.number);
+                if ends.since(now) < crl::root_crl_warning(list.this_update, ends) {
+                    report.warn("root CRL", format!("CHY-ROOT-CRL: {text}"));
+                } else {
+                    report.ok("root CRL", text);
+                }
             }
         }
     }

@@ -56,7 +56,7 @@ fn tokens(module: &Module, config: &Config, arguments: &DoctorArguments, report:
     };
     let keys = [
         ("issuing", &authority.issuing_key),
-        ("log", &authority.log_key),
+        ("log", authority.newest_log_key()),
         ("tls", &authority.tls_key),
     ];
     let uri = match Pkcs11Uri::parse(&authority.issuing_key.uri) {

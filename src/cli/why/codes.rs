@@ -95,6 +95,11 @@ pub const CODES: &[Entry] = &[
         do_this: "Sign the request where the root key is and import the certificate: `chancery ceremony import FILE`.",
     },
     Entry {
+        code: "CHY-CA-REVOKED",
+        means: "The root has revoked this box's issuing certificate: its CRL lists it. Nothing is issued any more; CRLs still are.",
+        do_this: "Hold a ceremony for another issuing CA. If it was a mistake, there is no way back: a revocation is for good.",
+    },
+    Entry {
         code: "CHY-CEREMONY-ATTRIBUTES",
         means: "A key that the ceremony made did not read back with the attributes that were asked for.",
         do_this: "Do not use this token for a CA, or name its quirks in the token's settings; the transcript shows what it answered.",
@@ -410,6 +415,16 @@ pub const CODES: &[Entry] = &[
         do_this: "Restore ca/ as the ceremony of the newest log key left it; `chancery log verify` says which keys the log names.",
     },
     Entry {
+        code: "CHY-LOG-KEY-ALONE",
+        means: "One key signs the log's checkpoints: there is no former key to retire or to be done with.",
+        do_this: "Nothing; `chancery log-key show` names the keys.",
+    },
+    Entry {
+        code: "CHY-LOG-KEY-BUSY",
+        means: "A rotation of the log key is under way: the former key still signs, or its ceremony was not finished.",
+        do_this: "Wait for the end of the cross-over or end it with `chancery log-key retire`, then run `chancery ceremony finish-log-key`.",
+    },
+    Entry {
         code: "CHY-LOG-PANIC",
         means: "A thread of the log ended unexpectedly.",
         do_this: "The process restarts and recovers. Please report it with the lines before it.",
@@ -566,8 +581,23 @@ pub const CODES: &[Entry] = &[
     },
     Entry {
         code: "CHY-ROOT-CRL",
-        means: "The root's CRL ends within 30 days, or has ended; devices that check the whole chain refuse every certificate then. Only the root key can sign a new one.",
-        do_this: "Plan a ceremony with the root now.",
+        means: "The root's CRL ends within ninety days or a third of its life, or has ended; devices that check the whole chain refuse every certificate then. Only the root key can sign a new one.",
+        do_this: "Hold `chancery ceremony root-crl` where the root key is; on another box than that, take it in with `chancery ceremony import-root-crl`.",
+    },
+    Entry {
+        code: "CHY-ROOT-CRL-OLD",
+        means: "ca/root.crl is older than the root's CRL that this box has published, as after a restored backup.",
+        do_this: "Put the newest CRL of the root back (from the root's box, or public/), or hold `chancery ceremony root-crl` again.",
+    },
+    Entry {
+        code: "CHY-ROOT-REVOKE",
+        means: "The root was asked to revoke a serial number that nothing says it has certified; nothing was signed.",
+        do_this: "Check the serial number; or give the certificate itself with --certificate.",
+    },
+    Entry {
+        code: "CHY-ROOT-REVOKED",
+        means: "The root has revoked this certificate already; nothing was signed.",
+        do_this: "Nothing; without --revoke the next CRL lists it again.",
     },
     Entry {
         code: "CHY-SERVE-REFUSED",

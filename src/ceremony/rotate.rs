@@ -1,0 +1,239 @@
+//! Another key for the log, on the token where the one before it is: made, signed for by both, written down. From its
+//! next start on the issuer signs with both; `finish` is for when the former signs no more.
+
+use std::collections::BTreeMap;
+
+use base64ct::{Base64, Encoding};
+use serde::{Deserialize, Serialize};
+
+use super::CeremonyError;
+use super::execute::Outcome;
+use super::keys::{make_keys, sign_error};
+use super::plan::{KeyFile, Kind, TokenEntry, Urls};
+use super::state::{Place, Tokens, token};
+use super::transcript::{RotationLine, Title, Transcript, hex};
+use crate::hsm::Signer;
+use crate::hsm::direct::DirectKey;
+use crate::log::keys::statement;
+use crate::log::note::{Note, VerifierKey};
+use crate::pki::authority::{Authority, KeyRecord, LogKeyRotation};
+use crate::pki::key::PublicKey;
+use crate::pki::uri::Pkcs11Uri;
+
+/// `hsm/ceremony/log-key.toml`, as written.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Document {
+    pub name: String,
+    pub description: String,
+    /// The key file of the new key, relative to this one. Its name is `log`, its label is new.
+    pub key: std::path::PathBuf,
+    /// For how many days both keys sign.
+    pub cross_over_days: u32,
+    /// By role: the one of the key file.
+    pub tokens: BTreeMap<String, TokenEntry>,
+}
+
+/// A rotation that can be held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rotation {
+    pub document: Document,
+    pub key: KeyFile,
+}
+
+impl Rotation {
+    /// Checks everything that can be checked without a token.
+    pub fn new(document: Document, key: KeyFile) -> Result<Self, CeremonyError> {
+        let bad = |why: &str| Err(refused(&format!("CHY-CEREMONY-FILE: {why}")));
+        if key.name != "log" || !matches!(key.kind, Kind::Ed25519 | Kind::EcP256) {
+            return bad(
+                "the key file is not one of a log key: name \"log\", kind ed25519 or ec-p256",
+            );
+        }
+        if key.label.is_empty() || key.label.len() > 32 || !key.label.is_ascii() {
+            return bad("the label of the key is not 1 to 32 ASCII characters");
+        }
+        if !document.tokens.contains_key(&key.token) || document.tokens.len() != 1 {
+            return bad("[tokens] does not have exactly the token of the key file");
+        }
+        if document.cross_over_days > LONGEST {
+            return bad("cross-over-days is more than 3660");
+        }
+        Ok(Self { document, key })
+    }
+
+    /// What it would do, for people.
+    pub fn effect(&self) -> String {
+        format!(
+            "ceremony {:?} would make key {:?}, which signs the log's checkpoints from the issuer's next start on; \
+             the former key signs too for {} days",
+            self.document.name, self.key.label, self.document.cross_over_days
+        )
+    }
+}
+
+/// Makes the new key and has both keys sign for it. What makes it count is `authority.json`.
+pub fn rotate(
+    rotation: &Rotation,
+    tokens: &Tokens,
+    place: &Place,
+) -> Result<Outcome, CeremonyError> {
+    let mut authority = begun(place)?;
+    if authority.former_log_key().is_some() {
+        return Err(refused(
+            "CHY-LOG-KEY-BUSY: the log key was rotated before, and that is not finished: `chancery log-key show` says how far it is",
+        ));
+    }
+    let Document { name, description, .. } = &rotation.document;
+    let files = std::slice::from_ref(&rotation.key);
+    place.refuse_keys(files, tokens)?;
+    let former = key_of(authority.newest_log_key(), rotation, tokens)?;
+    let now = place.clock.now();
+    let keys = make_keys(name, files, tokens, place)?;
+    let key = keys.get("log")?;
+    let verifier = |key: &DirectKey| {
+        VerifierKey::from_spki(&authority.origin, key.public_key().spki()).map_err(|why| {
+            CeremonyError::Unfinished(format!(
+                "CHY-CEREMONY-FILE: the log key cannot sign notes: {why}"
+            ))
+        })
+    };
+    let (from, to) = (verifier(&former)?, verifier(key)?);
+    let text = statement(&from, &to);
+    let sign = |key: &DirectKey, verifier: &VerifierKey| {
+        let signature =
+            key.sign(text.as_bytes()).map_err(|why| CeremonyError::Unfinished(sign_error(why)))?;
+        // As everyone will verify it, for ever.
+        if verifier.verify_text(text.as_bytes(), &signature) {
+            Ok(Base64::encode_string(&signature))
+        } else {
+            Err(CeremonyError::Unfinished(
+                "CHY-KEY-MISMATCH: a log key's signature does not verify".to_owned(),
+            ))
+        }
+    };
+    let (endorsement, possession) = (sign(&former, &from)?, sign(key, &to)?);
+    let days = rotation.document.cross_over_days;
+    let title = Title {
+        ceremony: name,
+        description,
+        understood: serde_json::to_vec(&(&rotation.document, files)).unwrap_or_default(),
+        origin: &authority.origin,
+        urls: urls(&authority),
+    };
+    let mut transcript = Transcript::of(title, tokens, &keys, "rotate-log-key", now);
+    transcript.rotation = Some(RotationLine {
+        former: from.to_string(),
+        key: to.to_string(),
+        endorsement: endorsement.clone(),
+        possession: possession.clone(),
+        cross_over_days: days,
+    });
+    let sha256 = transcript.store(place)?;
+    authority.version = 2;
+    authority.log_key_rotations.push(LogKeyRotation {
+        key: keys.record("log")?,
+        endorsement,
+        possession,
+        cross_over_days: days,
+        transcript_sha256: hex(&sha256),
+        former_done: false,
+    });
+    place.write_json(&place.authority_path(), &authority)?;
+    place.end()?;
+    Ok(Outcome { transcript, transcript_sha256: sha256, carry: None })
+}
+
+/// Notes that the former key is done with, as soon as the published checkpoint is signed by the new one alone; and
+/// removes it from its token if `remove`. Says what was done; asked again, it goes on where it was cut short.
+pub fn finish(
+    rotation: &Rotation,
+    tokens: &Tokens,
+    place: &Place,
+    remove: bool,
+) -> Result<String, CeremonyError> {
+    let mut authority = begun(place)?;
+    let origin = authority.origin.clone();
+    let [.., former, key] = &authority.log_keys().cloned().collect::<Vec<_>>()[..] else {
+        return Err(refused("CHY-LOG-KEY-ALONE: the log key was never rotated"));
+    };
+    let (former, key) = (former.clone(), verifier(&origin, key)?);
+    let path = place.public.join("checkpoint");
+    let note = place
+        .disk
+        .read(&path, 65_536)
+        .map_err(|error| refused(&format!("CHY-STATE-DIR: {}: {error}", path.display())))?;
+    let signed = crate::log::checkpoint::Checkpoint::open(&note, &key).is_ok();
+    let both = Note::parse(&note).is_ok_and(|note| {
+        verifier(&origin, &former).is_ok_and(|former| note.by(&former).next().is_some())
+    });
+    if !signed || both {
+        return Err(refused(
+            "CHY-LOG-KEY-BUSY: the former log key still signs; wait for the end of the cross-over, or end it with `chancery log-key retire`",
+        ));
+    }
+    let mut done = Vec::new();
+    if let Some(last) = authority.log_key_rotations.last_mut().filter(|last| !last.former_done) {
+        last.former_done = true;
+        place.write_json(&place.authority_path(), &authority)?;
+        done.push("the former log key is done with; restart the issuer, which then asks the token for it no more");
+    }
+    if remove {
+        let id = id_of(&former)?;
+        token(tokens, &rotation.key.token)?
+            .destroy(&id)
+            .map_err(|why| refused(&why.to_string()))?;
+        done.push("it was removed from its token");
+    }
+    Ok(if done.is_empty() { "nothing was left to do".to_owned() } else { done.join("; ") })
+}
+
+fn begun(place: &Place) -> Result<Authority, CeremonyError> {
+    place.authority()?.filter(|authority| authority.issuing.is_some()).ok_or_else(|| {
+        refused("CHY-CA-ABSENT: this box has no CA whose log key could be rotated; hold its ceremony first")
+    })
+}
+
+fn urls(authority: &Authority) -> Urls {
+    Urls {
+        aia: authority.aia_url.clone(),
+        crl: authority.crl_url.clone(),
+        root_crl: authority.root_crl_url.clone(),
+    }
+}
+
+fn broken(why: &str) -> CeremonyError {
+    refused(&format!("CHY-CA-BROKEN: ca/authority.json: the log key: {why}"))
+}
+
+fn id_of(record: &KeyRecord) -> Result<Vec<u8>, CeremonyError> {
+    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why))?;
+    uri.id.ok_or_else(|| broken("its URI has no id"))
+}
+
+fn verifier(origin: &str, record: &KeyRecord) -> Result<VerifierKey, CeremonyError> {
+    let spki = Base64::decode_vec(&record.spki).map_err(|_| broken("its spki is not base64"))?;
+    VerifierKey::from_spki(origin, &spki).map_err(|why| broken(why.0))
+}
+
+/// The key of a record on the token of the new one, its attributes judged again.
+fn key_of(
+    record: &KeyRecord,
+    rotation: &Rotation,
+    tokens: &Tokens,
+) -> Result<DirectKey, CeremonyError> {
+    let spki = Base64::decode_vec(&record.spki).map_err(|_| broken("its spki is not base64"))?;
+    let public = PublicKey::from_spki(&spki).map_err(|why| broken(why.0))?;
+    let direct = token(tokens, &rotation.key.token)?;
+    let said = |why: crate::hsm::token::TokenError| refused(&why.to_string());
+    let key = direct.key(&id_of(record)?, public).map_err(said)?;
+    key.attributes.check("log", direct.allows_clones()).map_err(said)?;
+    Ok(key)
+}
+
+fn refused(why: &str) -> CeremonyError {
+    CeremonyError::Refused(why.to_owned())
+}
+
+/// Ten years.
+const LONGEST: u32 = 3660;
