@@ -5,6 +5,7 @@
 //! - held twice: refused, and nothing changed
 //! - cut short: refused, discarded on request, held again
 //! - the root elsewhere: export, sign, import; and what does not belong together is refused
+//! - the root's next CRL made elsewhere: taken in if it follows, refused otherwise
 //! - two tokens; a rehearsal that leaves no trace
 //!
 //! Each box has its own SOFTHSM2_CONF, given to the program it starts.
@@ -289,6 +290,60 @@ fn the_root_may_live_on_another_box() {
     chain_stands(&online);
     assert!(online.authority().root_key.is_none());
     refused(&import(&issuing, &root_crl), "CHY-CEREMONY-DONE");
+}
+
+#[test]
+fn the_next_crl_of_a_root_elsewhere_is_taken_in_only_if_it_follows() {
+    let (offline, online) = (Place::new(&[]), Place::new(&[]));
+    let (root_file, online_file) = (shipped("root-offline"), shipped("issuing-online"));
+    let path = |place: &Place, below: &str| place.path(below).to_str().unwrap().to_owned();
+    let first = path(&offline, "state/public/crl/root.crl");
+    done(&offline.ceremony("run", &root_file, &["--yes"]));
+    let root_pem = path(&offline, "state/public/root.pem");
+    done(&online.ceremony("export-request", &online_file, &["--root", &root_pem, "--yes"]));
+    let csr = path(&online, "issuing.csr");
+    done(&offline.ceremony("sign-request", &root_file, &["--request", &csr, "--yes"]));
+    let issuing = path(&offline, "issuing.pem");
+    let more = ["--certificate", &issuing, "--root-crl", &first, "--yes"];
+    done(&online.ceremony("import", &online_file, &more));
+    std::fs::copy(&first, offline.path("first.crl")).unwrap();
+
+    let take = |file: &Path| online.ceremony("import-root-crl", file, &["--yes"]);
+    // The root key is not here, and what is here already does not follow itself.
+    refused(&online.ceremony("root-crl", &online_file, &["--yes"]), "CHY-CEREMONY-FILE");
+    refused(&online.ceremony("root-crl", &root_file, &["--yes"]), "CHY-CA-ABSENT");
+    refused(&take(&offline.path("first.crl")), "CHY-CEREMONY-IMPORT");
+    done(&offline.ceremony("root-crl", &root_file, &["--out", "second.crl", "--yes"]));
+    let serial = openssl(&["x509", "-in", &issuing, "-noout", "-serial"], offline.dir.path());
+    let serial = serial.trim().trim_start_matches("serial=").to_owned();
+    let more = ["--out", "third.crl", "--revoke", &serial, "--reason", "superseded", "--yes"];
+    let told = done(&offline.ceremony("root-crl", &root_file, &more));
+    assert!(told.contains("revokes"), "{told}");
+
+    let strange = Place::new(&[]);
+    done(&strange.ceremony("run", &root_file, &["--yes"]));
+    done(&strange.ceremony("root-crl", &root_file, &["--out", "strange.crl", "--yes"]));
+    refused(&take(&strange.path("strange.crl")), "CHY-CEREMONY-IMPORT");
+    let mut torn = std::fs::read(offline.path("second.crl")).unwrap();
+    let last = torn.len() - 1;
+    torn[last] ^= 1;
+    std::fs::write(offline.path("torn.crl"), torn).unwrap();
+    refused(&take(&offline.path("torn.crl")), "CHY-CEREMONY-IMPORT");
+    let published = std::fs::read(online.path("state/public/crl/root.crl")).unwrap();
+    assert_eq!(published, std::fs::read(offline.path("first.crl")).unwrap());
+
+    done(&take(&offline.path("second.crl")));
+    chain_stands(&online);
+    let said = online.ceremony("import-root-crl", &offline.path("third.crl"), &[]);
+    refused(&said, "CHY-CONFIRM");
+    assert!(String::from_utf8_lossy(&said.stderr).contains("would issue nothing"), "{said:?}");
+    done(&take(&offline.path("third.crl")));
+    let third = std::fs::read(offline.path("third.crl")).unwrap();
+    for below in ["state/public/crl/root.crl", "state/ca/root.crl"] {
+        assert_eq!(std::fs::read(online.path(below)).unwrap(), third);
+    }
+    // Back to one that revokes nothing: never.
+    refused(&take(&offline.path("second.crl")), "CHY-CEREMONY-IMPORT");
 }
 
 #[test]

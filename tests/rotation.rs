@@ -1,0 +1,312 @@
+//! The log's key and the root's CRL, years after the ceremony: real boxes with SoftHSM2, while devices order.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "support/client.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
+mod client;
+#[path = "support/lab.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
+mod lab;
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use client::{Client, Responder};
+use lab::{Lab, Options};
+
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Orders one certificate after another until told to stop; failures are tried again.
+struct Load {
+    stop: Arc<AtomicBool>,
+    issued: Arc<AtomicUsize>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Load {
+    fn on(lab: &Lab, responder: &Responder, runtime: &Arc<tokio::runtime::Runtime>) -> Self {
+        let (stop, issued) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut client = Client::new(lab.acme, "localhost", "/acme/directory", responder.clone());
+        let (halt, count, runtime) = (Arc::clone(&stop), Arc::clone(&issued), Arc::clone(runtime));
+        runtime.block_on(client.register()).unwrap();
+        let thread = std::thread::spawn(move || {
+            for n in 0.. {
+                if halt.load(Ordering::SeqCst) {
+                    return;
+                }
+                let name = format!("device-{n}.test");
+                match runtime.block_on(client.order(&[&name])) {
+                    Ok(_) => drop(count.fetch_add(1, Ordering::SeqCst)),
+                    // The issuer is away for a moment.
+                    Err(_) => lab::pause(Duration::from_millis(100)),
+                }
+            }
+        });
+        Self { stop, issued, thread: Some(thread) }
+    }
+
+    /// Waits until `more` certificates have come since.
+    fn goes_on(&self, lab: &Lab, more: usize) {
+        let before = self.issued.load(Ordering::SeqCst);
+        eventually(lab, "orders go on", || self.issued.load(Ordering::SeqCst) >= before + more);
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn eventually(lab: &Lab, what: &str, holds: impl Fn() -> bool) {
+    let began = lab::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}: never\n{}", lab.log_tail());
+        lab::pause(Duration::from_millis(50));
+    }
+}
+
+fn chancery(lab: &Lab, arguments: &[&str]) -> Output {
+    lab.chancery().args(arguments).output().unwrap()
+}
+
+fn done(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn refused(output: &Output, code: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.starts_with(code), "not {code}: {text}");
+}
+
+/// Which of the log's keys sign the published checkpoint, oldest first.
+fn signing(lab: &Lab) -> Vec<bool> {
+    let told = done(chancery(lab, &["--json", "log-key", "show"]));
+    let keys: serde_json::Value = serde_json::from_str(&told).unwrap();
+    keys.as_array().unwrap().iter().map(|key| key["signs"].as_bool().unwrap()).collect()
+}
+
+/// Takes the issuer down without warning; the supervisor starts it again.
+fn crash_issuer(lab: &Lab) {
+    let pid = lab.process("issuer").unwrap();
+    lab::signal(pid, "KILL");
+    lab.wait_gone(pid);
+    lab.wait_ready(Duration::from_secs(60));
+}
+
+fn rotation_file(lab: &Lab) -> PathBuf {
+    let text = std::fs::read_to_string(format!("{REPOSITORY}/hsm/ceremony/log-key.toml")).unwrap();
+    let file = lab.dir.join("log-key.toml");
+    let text = text.replace("../key/", &format!("{REPOSITORY}/hsm/key/"));
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+fn sound(lab: &Lab, checkpoints: &[&Path]) -> Output {
+    let mut command = lab.chancery();
+    command.args(["log", "verify"]);
+    for checkpoint in checkpoints {
+        command.arg("--checkpoint").arg(checkpoint);
+    }
+    command.output().unwrap()
+}
+
+#[test]
+fn the_log_key_is_rotated_while_devices_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = Arc::new(tokio::runtime::Runtime::new().unwrap());
+    let responder = runtime.block_on(Responder::start(0)).unwrap();
+    let options = Options { http_port: responder.address.port(), ..Options::default() };
+    let lab = Lab::start_in(directory.path(), options);
+    let load = Load::on(&lab, &responder, &runtime);
+    load.goes_on(&lab, 2);
+    let file = rotation_file(&lab);
+    let file = file.to_str().unwrap();
+    let rotate =
+        |more: &[&str]| chancery(&lab, &[&["ceremony", "rotate-log-key", file][..], more].concat());
+    let checkpoint = lab.dir.join("state/public/checkpoint");
+    let keep = |name: &str| {
+        let kept = lab.dir.join(name);
+        std::fs::copy(&checkpoint, &kept).unwrap();
+        kept
+    };
+
+    refused(&rotate(&[]), "CHY-CONFIRM");
+    let before = keep("before.txt");
+    // Killed at the commit: the new authority.json is longer than the old, and than everything before it.
+    let authority = lab.dir.join("state/ca/authority.json");
+    let old = std::fs::read(&authority).unwrap();
+    let killed = lab
+        .chancery_under("prlimit", &[&format!("--fsize={}", old.len())])
+        .args(["ceremony", "rotate-log-key", file, "--yes"])
+        .output()
+        .unwrap();
+    assert_eq!(killed.status.signal(), Some(25), "no SIGXFSZ: {killed:?}");
+    assert_eq!(std::fs::read(&authority).unwrap(), old);
+    assert!(lab.dir.join("state/ca/unfinished.json").exists());
+    refused(&rotate(&["--yes"]), "CHY-CEREMONY-UNFINISHED");
+    crash_issuer(&lab);
+    assert_eq!(signing(&lab), [true]);
+    let told = done(rotate(&["--yes", "--discard-unfinished"]));
+    assert!(told.contains("taking over") && told.contains("Restart the issuer"), "{told}");
+    refused(&rotate(&["--yes"]), "CHY-LOG-KEY-BUSY");
+    // Made, and not yet in the log: the running issuer knows nothing of it.
+    assert_eq!(signing(&lab), [true, false]);
+    refused(&chancery(&lab, &["log-key", "retire", "--yes"]), "CHY-LOG-KEY-ALONE");
+
+    crash_issuer(&lab);
+    eventually(&lab, "both keys sign", || signing(&lab) == [true, true]);
+    load.goes_on(&lab, 2);
+    let during = keep("during.txt");
+    crash_issuer(&lab);
+    load.goes_on(&lab, 1);
+    assert_eq!(signing(&lab), [true, true]);
+    let finish = |more: &[&str]| {
+        chancery(&lab, &[&["ceremony", "finish-log-key", file, "--yes"][..], more].concat())
+    };
+    refused(&finish(&["--remove"]), "CHY-LOG-KEY-BUSY");
+
+    done(chancery(&lab, &["log-key", "retire", "--yes"]));
+    eventually(&lab, "the new key signs alone", || signing(&lab) == [false, true]);
+    refused(&chancery(&lab, &["log-key", "retire", "--yes"]), "CHY-LOG-KEY-ALONE");
+    let told = done(finish(&["--remove"]));
+    assert!(told.contains("done with") && told.contains("removed"), "{told}");
+    assert!(done(finish(&["--remove"])).contains("removed"), "asked again, it goes on");
+    crash_issuer(&lab);
+    load.goes_on(&lab, 2);
+    drop(load);
+
+    // Every record, and every checkpoint of all three times.
+    let told = done(sound(&lab, &[&before, &during]));
+    assert!(!told.contains("log key is taken from the log"), "{told}");
+    let rotations = done(chancery(&lab, &["log", "list", "--kind", "log-key"]));
+    assert_eq!(rotations.matches("another log key").count(), 1, "{rotations}");
+    // With the former key's line alone it is no checkpoint of the cross-over.
+    let text = std::fs::read_to_string(&during).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let [body @ .., _former, new] = lines.as_slice() else { panic!("{text}") };
+    let forged = lab.dir.join("forged.txt");
+    std::fs::write(&forged, format!("{}\n{new}\n", body.join("\n"))).unwrap();
+    assert!(!sound(&lab, &[&forged]).status.success());
+    // ca/ as it was before the ceremony does not fit this log any more.
+    let pid = lab.process("issuer").unwrap();
+    let newest = std::fs::read(&authority).unwrap();
+    std::fs::write(&authority, &old).unwrap();
+    lab::signal(pid, "KILL");
+    eventually(&lab, "the start is refused", || lab.log_tail().contains("CHY-"));
+    std::fs::write(&authority, &newest).unwrap();
+}
+
+#[test]
+fn another_crl_of_the_root_is_published_and_recorded_and_a_revoked_ca_issues_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let lab = Lab::start_in(directory.path(), Options::default());
+    let public = lab.dir.join("state/public");
+    let file = format!("{REPOSITORY}/hsm/ceremony/lab.toml");
+    let sign = |more: &[&str]| {
+        chancery(&lab, &[&["ceremony", "root-crl", &file, "--out", "out.crl"][..], more].concat())
+    };
+    let openssl = |arguments: &[&str]| {
+        Command::new("openssl").args(arguments).current_dir(&public).output().unwrap()
+    };
+    let number = || {
+        let told = done(openssl(&[
+            "crl",
+            "-inform",
+            "DER",
+            "-in",
+            "crl/root.crl",
+            "-noout",
+            "-crlnumber",
+        ]));
+        u64::from_str_radix(told.trim().trim_start_matches("crlNumber=0x"), 16).unwrap()
+    };
+    let recorded = || {
+        let told = done(chancery(&lab, &["log", "list", "--kind", "crl"]));
+        told.lines().filter(|line| line.contains("/crl/root.crl ")).count()
+    };
+    eventually(&lab, "the ceremony's own is recorded", || recorded() == 1);
+    assert_eq!(number(), 1);
+    refused(&sign(&[]), "CHY-CONFIRM");
+    done(sign(&["--yes"]));
+    let second = number();
+    assert!(second > 1_700_000_000_000, "{second}");
+    assert_eq!(
+        std::fs::read(lab.dir.join("out.crl")).unwrap(),
+        std::fs::read(public.join("crl/root.crl")).unwrap()
+    );
+    crash_issuer(&lab);
+    eventually(&lab, "the second is recorded", || recorded() == 2);
+    let told = done(chancery(&lab, &["status"]));
+    assert!(told.contains(&format!("root's CRL  number {second}, until ")), "{told}");
+    done(sound(&lab, &[]));
+
+    // An older one put back is not published again.
+    let kept = lab.dir.join("state/ca/root.crl");
+    let newest = std::fs::read(&kept).unwrap();
+    done(sign(&["--yes"]));
+    crash_issuer(&lab);
+    eventually(&lab, "the third is recorded", || recorded() == 3);
+    let third = std::fs::read(&kept).unwrap();
+    std::fs::write(&kept, &newest).unwrap();
+    crash_issuer(&lab);
+    eventually(&lab, "it is said", || {
+        lab::get(lab.http, "/readyz").is_some_and(|answer| answer.contains("CHY-ROOT-CRL-OLD"))
+    });
+    assert_eq!(std::fs::read(public.join("crl/root.crl")).unwrap(), third);
+    std::fs::write(&kept, &third).unwrap();
+
+    let serial = done(openssl(&["x509", "-in", "issuing.pem", "-noout", "-serial"]));
+    let serial = serial.trim().strip_prefix("serial=").unwrap().to_owned();
+    let pem = |name: &str| {
+        done(openssl(&["crl", "-inform", "DER", "-in", "crl/root.crl", "-out", name]));
+        openssl(&[
+            "verify",
+            "-x509_strict",
+            "-crl_check_all",
+            "-CAfile",
+            "root.pem",
+            "-CRLfile",
+            name,
+            "issuing.pem",
+        ])
+    };
+    done(pem("../third.pem"));
+    let mut wrong = serial.clone().into_bytes();
+    wrong[20] = if wrong[20] == b'0' { b'1' } else { b'0' };
+    let wrong = String::from_utf8(wrong).unwrap();
+    refused(&sign(&["--yes", "--revoke", &wrong]), "CHY-ROOT-REVOKE");
+    assert!(!sign(&["--yes", "--revoke", &serial, "--reason", "certificateHold"]).status.success());
+    done(sign(&["--yes", "--revoke", &serial, "--reason", "keyCompromise"]));
+    let told = pem("../fourth.pem");
+    let told = format!(
+        "{}{}",
+        String::from_utf8_lossy(&told.stdout),
+        String::from_utf8_lossy(&told.stderr)
+    );
+    assert!(told.contains("certificate revoked"), "{told}");
+    let text = done(openssl(&["crl", "-in", "../fourth.pem", "-noout", "-text"]));
+    assert!(text.contains("Key Compromise"), "{text}");
+    refused(&sign(&["--yes", "--revoke", &serial]), "CHY-ROOT-REVOKED");
+
+    lab::signal(lab.process("issuer").unwrap(), "KILL");
+    eventually(&lab, "it is out of business", || {
+        lab::get(lab.http, "/readyz").is_some_and(|answer| {
+            answer.starts_with("HTTP/1.1 503") && answer.contains("CHY-CA-REVOKED")
+        })
+    });
+    eventually(&lab, "and says so in its log", || recorded() == 4);
+    // The next one lists it again.
+    done(sign(&["--yes"]));
+    let text = done(openssl(&["crl", "-inform", "DER", "-in", "crl/root.crl", "-noout", "-text"]));
+    assert!(text.contains(&serial) && text.contains("Key Compromise"), "{text}");
+}
