@@ -24,7 +24,6 @@ use crate::pki::certificate::Certificate;
 use crate::pki::key::{PublicKey, SignatureAlgorithm};
 use crate::pki::policy::Policy;
 use crate::pki::profile::Profile;
-use crate::tlog::note::VerifierKey;
 
 /// Asks for the token's state.
 pub type TokenProbe = Arc<dyn Fn() -> TokenHealth + Send + Sync>;
@@ -51,8 +50,6 @@ pub(super) struct Core {
     pub(super) log: Log,
     /// The log's name.
     pub(super) origin: String,
-    /// Every key that the log has had.
-    pub(super) log_keys: Vec<VerifierKey>,
     pub(super) rule: ClockRule,
     pub(super) rng: Arc<dyn Rng>,
     pub(super) disk: Arc<dyn Disk>,

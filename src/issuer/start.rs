@@ -142,12 +142,6 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     let tls_spki = spki("tls", &authority.tls_key.spki)?;
     same_key("tls", &*parts.tls_key, &tls_spki)?;
     let log_spki = spki("log", &authority.log_key.spki)?;
-    let log_keys = authority.log_keys().map(|record| {
-        VerifierKey::from_spki(&authority.origin, &spki("log", &record.spki)?).map_err(|e| {
-            format!("CHY-CA-BROKEN: ca/authority.json: a log key: {e}; restore it from the ceremony's backup")
-        })
-    });
-    let log_keys = log_keys.collect::<Result<Vec<_>, String>>()?;
     own_log(&parts.log, authority, &root, &issuing, &log_spki)?;
 
     let policy = Policy::new(&parts.policy)
@@ -193,7 +187,6 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         tls_key: parts.tls_key,
         own_keys,
         origin: authority.origin.clone(),
-        log_keys,
         token: parts.token,
         log: parts.log,
         rule,

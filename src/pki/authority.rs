@@ -93,13 +93,6 @@ impl Authority {
         (!last.former_done).then_some(former)
     }
 
-    /// Every key that it names, whatever for.
-    pub fn keys(&self) -> impl Iterator<Item = &KeyRecord> {
-        let others = [&self.issuing_key, &self.tls_key];
-        let witness = self.witness.iter().map(|witness| &witness.key);
-        self.root_key.iter().chain(others).chain(self.log_keys()).chain(witness)
-    }
-
     /// Every log key there was, oldest first.
     pub fn log_keys(&self) -> impl Iterator<Item = &KeyRecord> {
         [&self.log_key].into_iter().chain(self.log_key_rotations.iter().map(|r| &r.key))
