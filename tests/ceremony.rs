@@ -4,6 +4,7 @@
 //! - the chain stands before openssl; everything the certificates name is published
 //! - held twice: refused, and nothing changed
 //! - cut short: refused, discarded on request, held again
+//! - a witness's key for a box that has its CA; cut short, what was there before stays
 //! - the root elsewhere: export, sign, import; and what does not belong together is refused
 //! - the root's next CRL made elsewhere: taken in if it follows, refused otherwise
 //! - two tokens; a rehearsal that leaves no trace
@@ -244,6 +245,60 @@ fn a_ceremony_cut_short_is_refused_and_discarded_on_request_only() {
     assert_eq!(place.objects("chancery").matches("Private Key Object").count(), 4);
     assert_ne!(place.objects("chancery"), objects);
     chain_stands(&place);
+}
+
+#[test]
+fn a_box_that_has_its_ca_becomes_a_witness() {
+    let place = Place::new(&[]);
+    let witness = |more: &[&str]| place.ceremony("run", &shipped("witness"), more);
+    refused(&witness(&["--yes"]), "CHY-CA-ABSENT");
+    assert!(!place.objects("chancery").contains("chancery-witness"));
+    done(&place.lab(&["--yes"]));
+    let before = place.authority();
+    let log = |place: &Place| {
+        let files = place.files().into_iter();
+        files.filter(|(path, _)| path.starts_with(place.path("state/issuer"))).collect::<Vec<_>>()
+    };
+    let log_before = log(&place);
+
+    let told = done(&witness(&["--yes"]));
+    assert!(told.contains("witness key   ca.lan/witness+"), "{told}");
+    let after = place.authority();
+    let made = after.witness.clone().unwrap();
+    assert_eq!(made.name, "ca.lan/witness");
+    assert_eq!(Authority { witness: None, ..after }, before);
+    assert_eq!(log(&place), log_before);
+    let objects = place.objects("chancery");
+    assert_eq!(objects.matches("Private Key Object").count(), 5, "{objects}");
+    refused(&witness(&["--yes"]), "CHY-CEREMONY-KEYS-EXIST");
+
+    // As if it had stopped before the commit: only what it made is removed, and neither CA nor log is touched.
+    std::fs::write(place.path("state/ca/authority.json"), serde_json::to_vec(&before).unwrap())
+        .unwrap();
+    let id = made.key.uri.split("id=").nth(1).unwrap().split([';', '?']).next().unwrap();
+    let id: String = id.split('%').collect::<String>().to_ascii_lowercase();
+    let unfinished = serde_json::json!({
+        "ceremony": "witness", "began": "2026-11-22T00:00:00Z",
+        "keys": [{ "name": "witness", "label": "chancery-witness", "token": "online", "id": id }]
+    });
+    std::fs::write(place.path("state/ca/unfinished.json"), unfinished.to_string()).unwrap();
+    refused(&witness(&["--yes"]), "CHY-CEREMONY-UNFINISHED");
+    done(&witness(&["--yes", "--discard-unfinished"]));
+    assert_eq!(place.objects("chancery").matches("Private Key Object").count(), 5);
+    assert_ne!(place.authority().witness.unwrap().key, made.key);
+    assert_eq!(log(&place), log_before);
+    // After the commit there is nothing to discard.
+    std::fs::write(place.path("state/ca/unfinished.json"), {
+        let key = place.authority().witness.unwrap().key;
+        let id = key.uri.split("id=").nth(1).unwrap().split([';', '?']).next().unwrap().to_owned();
+        let id: String = id.split('%').collect::<String>().to_ascii_lowercase();
+        let mut unfinished = unfinished;
+        unfinished["keys"][0]["id"] = id.into();
+        unfinished.to_string()
+    })
+    .unwrap();
+    refused(&witness(&["--yes", "--discard-unfinished"]), "CHY-CEREMONY-KEYS-EXIST");
+    assert_eq!(place.objects("chancery").matches("Private Key Object").count(), 5);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::fork::{self, Evidence};
 use crate::id::Timestamp;
 use crate::ipc::message::Answer;
 use crate::ipc::witness::{Carried, Errand, ErrandKind, Outcome, Watch};
-use crate::tlog::checkpoint::Checkpoint;
+use crate::tlog::checkpoint::{Checkpoint, WITNESSED};
 use crate::tlog::note::{Note, NoteSignature, VerifierKey};
 use crate::tlog::tree::{Hash, TreeHead};
 use crate::tlog::witness::{self, AddCheckpoint};
@@ -92,7 +92,7 @@ impl Witnesses {
     pub(super) fn new(core: Arc<Core>, keys: Vec<VerifierKey>) -> Self {
         let state = State { seen: vec![Seen::default(); keys.len()], ..State::default() };
         Self {
-            file: core.public.join(COSIGNED),
+            file: core.public.join(WITNESSED),
             every: Duration::from_secs(core.settings.witness_seconds.into()),
             core,
             keys,

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::env::system::{SystemClock, SystemDisk};
 use crate::env::{Clock, Disk};
 use crate::id::Timestamp;
-use crate::tlog::checkpoint::Checkpoint;
+use crate::tlog::checkpoint::{Checkpoint, WITNESSED};
 use crate::tlog::note::{MAX_NOTE, Note, VerifierKey};
 use crate::tlog::witness::origin_hash;
 
@@ -24,7 +24,7 @@ pub(super) fn examine(config: &Config, report: &mut Report<'_>) {
         );
     }
     let now = SystemClock::new().now();
-    let cosigned = read(config, "checkpoint.witnessed");
+    let cosigned = read(config, WITNESSED);
     for witness in &config.web.witnesses {
         // What does not parse was refused with the configuration.
         let Ok(key) = witness.key() else { continue };
