@@ -10,9 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::env::Disk;
-use crate::id::{LeafIndex, Serial, Timestamp};
+use crate::id::{LeafIndex, Timestamp};
 use crate::log::OpenError;
-use crate::log::reader::Reader;
+use crate::log::reader::{Entry, Reader};
 use crate::log::record::{IssuedV1, Record};
 use crate::pki::certificate::Certificate;
 use crate::pki::key::SignatureAlgorithm;
@@ -25,8 +25,6 @@ use crate::tlog::tree::{Hash, TreeHead, leaf_hash};
 /// Why no proof is made. Each text begins with its code and is for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoProof {
-    /// No certificate of this serial was issued.
-    Unknown,
     /// The checkpoint does not cover it yet, or there is none: try again later.
     Uncovered(String),
     /// The log and its checkpoint do not fit each other.
@@ -34,29 +32,21 @@ pub enum NoProof {
     Log(OpenError),
 }
 
-/// Proves the certificate of this serial under the published checkpoint, the witnessed one where that covers it. The
-/// path comes from the published tiles, or, where they do not lead to the checkpoint, from all records.
+/// Proves a record of this log, for a certificate its *Issued*, under the published checkpoint, the witnessed one where
+/// that covers it. The path comes from the published tiles, or, where they do not lead to the checkpoint, from all
+/// records.
 pub fn prove(
     disk: &Arc<dyn Disk>,
     log: &Path,
     public: &Path,
-    serial: Serial,
+    reader: &Reader,
+    entry: Entry,
 ) -> Result<Proof, NoProof> {
-    let reader = Reader::open(Arc::clone(disk), log).map_err(NoProof::Log)?;
-    let mut found = None;
-    for entry in reader.entries(LeafIndex(0)) {
-        let entry = entry.map_err(NoProof::Log)?;
-        if matches!(&entry.record, Ok(Record::IssuedV1(issued)) if issued.serial == serial) {
-            found = Some(entry);
-            break;
-        }
-    }
-    let entry = found.ok_or(NoProof::Unknown)?;
     let (index, leaf) = (entry.leaf.0, leaf_hash(&entry.payload));
     let (checkpoint, head) = covering(&**disk, public, index)?;
     let path = match from_tiles(&**disk, public, index, &head) {
         Ok(Some(path)) if verify_inclusion(&leaf, index, &head, &path) => path,
-        _ => from_records(&reader, index, &head)?,
+        _ => from_records(reader, index, &head)?,
     };
     if !verify_inclusion(&leaf, index, &head, &path) {
         return Err(NoProof::Unsound(format!(

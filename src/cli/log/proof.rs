@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64ct::{Base64, Encoding};
 use clap::Args;
 
-use super::{Failure, Stop, archive, unknown};
+use super::{Failure, Selection, Stop, archive, reader, unknown};
 use crate::audit::proof::{self, NoProof, Proven, Trust};
 use crate::config::Config;
 use crate::env::Disk;
@@ -50,14 +50,21 @@ pub struct CheckProof {
 pub(super) fn prove(arguments: &Prove, config: &Config, out: &mut dyn Write) -> Result<(), Stop> {
     let serial: Serial = arguments.serial.trim().parse().map_err(|_| unknown(&arguments.serial))?;
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
-    let proof = proof::prove(&disk, &config.paths.log(), &config.paths.public(), serial).map_err(
-        |why| match why {
-            NoProof::Unknown => unknown(&arguments.serial),
-            NoProof::Uncovered(text) => Stop::Failed(Failure::retry(text)),
-            NoProof::Unsound(text) => Stop::Failed(Failure::failed(text)),
-            NoProof::Log(error) => error.into(),
-        },
-    )?;
+    let reader = reader(config)?;
+    let mut issued = None;
+    let selection = Selection { serial: Some(serial), limit: Some(1), ..Selection::default() };
+    let selection = Selection { kind: vec!["issued".to_owned()], ..selection };
+    selection.each(&reader, config, &mut |entry| {
+        issued = Some(entry.clone());
+        Ok(())
+    })?;
+    let issued = issued.ok_or_else(|| unknown(&arguments.serial))?;
+    let (log, public) = (config.paths.log(), config.paths.public());
+    let proof = proof::prove(&disk, &log, &public, &reader, issued).map_err(|why| match why {
+        NoProof::Uncovered(text) => Stop::Failed(Failure::retry(text)),
+        NoProof::Unsound(text) => Stop::Failed(Failure::failed(text)),
+        NoProof::Log(error) => error.into(),
+    })?;
     match &arguments.out {
         None => write!(out, "{proof}")?,
         Some(path) => std::fs::write(path, proof.to_string()).map_err(|error| {

@@ -3,6 +3,7 @@
 //! What they are about is asked of the running issuer, whose index knows it; without one, of the index file;
 //! and where that cannot be used, of every record. All three say the same.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use clap::Args;
@@ -51,6 +52,8 @@ pub struct Selection {
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<String>,
 }
+
+const SLOWLY: &str = "no index can be asked for this: every record is read";
 
 /// A day in UTC, or an instant.
 pub(super) fn day(text: &str) -> Result<Timestamp, String> {
@@ -109,6 +112,10 @@ impl Selection {
             LeafIndex(0)
         };
         let located = if subject.is_anything() { None } else { locate(&subject, config) };
+        if located.is_none() && !subject.is_anything() {
+            // Without a standard error nobody wonders why it takes long.
+            let _ = writeln!(std::io::stderr(), "{SLOWLY}");
+        }
         let mut matcher = Matcher::new(subject, read_tbs);
         let mut one = |entry: &Entry, left: &mut usize| -> Result<bool, Stop> {
             let is_about = match &entry.record {

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use super::*;
 use crate::log::index::{
-    CertificateEntry, Listing, Matcher, NamePattern, Part, Place, Subject, TbsFacts,
+    CertificateEntry, Listing, Located, Matcher, NamePattern, Part, Place, Stopped, Subject,
+    TbsFacts,
 };
 use crate::log::reader::Reader;
 
@@ -284,6 +285,37 @@ fn everything_is_found_wherever_it_is() {
     after.remove(Path::new("/state/issuer/log/index.redb")).unwrap();
     let log = start(finding(&after, &signer), large, None).unwrap();
     agrees(&after, &log, "without the file");
+}
+
+/// The index file of a log that nobody writes says the same, and what it does not know yet is named.
+#[test]
+fn a_stopped_log_is_asked_through_its_file() {
+    let (disk, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
+    let large = Sizes { segment: 8_192, index: 10_000, ..SIZES };
+    let log = start(finding(&disk, &signer), large, Some(ceremony(&signer))).unwrap();
+    fill(&log, 0, 20);
+    log.index().flush_after(&|| Ok(())).unwrap();
+    let reached = log.head().size;
+    fill(&log, 20, 30);
+    let subject = Subject { account: Some(account(1)), ..Subject::default() };
+    let all = log.index().about(&subject).unwrap().unwrap();
+    let open = |disk: &SimulatedDisk| {
+        Stopped::open(Arc::new(disk.clone()), "/state/issuer/log".as_ref(), read_tbs)
+    };
+    assert!(open(&disk).is_none(), "somebody writes it");
+    let after = disk.crash(CrashMode::Lost, 1);
+    drop(log);
+    let stopped = open(&after).unwrap();
+    let Located { places, then } = stopped.about(&subject).unwrap().unwrap();
+    assert_eq!(then, LeafIndex(reached));
+    let known: BTreeSet<_> = places.iter().map(|(leaf, _)| *leaf).collect();
+    assert_eq!(known, all.range(..then).copied().collect::<BTreeSet<_>>());
+    assert!(!known.is_empty() && known.len() < all.len());
+    assert!(open(&after).is_none(), "the lock is held");
+    drop(stopped);
+    after.remove(Path::new("/state/issuer/log/index.redb")).unwrap();
+    assert!(open(&after).is_none());
+    assert!(open(&SimulatedDisk::new()).is_none());
 }
 
 #[test]
