@@ -132,7 +132,7 @@ impl Manifest {
 
     /// The tree over all records here, as the manifest states it.
     pub fn head(&self) -> TreeHead {
-        self.edge().map_or(RightEdge::new().head(), |edge| edge.head())
+        self.edge().unwrap_or_default().head()
     }
 
     /// The proof that the checkpoint's tree continues this one.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::IFlags;
+use rustix::io::Errno;
 
 use crate::env::disk::{Disk, DiskFile, DiskLock};
 
@@ -89,11 +90,11 @@ impl Disk for SystemDisk {
     }
 
     fn seal(&self, path: &Path) -> io::Result<()> {
-        let found = fs::symlink_metadata(path)?;
-        if found.is_symlink() || found.permissions().mode() & 0o7777 == SEALED {
+        let Some(file) = itself(path)? else { return Ok(()) };
+        if file.metadata()?.permissions().mode() & 0o7777 == SEALED {
             return Ok(());
         }
-        fs::set_permissions(path, Permissions::from_mode(SEALED))
+        file.set_permissions(Permissions::from_mode(SEALED))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -133,26 +134,33 @@ pub enum Kept {
 impl SystemDisk {
     /// How the file is kept from change.
     pub fn kept(&self, path: &Path) -> io::Result<Kept> {
-        let found = fs::symlink_metadata(path)?;
-        if found.is_symlink() {
-            return fs::read_link(path).map(Kept::Elsewhere);
-        }
+        let Some(file) = itself(path)? else { return fs::read_link(path).map(Kept::Elsewhere) };
         // Not every file system has attributes, and one without them keeps nothing.
-        let flags = rustix::fs::ioctl_getflags(File::open(path)?).unwrap_or(IFlags::empty());
+        let flags = rustix::fs::ioctl_getflags(&file).unwrap_or(IFlags::empty());
         Ok(if flags.contains(IFlags::IMMUTABLE) {
             Kept::Immutable
         } else {
-            Kept::ByMode(found.permissions().mode() & 0o7777)
+            Kept::ByMode(file.metadata()?.permissions().mode() & 0o7777)
         })
     }
 
     /// Sets or takes the immutable attribute (`FS_IOC_SETFLAGS`). It takes CAP_LINUX_IMMUTABLE, which
     /// root has and the issuer has not, and a file system that knows it: ext4, xfs, btrfs, f2fs.
     pub fn set_immutable(&self, path: &Path, immutable: bool) -> io::Result<()> {
-        let file = File::open(path)?;
+        let file = itself(path)?.ok_or(io::ErrorKind::InvalidInput)?;
         let mut flags = rustix::fs::ioctl_getflags(&file)?;
         flags.set(IFlags::IMMUTABLE, immutable);
         Ok(rustix::fs::ioctl_setflags(&file, flags)?)
+    }
+}
+
+/// The file of this name and nothing that a link leads to, which root may not want to change: `None` for a link.
+fn itself(path: &Path) -> io::Result<Option<File>> {
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -206,7 +214,7 @@ fn allocate(file: &File, length: u64) -> io::Result<()> {
     }
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, length) {
         // Not every file system knows it; there the zeros themselves find out whether there is room.
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => {}
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => {}
         Err(error) => return Err(error.into()),
     }
     let zeros = vec![0; length.min(1 << 18) as usize];
