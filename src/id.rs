@@ -129,7 +129,9 @@ impl FromStr for Serial {
 }
 
 /// The position of a record in the log: the index of its leaf in the RFC 6962 tree, from 0.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct LeafIndex(pub u64);
 
 impl fmt::Display for LeafIndex {

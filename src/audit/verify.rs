@@ -35,6 +35,7 @@ mod pairs;
 mod places;
 mod signatures;
 mod starts;
+mod tiles;
 mod verdict;
 
 use std::path::{Path, PathBuf};
@@ -44,9 +45,10 @@ use std::sync::{Arc, Mutex};
 use self::checkpoints::Stated;
 use self::crls::Published;
 use self::findings::Findings;
-use self::judge::Judge;
+use self::judge::{Expected, Judge};
 use self::ledger::Ledger;
 use self::places::Places;
+use self::tiles::Tiled;
 use crate::env::{Disk, DiskFile};
 use crate::id::Timestamp;
 use crate::log::reader::Reader;
@@ -57,6 +59,7 @@ use crate::pki::key::SignatureAlgorithm;
 use crate::tlog::tree::Hash;
 
 pub use findings::{Finding, MAX_FINDINGS, Place};
+pub(super) use pairs::Open;
 pub use verdict::{Kept, Verdict};
 
 /// What is known from elsewhere and held against the log.
@@ -70,6 +73,9 @@ pub struct Evidence {
     pub log_key: Option<Vec<u8>>,
     /// Files that hold a checkpoint; those that do not exist are left out.
     pub checkpoints: Vec<PathBuf>,
+    /// Which of them is the one that is published: none of the others may be newer. Named last above, because a box
+    /// that runs copies it elsewhere afterwards.
+    pub published: Option<PathBuf>,
     /// For an archive, which ends before the log does: the proof (RFC 6962 section 2.1.2) that one of the
     /// checkpoints, over more records than it has, continues them.
     pub continuation: Option<Vec<Hash>>,
@@ -77,6 +83,8 @@ pub struct Evidence {
     pub crls: Option<Vec<PathBuf>>,
     /// The present, by which a CRL that should be there is missing.
     pub now: Option<Timestamp>,
+    /// The directory of the published tiles; left out if it does not exist.
+    pub tiles: Option<PathBuf>,
 }
 
 /// What a verification may use.
@@ -123,6 +131,7 @@ pub fn verify(
     // What is published is read before the log is opened: a box that runs has logged it before.
     let stated = Stated::read(&*disk, &evidence.checkpoints, &findings);
     let published = Published::read(&*disk, evidence, &ledger, &findings);
+    let tiled = Tiled::open(&disk, evidence.tiles.as_deref(), &findings);
     let reader = match Reader::open(Arc::clone(&disk), dir) {
         Ok(reader) => reader,
         Err(OpenError::Halt(text)) => {
@@ -150,8 +159,8 @@ pub fn verify(
         for _ in 0..means.threads.max(1) {
             scope.spawn(|| bench.work());
         }
-        let mut judge =
-            Judge::new(evidence, &findings, &ledger, stated, published, &reader, send_jobs);
+        let expected = Expected { evidence, stated, published, tiled };
+        let mut judge = Judge::new(expected, &findings, &ledger, &reader, send_jobs);
         for batch in batches {
             judge.batch(&batch);
         }

@@ -18,6 +18,7 @@ use crate::log::reader::{Entry, Reader};
 use crate::log::record::{IntentV1, IssuedV1, Record};
 
 pub mod archive;
+mod audit;
 mod days;
 pub mod proof;
 mod rebuild;
@@ -26,6 +27,7 @@ mod select;
 mod tests;
 mod verify;
 
+pub use audit::{Audit, Shape};
 pub use days::Days;
 pub use select::Selection;
 pub use verify::Verify;
@@ -43,6 +45,8 @@ pub enum LogCommand {
     Tail(Tail),
     /// Check every record, signature and checkpoint of the log. Exit code 1 if anything is wrong.
     Verify(Verify),
+    /// Report on a period: counts, certificates, revocations, what operators did, how the CA ran.
+    Audit(Audit),
     /// Write records or certificates to stdout.
     Export(Export),
     /// Print the proof that a certificate is in the log (C2SP tlog-proof). Contains no name.
@@ -157,6 +161,7 @@ fn answer(
         LogCommand::Show(show) => self::show(show, config, json, out),
         LogCommand::Tail(tail) => self::tail(tail, config, json, out),
         LogCommand::Verify(arguments) => verify::run(arguments, config, json, out),
+        LogCommand::Audit(arguments) => audit::run(arguments, config, json, out),
         LogCommand::Prove(prove) => proof::prove(prove, config, out),
         LogCommand::CheckProof(check) => proof::check(check, json, out),
         LogCommand::Key => proof::key(config, json, out),

@@ -1,7 +1,7 @@
 //! Every checkpoint that is given, against the tree that the stored bytes make.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::findings::Findings;
 use crate::env::Disk;
@@ -18,8 +18,9 @@ pub(super) struct Stated {
     /// The greatest size whose root was the log's, and how many there were.
     pub(super) covered: Option<u64>,
     pub(super) verified: u64,
-    /// The greatest size that a signed checkpoint states.
+    /// The greatest size that a signed checkpoint states, and where it does.
     pub(super) greatest: Option<u64>,
+    by: PathBuf,
     /// The size of the checkpoint that continues an archive.
     pub(super) continued: Option<u64>,
 }
@@ -53,7 +54,8 @@ impl Stated {
                 Err(why) => findings.find(None, format!("{}: {why}", path.display())),
             }
         }
-        Self { notes, covered: None, verified: 0, greatest: None, continued: None }
+        let by = PathBuf::new();
+        Self { notes, covered: None, verified: 0, greatest: None, by, continued: None }
     }
 
     /// The sizes they are about.
@@ -68,7 +70,9 @@ impl Stated {
             if !signed(note, keys, findings) {
                 continue;
             }
-            self.greatest = self.greatest.max(Some(head.size));
+            if self.greatest < Some(head.size) {
+                (self.greatest, self.by) = (Some(head.size), note.path.clone());
+            }
             if note.head == *head {
                 self.verified += 1;
                 self.covered = Some(head.size);
@@ -112,7 +116,9 @@ impl Stated {
                 self.verified += 1;
                 continue;
             }
-            self.greatest = self.greatest.max(Some(stated));
+            if self.greatest < Some(stated) {
+                (self.greatest, self.by) = (Some(stated), note.path.clone());
+            }
             let path = note.path.display();
             findings.find(
                 None,
@@ -129,6 +135,25 @@ impl Stated {
                     format!("{path} and {other}: two trees of {stated} records were signed"),
                 );
             }
+        }
+    }
+}
+
+impl Stated {
+    /// At the end: what is published must be the newest.
+    pub(super) fn judge_published(&self, published: &Path, findings: &Findings) {
+        let note = self.notes.iter().find(|note| note.path == published);
+        if let Some(note) = note
+            && self.greatest > Some(note.head.size)
+        {
+            let text = format!(
+                "{} is older than {}: {} records, and {}",
+                published.display(),
+                self.by.display(),
+                note.head.size,
+                self.greatest.unwrap_or_default()
+            );
+            findings.find(None, text);
         }
     }
 }

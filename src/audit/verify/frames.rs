@@ -45,6 +45,8 @@ impl Batch {
 /// The log was read to its end.
 pub(super) struct Walked {
     pub(super) head: TreeHead,
+    /// Log offset behind the last frame.
+    pub(super) end: u64,
     /// What stands where the next frame would: remains of a write that a crash cut off.
     pub(super) torn: Option<BadFrame>,
     /// Sealed segments with something behind their last frame, and where.
@@ -94,7 +96,12 @@ pub(super) fn walk(
     let result = match walked {
         Ok(tail) => {
             progress(Progress { leaves: tail.edge.size(), octets: of, of });
-            Ok(Walked { head: tail.edge.head(), torn: tail.torn, dirty: dirty(reader) })
+            Ok(Walked {
+                head: tail.edge.head(),
+                end: tail.end,
+                torn: tail.torn,
+                dirty: dirty(reader),
+            })
         }
         Err(error) => Err(Broken { head: edge_of(&batch, reached).head(), error }),
     };

@@ -13,6 +13,7 @@ use super::ledger::{Due, Fate, Ledger, Said};
 use super::pairs::{self, Open};
 use super::signatures::{JOBS, Job};
 use super::starts::Starts;
+use super::tiles::Tiled;
 use super::verdict::Verdict;
 use super::{Evidence, SETTLING};
 use crate::id::{LeafIndex, Serial, Timestamp};
@@ -21,9 +22,17 @@ use crate::log::record::{
     AbandonedV1, CeremonyV1, IntentV1, IssuedV1, Record, Requester, RevokedV1,
 };
 use crate::log::recover::OpenError;
-use crate::log::segment::origin_hash;
+use crate::log::segment::{HEADER, origin_hash};
 use crate::tlog::keys::{LogKeys, Rotation};
 use crate::tlog::tree::TreeHead;
+
+/// What the log is held against.
+pub(super) struct Expected<'a> {
+    pub(super) evidence: &'a Evidence,
+    pub(super) stated: Stated,
+    pub(super) published: Published,
+    pub(super) tiled: Tiled,
+}
 
 /// What is known at one place of the log.
 pub(super) struct Judge<'a> {
@@ -36,6 +45,7 @@ pub(super) struct Judge<'a> {
     jobs: Vec<Job>,
     stated: Stated,
     published: Published,
+    tiled: Tiled,
     /// As the records so far tell of them; `None` if the first names none.
     keys: Option<LogKeys>,
     accounts: Accounts,
@@ -49,14 +59,13 @@ pub(super) struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     pub(super) fn new(
-        evidence: &'a Evidence,
+        expected: Expected<'a>,
         findings: &'a Findings,
         ledger: &'a Mutex<Ledger>,
-        stated: Stated,
-        published: Published,
         reader: &'a Reader,
         send: SyncSender<Vec<Job>>,
     ) -> Self {
+        let Expected { evidence, stated, published, tiled } = expected;
         Self {
             evidence,
             findings,
@@ -66,6 +75,7 @@ impl<'a> Judge<'a> {
             jobs: Vec::new(),
             stated,
             published,
+            tiled,
             keys: None,
             accounts: Accounts::default(),
             starts: Starts::default(),
@@ -79,6 +89,7 @@ impl<'a> Judge<'a> {
     /// The next records.
     pub(super) fn batch(&mut self, batch: &Batch) {
         for (leaf, octets, head) in batch.records() {
+            self.tiled.leaf(leaf, octets, self.findings);
             let record = Record::decode(octets);
             if leaf.0 == 0 {
                 self.first(record.as_ref().ok());
@@ -105,11 +116,12 @@ impl<'a> Judge<'a> {
     /// What lies behind the last frames.
     pub(super) fn tail(&mut self, walked: &Walked) {
         if let Some(bad) = walked.torn {
-            let last = self.reader.segments().last();
-            let segment = last.map_or("the log", |segment| segment.name.as_str());
+            let Some(last) = self.reader.segments().last() else { return };
+            let octet = HEADER + walked.end.saturating_sub(last.header.base);
             self.verdict.notes.push(format!(
-                "{segment}: after the last record there are the remains of an unfinished write ({bad}); the next \
-                 start cuts them"
+                "{}: at octet {octet}, after the last record, where leaf {} would be, there are the remains of an \
+                 unfinished write ({bad}); the next start cuts them",
+                last.name, walked.head.size
             ));
         }
         for (segment, octet) in &walked.dirty {
@@ -388,6 +400,9 @@ impl<'a> Judge<'a> {
         }
         let proof = self.evidence.continuation.as_deref();
         self.stated.judge_beyond(self.keys.as_ref(), &head, proof, findings);
+        if let Some(published) = &self.evidence.published {
+            self.stated.judge_published(published, findings);
+        }
         let verdict = &mut self.verdict;
         verdict.covered = self.stated.covered.unwrap_or_default();
         verdict.checkpoints = self.stated.verified;
@@ -406,6 +421,7 @@ impl<'a> Judge<'a> {
             )),
             Some(_) => {}
         }
+        verdict.notes.extend(self.tiled.close(head.size, findings));
         self.published.close(verdict.newest, self.evidence.now, named, findings);
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         (verdict.kept.rows, verdict.kept.spilled) = ledger.kept();

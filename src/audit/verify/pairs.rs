@@ -13,7 +13,7 @@ pub(super) const OPEN_INTENTS: usize = 1024;
 
 /// The last intents of which nothing was said yet.
 #[derive(Default)]
-pub(super) struct Open {
+pub(in crate::audit) struct Open {
     intents: HashMap<LeafIndex, IntentV1>,
     /// In the order of the log; some are closed already.
     order: VecDeque<LeafIndex>,
@@ -22,7 +22,7 @@ pub(super) struct Open {
 
 impl Open {
     /// One more; hands out the oldest if there are too many.
-    pub(super) fn insert(
+    pub(in crate::audit) fn insert(
         &mut self,
         leaf: LeafIndex,
         intent: IntentV1,
@@ -46,7 +46,7 @@ impl Open {
         self.intents.get(&leaf).map(|intent| intent.serial)
     }
 
-    pub(super) fn close(&mut self, leaf: LeafIndex) -> Option<IntentV1> {
+    pub(in crate::audit) fn close(&mut self, leaf: LeafIndex) -> Option<IntentV1> {
         self.intents.remove(&leaf)
     }
 

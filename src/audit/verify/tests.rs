@@ -1,180 +1,47 @@
 //! A sound log, and for each thing that may be wrong a log with just that.
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use rcgen::{KeyPair, PublicKeyData, SigningKey};
+mod crls;
+mod size;
+mod tiles;
 
 use super::*;
+use crate::audit::bench::{Bench, DIR, ORIGIN, account as id, operator, serial};
 use crate::env::simulated::SimulatedDisk;
-use crate::id::{AccountId, LeafIndex, OrderId, Serial};
-use crate::log::checkpoint::Checkpoint;
-use crate::log::note::VerifierKey;
+use crate::id::LeafIndex;
 use crate::log::record::{
-    AbandonedV1, AccountRegisteredV1, AccountRegisteredV2, Actor, CeremonyV1, CrlV1, KeyChangedV1,
-    Record, Requester, TicketMintedV1,
+    AccountDeactivatedV1, AccountRegisteredV2, IssuedV1, KeyChangedV1, RecallEndedV1, RecallV1,
+    Record, RevokedV1, TicketMintedV1, TicketRevokedV1,
 };
-use crate::log::segment::{Header, file_name, origin_hash, push_frame};
-use crate::log::tree::{RightEdge, leaf_hash, sha256};
-use crate::pki::key::PublicKey;
-use crate::pki::rehearse::{self, Ca, CaTemplate};
-
-const ORIGIN: &str = "ca.lan/log";
-const DIR: &str = "/log";
-
-struct Bench {
-    key: KeyPair,
-    public: PublicKey,
-    issuer: Certificate,
-    log: Ed25519KeyPair,
-    log_spki: Vec<u8>,
-}
-
-fn serial(n: u8) -> Serial {
-    Serial::from_random([n; 16])
-}
+use crate::log::segment::file_name;
+use crate::tlog::tree::{RightEdge, TreeHead, leaf_hash, sha256};
 
 impl Bench {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let public = PublicKey::from_spki(&key.subject_public_key_info()).unwrap();
-        let template = template(None);
-        let tbs = rehearse::ca(&ca(&public, &template, serial(1), None)).unwrap();
-        let signature = key.sign(tbs.der()).unwrap();
-        let issuer =
-            Certificate::assemble(tbs.der(), public.preferred_algorithm(), &signature).unwrap();
-        let log = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
-        let mut log_spki =
-            vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-        log_spki.extend_from_slice(log.public_key().as_ref());
-        Self { key, public, issuer, log, log_spki }
-    }
-
-    fn intent(&self, n: u8) -> IntentV1 {
-        let template = template(Some(0));
-        let tbs =
-            rehearse::ca(&ca(&self.public, &template, serial(n), Some(&self.issuer))).unwrap();
-        IntentV1 {
-            at: Timestamp(1_800_000_000_000),
-            serial: serial(n),
-            requester: Requester::Order {
-                order: OrderId([n; 16]),
-                account: AccountId([1; 16]),
-                jws_sha256: [0; 32],
-            },
-            profile: "test".into(),
-            issuer_sha256: self.issuer.fingerprint(),
-            tbs: tbs.der().to_vec(),
-            validations: Vec::new(),
-        }
-    }
-
-    fn issued(&self, intent: &IntentV1, leaf: u64) -> IssuedV1 {
-        IssuedV1 {
-            at: Timestamp(1_800_000_001_000),
-            intent: LeafIndex(leaf),
-            serial: intent.serial,
-            algorithm: self.public.preferred_algorithm().identifier_der().to_vec(),
-            signature: self.key.sign(&intent.tbs).unwrap(),
-        }
-    }
-
-    /// Ceremony, account, two intents of which one is issued and one abandoned, two CRLs.
-    fn records(&self) -> Vec<Record> {
-        let (one, two) = (self.intent(2), self.intent(3));
-        let crl = |number| {
-            Record::CrlV1(CrlV1 {
-                at: Timestamp(1_800_000_002_000),
-                issuer_sha256: self.issuer.fingerprint(),
-                number,
-                this_update: Timestamp(1_800_000_002_000),
-                next_update: Timestamp(1_800_000_003_000),
-                entries: 1,
-                tbs_sha256: [0; 32],
-            })
-        };
-        vec![
-            Record::CeremonyV1(CeremonyV1 {
-                at: Timestamp(1_700_000_000_000),
-                origin: ORIGIN.into(),
-                root_sha256: [0; 32],
-                issuing_sha256: self.issuer.fingerprint(),
-                log_key: self.log_spki.clone(),
-                transcript_sha256: [0; 32],
-            }),
-            Record::AccountRegisteredV1(AccountRegisteredV1 {
-                at: Timestamp(1_700_000_000_001),
-                account: AccountId([1; 16]),
-                jwk: "{}".into(),
-            }),
-            Record::IntentV1(one.clone()),
-            Record::IntentV1(two.clone()),
-            Record::IssuedV1(self.issued(&one, 2)),
-            Record::AbandonedV1(AbandonedV1 {
-                at: Timestamp(1_800_000_001_500),
-                intent: LeafIndex(3),
-                serial: two.serial,
-                reason: "test".into(),
-            }),
-            crl(1),
-            crl(2),
-        ]
-    }
-
-    /// One segment with these records and a checkpoint over the first `covered` of them.
-    fn disk(&self, records: &[Record], covered: usize) -> SimulatedDisk {
-        let disk = SimulatedDisk::new();
-        disk.create_dir(DIR.as_ref()).unwrap();
-        let header = Header { first_leaf: 0, base: 0, origin: origin_hash(ORIGIN) };
-        let mut octets = header.encode().to_vec();
-        let mut edge = RightEdge::new();
-        for (n, record) in records.iter().enumerate() {
-            let payload = record.encode().unwrap();
-            push_frame(&mut octets, 0, &payload);
-            if n < covered {
-                edge.push(leaf_hash(&payload));
-            }
-        }
-        octets.resize(octets.len() + 300, 0);
-        disk.replace(&Path::new(DIR).join(file_name(0)), &octets, true).unwrap();
-        let key = VerifierKey::from_spki(ORIGIN, &self.log_spki).unwrap();
-        let checkpoint = Checkpoint::new(ORIGIN, edge.head());
-        let signature = self.log.sign(checkpoint.text().as_bytes()).as_ref().to_vec();
-        let note = checkpoint.signed(&key, signature).to_string();
-        disk.replace("/log/checkpoint".as_ref(), note.as_bytes(), true).unwrap();
-        disk
-    }
-
-    fn verify(&self, disk: &SimulatedDisk) -> Verdict {
-        let evidence = Evidence {
+    fn evidence(&self) -> Evidence {
+        Evidence {
             issuers: vec![self.issuer.clone()],
             origin: Some(ORIGIN.into()),
             log_key: Some(self.log_spki.clone()),
             checkpoints: vec!["/log/checkpoint".into(), "/log/none".into()],
             ..Evidence::default()
-        };
-        verify(Arc::new(disk.clone()), DIR.as_ref(), &evidence, Means::default()).unwrap()
+        }
+    }
+
+    fn verify(&self, disk: &SimulatedDisk) -> Verdict {
+        self.verify_with(disk, &self.evidence())
+    }
+
+    fn verify_with(&self, disk: &SimulatedDisk, evidence: &Evidence) -> Verdict {
+        verify(Arc::new(disk.clone()), DIR.as_ref(), evidence, Means::default()).unwrap()
     }
 }
 
-fn template(path_length: Option<u8>) -> CaTemplate {
-    CaTemplate {
-        common_name: if path_length.is_some() { "Test Issuing" } else { "Test Root" }.into(),
-        organization: None,
-        lifetime_days: if path_length.is_some() { 365 } else { 3650 },
-        path_length,
-        permitted_names: path_length.iter().map(|_| "lan".to_owned()).collect(),
-        permitted_networks: Vec::new(),
-    }
-}
-
-fn ca<'a>(
-    key: &'a PublicKey,
-    template: &'a CaTemplate,
-    serial: Serial,
-    issuer: Option<&'a Certificate>,
-) -> Ca<'a> {
-    let url = issuer.map(|_| "http://ca.lan/x");
-    let now = Timestamp(1_800_000_000_000);
-    Ca { template, key, serial, now, issuer, aia_url: url, crl_url: url }
+#[track_caller]
+fn found(verdict: &Verdict, expected: &str) {
+    assert!(
+        verdict.findings.iter().any(|finding| finding.text.contains(expected)),
+        "{expected}: {verdict}"
+    );
+    assert_eq!(verdict.exit_code(), 1);
 }
 
 #[test]
@@ -206,18 +73,18 @@ fn every_contradiction_is_found() {
         }
     };
     type Change<'a> = &'a dyn Fn(&mut Vec<Record>);
-    let account = |id: u8, jwk: &str, ticket: Option<&str>| {
+    let account = |n: u8, jwk: &str, ticket: Option<&str>| {
         Record::AccountRegisteredV2(AccountRegisteredV2 {
             at: Timestamp(1_800_000_002_000),
-            account: AccountId([id; 16]),
+            account: id(n),
             jwk: jwk.into(),
             ticket: ticket.map(str::to_owned),
         })
     };
-    let change = |id: u8, jwk: &str, former: &str| {
+    let change = |n: u8, jwk: &str, former: &str| {
         Record::KeyChangedV1(KeyChangedV1 {
             at: Timestamp(1_800_000_002_000),
-            account: AccountId([id; 16]),
+            account: id(n),
             jwk: jwk.into(),
             former: sha256(former.as_bytes()),
             jws_sha256: [0; 32],
@@ -230,10 +97,80 @@ fn every_contradiction_is_found() {
             uses: 1,
             expires: Timestamp(1_900_000_000_000),
             constraints_sha256: [0; 32],
-            by: Actor::Operator { uid: 0, user: "root".into() },
+            by: operator(),
         })
     };
-    let cases: [(&str, Change<'_>); 18] = [
+    let ticket_end = |at| {
+        let (ticket, by) = ("t".to_owned(), operator());
+        Record::TicketRevokedV1(TicketRevokedV1 { at: Timestamp(at), ticket, by })
+    };
+    let late = |mut record: Record| {
+        if let Record::AccountRegisteredV2(r) = &mut record {
+            r.at = Timestamp(1_800_000_200_000);
+        }
+        record
+    };
+    let deactivated = |at| {
+        let (account, by) = (id(1), operator());
+        Record::AccountDeactivatedV1(AccountDeactivatedV1 { at: Timestamp(at), account, by })
+    };
+    let recall = || {
+        Record::RecallV1(RecallV1 {
+            at: Timestamp(1_800_000_002_000),
+            profile: None,
+            serial: None,
+            issued_from: None,
+            issued_until: Timestamp(1_800_000_002_000),
+            start: Timestamp(1_800_000_002_000),
+            end: Timestamp(1_800_000_003_000),
+            explanation: None,
+            by: operator(),
+        })
+    };
+    let recall_end = |leaf| {
+        let (at, by) = (Timestamp(1_800_000_002_000), operator());
+        Record::RecallEndedV1(RecallEndedV1 { at, recall: LeafIndex(leaf), by })
+    };
+    let revoked = |records: &[Record], change: &dyn Fn(&mut RevokedV1)| {
+        let Record::IntentV1(intent) = &records[2] else { panic!() };
+        let mut revoked = bench.revoked(intent, 2, 1_800_000_002_000);
+        change(&mut revoked);
+        Record::RevokedV1(revoked)
+    };
+    let cases: [(&str, Change<'_>); 38] = [
+        ("had ended", &|r| {
+            r.extend([ticket(), ticket_end(1_800_000_002_000), late(account(2, "2", Some("t")))]);
+        }),
+        ("never minted", &|r| r.push(ticket_end(1_800_000_002_000))),
+        ("was deactivated", &|r| {
+            r.push(deactivated(1_799_999_000_000));
+            r.push(r[2].clone());
+        }),
+        ("deactivated 2027-01-15T08:00:02Z already", &|r| {
+            r.extend([deactivated(1_800_000_002_000), deactivated(1_800_000_002_000)]);
+        }),
+        ("was deactivated", &|r| {
+            r.extend([deactivated(1_799_999_000_000), change(1, "[]", "{}")]);
+        }),
+        ("leaf 2 is no recall", &|r| r.push(recall_end(2))),
+        ("had ended", &|r| r.extend([recall(), recall_end(8), recall_end(8)])),
+        ("but a record before it says", &|r| r.push(deactivated(1_799_999_000_000))),
+        ("is revoked, but was revoked before", &|r| {
+            r.extend([revoked(r, &|_| {}), revoked(r, &|_| {})]);
+        }),
+        ("is revoked, but was never issued", &|r| r.insert(4, revoked(r, &|_| {}))),
+        ("is revoked, but is abandoned", &|r| {
+            r.push(revoked(r, &|r| (r.intent, r.serial) = (LeafIndex(3), serial(4))));
+        }),
+        ("no intent with serial", &|r| r.push(revoked(r, &|r| r.intent = LeafIndex(1)))),
+        ("no intent with serial", &|r| r.push(revoked(r, &|r| r.intent = LeafIndex(99)))),
+        ("names another CRL", &|r| r.push(revoked(r, &|r| r.crl = None))),
+        ("says another end", &|r| r.push(revoked(r, &|r| r.not_after.0 += 1000))),
+        ("is not blocked", &|r| r.push(revoked(r, &|r| r.blocked_key = None))),
+        ("not the certificate's", &|r| r.push(revoked(r, &|r| r.blocked_key = Some([0; 32])))),
+        ("nobody who may", &|r| r.push(revoked(r, &|r| r.reason = None))),
+        ("no intent with serial", &|r| issued(r, &|i| i.intent = LeafIndex(4))),
+        ("no intent with serial", &|r| issued(r, &|i| i.intent = LeafIndex(0))),
         ("was registered before", &|r| r.push(account(1, "[]", None))),
         ("the key is account", &|r| r.push(account(2, "{}", None))),
         ("never minted", &|r| r.push(account(2, "[]", Some("t")))),
@@ -244,9 +181,9 @@ fn every_contradiction_is_found() {
         ("is not account", &|r| r.push(change(1, "[]", "other"))),
         ("the new key is account", &|r| r.extend([account(2, "2", None), change(1, "2", "{}")])),
         ("never registered", &|r| drop(r.remove(1))),
-        ("does not verify", &|r| issued(r, &|i| i.signature = bench.key.sign(b"other").unwrap())),
+        ("does not verify", &|r| issued(r, &|i| i.signature = bench.sign(b"other"))),
         ("no intent with serial", &|r| issued(r, &|i| i.intent = LeafIndex(3))),
-        ("no intent with serial", &|r| issued(r, &|i| i.serial = serial(9))),
+        ("no intent with serial", &|r| issued(r, &|i| i.serial = serial(99))),
         ("do not make a certificate", &|r| issued(r, &|i| i.algorithm = vec![0x30, 0])),
         ("is issued already", &|r| r.insert(5, r[4].clone())),
         ("used before", &|r| r.push(r[2].clone())),
@@ -256,26 +193,22 @@ fn every_contradiction_is_found() {
         ("is no ceremony", &|r| drop(r.remove(0))),
     ];
     for (expected, change) in cases {
-        let verdict = with(change);
-        assert!(
-            verdict.findings.iter().any(|finding| finding.text.contains(expected)),
-            "{expected}: {verdict}"
-        );
-        assert_eq!(verdict.exit_code(), 1);
+        found(&with(change), expected);
     }
+    // What is in order, of the same kinds.
+    let verdict = with(&|r| {
+        r.extend([ticket(), account(2, "2", Some("t")), ticket_end(1_800_000_002_000)]);
+        r.extend([revoked(r, &|_| {}), recall(), recall_end(12), change(2, "3", "2")]);
+        r.push(deactivated(1_800_000_002_000));
+    });
+    assert!(verdict.is_sound(), "{verdict}");
 }
 
 #[test]
 fn altered_octets_and_checkpoints_are_found() {
     let bench = Bench::new();
     let records = bench.records();
-    let found = |disk: &SimulatedDisk, expected: &str| {
-        let verdict = bench.verify(disk);
-        assert!(
-            verdict.findings.iter().any(|finding| finding.text.contains(expected)),
-            "{expected}: {verdict}"
-        );
-    };
+    let found = |disk: &SimulatedDisk, expected: &str| found(&bench.verify(disk), expected);
     // A record that is altered together with its checksum: only the checkpoint tells.
     let disk = bench.disk(&records, 8);
     let note = disk.read("/log/checkpoint".as_ref(), 4096).unwrap();
@@ -309,4 +242,93 @@ fn altered_octets_and_checkpoints_are_found() {
     let texts: Vec<&str> = verdict.findings.iter().map(|f| f.text.as_str()).collect();
     assert!(texts.contains(&"the log key is not the expected one"), "{verdict}");
     assert!(texts.contains(&"the issuing certificate is not the ceremony's"), "{verdict}");
+}
+
+#[test]
+fn findings_name_leaf_segment_and_octet() {
+    let bench = Bench::new();
+    let mut records = bench.records();
+    records.swap(6, 7);
+    let verdict = bench.verify(&bench.disk_of(&[&records[..5], &records[5..]], 8));
+    let [finding] = verdict.findings.as_slice() else { panic!("{verdict}") };
+    let octet =
+        64 + [5, 6].map(|n| 16 + records[n].encode().unwrap().len() as u64).iter().sum::<u64>();
+    assert_eq!(finding.leaf, Some(LeafIndex(7)));
+    assert_eq!(finding.place, Some(Place { segment: file_name(5), octet }));
+    assert!(
+        finding.to_string().starts_with(&format!("leaf 7 ({}, octet {octet}): ", file_name(5)))
+    );
+}
+
+#[test]
+fn what_stands_outside_of_frames_is_found() {
+    let bench = Bench::new();
+    let records = bench.records();
+    let parts = [&records[..3], &records[3..5], &records[5..]];
+    let disk = bench.disk_of(&parts, 8);
+    assert!(bench.verify(&disk).is_sound());
+    // Behind the last frame of a segment that is complete.
+    let path = Path::new(DIR).join(file_name(3));
+    let octets = disk.read(&path, 1 << 20).unwrap();
+    let write = |at: u64, octets: &[u8]| disk.open(&path).unwrap().write_at(at, octets).unwrap();
+    write(octets.len() as u64 - 1, &[1]);
+    found(
+        &bench.verify(&disk),
+        &format!("{}: there is something at octet {}", file_name(3), octets.len() - 1),
+    );
+    write(octets.len() as u64 - 1, &[0]);
+    // Behind the log's last frame it may be what a crash left: said, and no fault.
+    let last = Path::new(DIR).join(file_name(5));
+    let end = disk.read(&last, 1 << 20).unwrap().len() as u64;
+    disk.open(&last).unwrap().write_at(end - 1, &[1]).unwrap();
+    let verdict = bench.verify(&disk);
+    assert!(verdict.is_sound(), "{verdict}");
+    assert!(verdict.notes.iter().any(|note| note.contains("unfinished write")), "{verdict}");
+    // A segment that is away: in the middle, at the beginning, at the end.
+    for (missing, expected) in
+        [(3, "octet"), (0, "one before it is missing"), (5, "was signed, but the log has 5")]
+    {
+        let disk = bench.disk_of(&parts, 8);
+        disk.remove(&Path::new(DIR).join(file_name(missing))).unwrap();
+        found(&bench.verify(&disk), expected);
+    }
+}
+
+#[test]
+fn checkpoints_that_contradict_each_other_are_found() {
+    let bench = Bench::new();
+    let records = bench.records();
+    let disk = bench.disk(&records, 8);
+    let mut evidence = bench.evidence();
+    let mut keep = |name: &str, head: TreeHead| {
+        let path = Path::new("/log").join(name);
+        disk.replace(&path, bench.note(head).as_bytes(), true).unwrap();
+        evidence.checkpoints.push(path);
+    };
+    let edge = |n: usize| {
+        let mut edge = RightEdge::new();
+        records[..n].iter().for_each(|r| edge.push(leaf_hash(&r.encode().unwrap())));
+        edge.head()
+    };
+    keep("nothing", edge(0));
+    keep("early", edge(3));
+    let verdict = bench.verify_with(&disk, &evidence);
+    assert!(verdict.is_sound(), "{verdict}");
+    assert_eq!((verdict.checkpoints, verdict.covered), (3, 8));
+    // Of a log that was another from the fourth record on.
+    let mut evidence = bench.evidence();
+    let mut keep = |name: &str, head: TreeHead| {
+        let path = Path::new("/log").join(name);
+        disk.replace(&path, bench.note(head).as_bytes(), true).unwrap();
+        evidence.checkpoints.push(path);
+    };
+    keep("early", edge(3));
+    keep("other", TreeHead { size: 6, root: [6; 32] });
+    keep("ahead", TreeHead { size: 20, root: [1; 32] });
+    keep("split", TreeHead { size: 20, root: [2; 32] });
+    let verdict = bench.verify_with(&disk, &evidence);
+    found(&verdict, "/log/other: a signed checkpoint over 6 records states another tree");
+    found(&verdict, "with one over 3 records it still agrees");
+    found(&verdict, "/log/ahead: a checkpoint over 20 records was signed, but the log has 8");
+    found(&verdict, "/log/split and /log/ahead: two trees of 20 records were signed");
 }

@@ -17,6 +17,7 @@ use crate::env::{Clock, Disk, DiskFile};
 use crate::log::archive::{self, Checked};
 use crate::pki::certificate::Certificate;
 use crate::pki::crl;
+use crate::tlog::tile;
 
 /// What to verify, and against what.
 #[derive(Debug, Args)]
@@ -37,7 +38,7 @@ pub(super) struct Against {
     /// A log directory other than this box's: a copy, an archive, or another box's.
     #[arg(long, value_name = "DIR")]
     pub(super) dir: Option<PathBuf>,
-    /// What is published of it: checkpoint and CRLs. This box's, unless --dir is given.
+    /// What is published of it: checkpoint, tiles and CRLs. This box's, unless --dir is given.
     #[arg(long, value_name = "DIR")]
     public: Option<PathBuf>,
     /// Where a large log's rows are sorted: 30 octets for each certificate. TMPDIR or /var/tmp, if not given.
@@ -123,9 +124,11 @@ fn evidence(against: &Against, dir: &Path, config: &Config) -> Result<Evidence, 
     let own = against.dir.is_none().then(|| config.paths.public());
     let public = against.public.clone().or(own);
     let mut evidence = Evidence { now: Some(SystemClock::new().now()), ..Evidence::default() };
-    evidence.checkpoints.extend(public.iter().map(|public| public.join("checkpoint")));
     evidence.checkpoints.push(dir.join("checkpoint"));
+    evidence.tiles = public.as_ref().map(|public| public.join(tile::DIRECTORY));
     evidence.checkpoints.extend(against.checkpoint.iter().cloned());
+    evidence.published = public.as_ref().map(|public| public.join("checkpoint"));
+    evidence.checkpoints.extend(evidence.published.clone());
     if let Some(authority) = &config.authority {
         let broken = |why: String| {
             Stop::Failed(Failure::operator(format!(
