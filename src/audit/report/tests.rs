@@ -161,7 +161,7 @@ fn counts_are_by_day_profile_account_and_reason() {
     let issued = &report["records"][2];
     assert_eq!(issued["names"][0], "printer.lan");
     assert_eq!(issued["proof"], place(serial(3)));
-    assert_eq!(report["records"][6]["actor"], "root (uid 0)");
+    assert_eq!(report["records"][6]["actor"], "operator root (uid 0)");
 }
 
 #[test]
