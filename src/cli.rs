@@ -236,5 +236,9 @@ mod tests {
             let after = Arguments::try_parse_from(line.chain([id, "--json"]));
             assert!(after.is_ok_and(|arguments| arguments.json), "{words:?}");
         }
+        for flag in ["--order", "--account"] {
+            let line = Arguments::try_parse_from(["chancery", "log", "list", flag, id, "--json"]);
+            assert!(line.is_ok_and(|arguments| arguments.json), "{flag}");
+        }
     }
 }

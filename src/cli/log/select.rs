@@ -43,10 +43,10 @@ pub struct Selection {
     #[arg(long, value_name = "SERIAL")]
     pub(super) serial: Option<Serial>,
     /// Only what is about this order's certificate.
-    #[arg(long, value_name = "ORDER")]
+    #[arg(long, value_name = "ORDER", allow_hyphen_values = true)]
     pub(super) order: Option<OrderId>,
     /// Only what is about this account and its certificates.
-    #[arg(long, value_name = "ACCOUNT")]
+    #[arg(long, value_name = "ACCOUNT", allow_hyphen_values = true)]
     pub(super) account: Option<AccountId>,
     /// Only what is about certificates with this name or address; `*.lan` for every name below lan.
     #[arg(long, value_name = "NAME")]
