@@ -334,9 +334,6 @@ fn cosignature(
     })
 }
 
-/// File name of the newest cosigned checkpoint, in the public directory.
-pub(super) use crate::tlog::checkpoint::WITNESSED as COSIGNED;
-
 /// How often one witness is asked within a round.
 const ATTEMPTS: u8 = 3;
 /// A tree that does not grow is cosigned again after so long, to show that it is still the newest.
