@@ -223,10 +223,9 @@ impl Plan {
             }
         }
         match &document.log {
-            Some(log) if has_online => {
-                if !is_schemaless(&log.origin) {
-                    return bad("log.origin is not a schema-less URL like ca.lan/log");
-                }
+            Some(log) if has_online && is_schemaless(&log.origin) => {}
+            Some(_) if has_online => {
+                return bad("log.origin is not a schema-less URL like ca.lan/log");
             }
             None if has_online => return bad("[log] is missing"),
             Some(_) => return bad("[log] belongs where the log key is made"),
