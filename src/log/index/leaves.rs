@@ -5,6 +5,7 @@
 //! written in the order of the log.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::RangeInclusive;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
@@ -195,10 +196,10 @@ pub(super) fn write(tx: &WriteTransaction, layer: &Layer, again: bool) -> Result
     let mut table = tx.open_table(LEAVES).map_err(text)?;
     let leaves = layer.offsets.keys().chain(layer.fates.keys());
     for number in leaves.map(|leaf| leaf / ROW) {
-        if !rows.contains_key(&number) {
+        if let Entry::Vacant(vacant) = rows.entry(number) {
             let stored = table.get(number).map_err(text)?;
             let row = stored.map(|row| postcard::from_bytes(row.value()).map_err(text));
-            rows.insert(number, row.transpose()?.unwrap_or_default());
+            vacant.insert(row.transpose()?.unwrap_or_default());
         }
     }
     for (leaf, offset) in &layer.offsets {

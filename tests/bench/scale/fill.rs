@@ -296,7 +296,7 @@ fn append(log: &Log, press: &Press, from: u64, to: u64) {
             next += 1;
             let subject = Subject::new(n);
             // The first device of an account is the first to ask.
-            let is_new = n / BLOCK % RENEWALS == 0 && n % DEVICES == 0;
+            let is_new = (n / BLOCK).is_multiple_of(RENEWALS) && n.is_multiple_of(DEVICES);
             if is_new {
                 let record = Record::AccountRegisteredV1(AccountRegisteredV1 {
                     at: subject.at,
