@@ -233,7 +233,6 @@ impl Press {
 /// What one certificate still needs after its intent.
 struct Half {
     serial: Serial,
-    at: Timestamp,
     signature: Vec<u8>,
     crl: String,
     not_after: Timestamp,
@@ -312,7 +311,6 @@ fn append(log: &Log, press: &Press, from: u64, to: u64) {
             let (tbs, not_after, crl) = press.tbs(n, &subject);
             let half = Half {
                 serial: subject.serial,
-                at: subject.at,
                 signature: press.issuing_key.sign(&tbs).unwrap(),
                 crl,
                 not_after,
@@ -346,7 +344,9 @@ fn append(log: &Log, press: &Press, from: u64, to: u64) {
             under_way -= 1;
             continue;
         };
-        let Half { serial, at, signature, crl, not_after, is_revoked } = half;
+        let Half { serial, signature, crl, not_after, is_revoked } = half;
+        // The log's clock does not go back: what was intended meanwhile is later.
+        let at = at(next.saturating_sub(1));
         let issued = IssuedV1 { at, intent, serial, algorithm: algorithm.clone(), signature };
         log.append(Record::IssuedV1(issued), Release::Covered, last(&sender));
         if is_revoked {
