@@ -54,12 +54,14 @@ lint-certificates: ## pkilint and zlint over leaf, issuing and root certificate
 	@images/packages.sh test
 	@tests/clients/lint-certificates.sh target/samples
 
-slow: ## The suites at full length, about half an hour: 50 kills per process, both linters, every parser fuzzed deep
+slow: ## The suites at full length, about an hour: 50 kills per process, both linters, every parser fuzzed deep, a million certificates
 	@images/packages.sh test
 	CHANCERY_KILLS=50 cargo test --test crash -- --nocapture
 	CHANCERY_REVOCATIONS=50000 cargo test --release --test issuer -- --nocapture shards
+	CHANCERY_EVERY_BIT=1 cargo test --test tampering
 	$(MAKE) lint-certificates
 	$(MAKE) fuzz FUZZ=--deep FUZZ_SECONDS=120
+	CHANCERY_SCALE=1000000 $(MAKE) scale
 
 docs: ## Writes the generated tables under docs/ anew
 	cargo run -q -- docs --write docs

@@ -202,7 +202,7 @@ fn the_log_key_is_rotated_while_devices_order() {
     let newest = std::fs::read(&authority).unwrap();
     std::fs::write(&authority, &old).unwrap();
     lab::signal(pid, "KILL");
-    eventually(&lab, "the start is refused", || lab.log_tail().contains("CHY-"));
+    eventually(&lab, "the start is refused", || lab.log_tail().contains("CHY-LOG-KEY:"));
     std::fs::write(&authority, &newest).unwrap();
 }
 

@@ -837,7 +837,7 @@ pub const CODES: &[Entry] = &[
     Entry {
         code: "CHY-WITNESS-PROOF",
         means: "No consistency proof for a witness can be made of the log's published tiles.",
-        do_this: "Issuance goes on. See that the public directory's tile/ is whole and the issuer's user can read it; `chancery log verify` says whether the log itself is.",
+        do_this: "Issuance goes on. See that the public directory's tiles/ is whole and the issuer's user can read it; `chancery log verify` says whether the log itself is.",
     },
     Entry {
         code: "CHY-WITNESS-REFUSES",
