@@ -38,9 +38,10 @@ use matrix::{Client, Skill, Works};
 use site::{House, Site};
 
 /// Every row, in the order of the page.
-const CLIENTS: [&Client; 14] = [
+const CLIENTS: [&Client; 15] = [
     &certbot::CLIENT,
-    &lego::CLIENT,
+    &lego::NEWEST,
+    &lego::DEBIAN,
     &acme_sh::CLIENT,
     &caddy::CLIENT,
     &apache::CLIENT,
@@ -56,13 +57,13 @@ const CLIENTS: [&Client; 14] = [
 ];
 
 /// Not installable by every machine; a run without it is complete.
-const OPTIONAL: [&str; 1] = ["acme.sh"];
+const OPTIONAL: [&str; 2] = ["acme.sh", "lego"];
 
 #[test]
 fn the_first_three_clients_enrol_a_name_and_an_address() {
     let dir = tempfile::tempdir().unwrap();
     let house = House::start(dir.path());
-    for (number, client) in [&certbot::CLIENT, &lego::CLIENT, &instant::CLIENT].iter().enumerate() {
+    for (number, client) in [&certbot::CLIENT, &lego::DEBIAN, &instant::CLIENT].iter().enumerate() {
         assert!((client.version)().is_some(), "{} is missing: tests/clients/tools.sh", client.name);
         for skill in [Skill::Http01, Skill::Ip] {
             let (Works(run) | matrix::Refused(_, run)) = (client.cell)(skill) else { panic!() };

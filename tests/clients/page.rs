@@ -16,8 +16,9 @@ pub type Versions = BTreeMap<String, String>;
 /// Clients that people use and that no run here can install, and why.
 const ABSENT: [(&str, &str); 5] = [
     (
-        "lego, newest",
-        "its Go module is not to be had from every module proxy; Debian's is run instead",
+        "lego 5",
+        "its Go module is not to be had from every module proxy; the newest of version 4 is run, with the DNS provider \
+        that runs a program and none of the others, and Debian's",
     ),
     ("getssl", "no registry of packages carries it"),
     (

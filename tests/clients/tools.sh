@@ -72,6 +72,24 @@ go_programs() {
     missing+=("step")
 }
 
+# The newest lego that module proxies have, with one of its 180 DNS providers, the one that runs a program: the others
+# bring the libraries of as many companies. Not a failure where it cannot be had: Debian's is run besides.
+lego() {
+    local version=4.35.2 module
+    has go && [ ! -x "$tools/lego/lego" ] || return 0
+    echo "building lego $version from its Go module into $tools/lego"
+    rm -rf "$tools/lego"
+    mkdir -p "$tools/lego"
+    if module=$(cd "$tools/lego" && go mod download -json "github.com/go-acme/lego/v4@v$version" | sed -n 's/.*"Dir": "\(.*\)",*$/\1/p') &&
+        cp -r "$module" "$tools/lego/source" && chmod -R u+w "$tools/lego/source" &&
+        cp "$programs/lego/providers.go.txt" "$tools/lego/source/providers/dns/zz_gen_dns_providers.go" &&
+        (cd "$tools/lego/source" && GOFLAGS=-buildvcs=false go build -ldflags "-X main.version=$version" -o ../lego ./cmd/lego); then
+        rm -rf "$tools/lego/source"
+    else
+        echo "not to be had here: lego $version"
+    fi
+}
+
 rust_program() {
     cargo build --quiet --locked --manifest-path "$programs/rustls-acme/Cargo.toml" --target-dir "$tools/rustls-acme" &&
         cp "$tools/rustls-acme/debug/chancery-rustls-acme" "$tools/bin/rustls-acme" || missing+=("rustls-acme")
@@ -84,6 +102,7 @@ if [ "${1:-}" = all ]; then
     mkdir -p "$tools/node"
     node
     go_programs
+    lego
     rust_program
 fi
 if [ ${#missing[@]} -gt 0 ]; then
