@@ -29,6 +29,7 @@ mod witnesses;
 mod workers;
 
 pub use self::core::{OnHalt, TokenProbe};
+pub use admin::day_of_log;
 pub use clock::build_date;
 pub use cosigner::CosignerKey;
 pub use revocation::read_tbs;

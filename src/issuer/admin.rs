@@ -8,6 +8,8 @@ mod tickets;
 
 use std::sync::atomic::Ordering;
 
+pub use records::day_of_log;
+
 use super::core::NotNow;
 use super::log_keys::NotRetired;
 use super::service::Desk;

@@ -1,6 +1,5 @@
 //! RFC 9444: proof of a name that counts for the names below it.
 
-use base64ct::{Base64UrlUnpadded, Encoding};
 use serde_json::{Value, json};
 
 use crate::support::raw::{Answer, csr};
@@ -26,23 +25,6 @@ async fn order(client: &mut Client, names: &[&str]) -> Answer {
     client.post(&client.new_order_url(), &json!({ "identifiers": identifiers })).await
 }
 
-/// Proves an authorization by dns-01 and gives the object it was before.
-async fn prove(ca: &Ca, client: &mut Client, url: &str) -> Value {
-    let authz = client.post_as_get(url).await.json();
-    let challenges = authz["challenges"].as_array().unwrap();
-    let challenge = challenges.iter().find(|c| c["type"] == "dns-01").unwrap();
-    let token = challenge["token"].as_str().unwrap();
-    let text = format!("{token}.{}", client.key.thumbprint());
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    let name = authz["identifier"]["value"].as_str().unwrap();
-    let record = Base64UrlUnpadded::encode_string(hash.as_ref());
-    ca.network.txt(&format!("_acme-challenge.{name}"), &[&record]);
-    client.post(challenge["url"].as_str().unwrap(), &json!({})).await;
-    let decided = client.poll_while(url, &["pending"]).await.json();
-    assert_eq!(decided["status"], "valid", "{decided}");
-    authz
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ancestor_is_proven_once_for_all_below_it() {
     let ca = start(true).await;
@@ -54,14 +36,14 @@ async fn an_ancestor_is_proven_once_for_all_below_it() {
     assert_eq!(placed.status, 201, "{placed:?}");
     let authorizations = placed.json()["authorizations"].as_array().unwrap().clone();
     assert_eq!(authorizations.len(), 2, "one for two names: {placed:?}");
-    let above = prove(&ca, &mut client, authorizations[0].as_str().unwrap()).await;
+    let above = client.prove_by_dns(&ca, authorizations[0].as_str().unwrap()).await;
     assert_eq!(above["identifier"], json!({ "type": "dns", "value": "plant.test" }));
     assert_eq!(above["subdomainAuthAllowed"], true);
     assert!(above.get("wildcard").is_none());
     let kinds: Vec<&Value> =
         above["challenges"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
     assert_eq!(kinds, ["dns-01"], "one host says nothing of the others");
-    let plain = prove(&ca, &mut client, authorizations[1].as_str().unwrap()).await;
+    let plain = client.prove_by_dns(&ca, authorizations[1].as_str().unwrap()).await;
     assert!(plain.get("subdomainAuthAllowed").is_none());
     let url = placed.header("location").unwrap();
     let ready = client.post_as_get(url).await.json();
@@ -90,7 +72,7 @@ async fn a_wildcard_takes_an_ancestor_proven_for_wildcards() {
     let ca = start(true).await;
     let mut client = ca.registered().await;
     let placed = order(&mut client, &["*.x.plant.test<plant.test"]).await.json();
-    let authz = prove(&ca, &mut client, placed["authorizations"][0].as_str().unwrap()).await;
+    let authz = client.prove_by_dns(&ca, placed["authorizations"][0].as_str().unwrap()).await;
     assert_eq!(authz["identifier"]["value"], "plant.test");
     assert_eq!((&authz["wildcard"], &authz["subdomainAuthAllowed"]), (&json!(true), &json!(true)));
     assert_eq!(order(&mut client, &["*.y.plant.test"]).await.json()["status"], "ready");
@@ -176,7 +158,7 @@ async fn it_can_be_proven_before_there_is_an_order() {
     let made = client.post(&ca.url("/acme/new-authz"), &asked).await;
     assert_eq!((made.status, &made.json()["subdomainAuthAllowed"]), (201, &json!(true)));
     let url = made.header("location").unwrap().to_owned();
-    prove(&ca, &mut client, &url).await;
+    client.prove_by_dns(&ca, &url).await;
     let placed = order(&mut client, &["a.b.plant.test"]).await.json();
     assert_eq!((&placed["status"], &placed["authorizations"]), (&json!("ready"), &json!([url])));
     // Given up, nothing rests on it.

@@ -63,21 +63,6 @@ async fn order(client: &mut Client, name: &str, ancestor: Option<&str>) -> Answe
     client.post(&client.new_order_url(), &json!({ "identifiers": [identifier] })).await
 }
 
-/// Proves an authorization by dns-01.
-async fn prove(ca: &Ca, client: &mut Client, url: &str) {
-    let authz = client.post_as_get(url).await.json();
-    let challenges = authz["challenges"].as_array().unwrap();
-    let challenge = challenges.iter().find(|c| c["type"] == "dns-01").unwrap();
-    let token = challenge["token"].as_str().unwrap();
-    let text = format!("{token}.{}", client.key.thumbprint());
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    let record = Base64UrlUnpadded::encode_string(hash.as_ref());
-    let name = authz["identifier"]["value"].as_str().unwrap();
-    ca.network.txt(&format!("_acme-challenge.{name}"), &[&record]);
-    client.post(challenge["url"].as_str().unwrap(), &json!({})).await;
-    assert_eq!(client.poll_while(url, &["pending"]).await.json()["status"], "valid");
-}
-
 /// An account that has proven `plant.test` with all names below it, and all wildcards there.
 async fn owner_of_the_zone(ca: &Ca) -> Client {
     let mut client = ca.registered().await;
@@ -86,9 +71,9 @@ async fn owner_of_the_zone(ca: &Ca) -> Client {
     }});
     let made = client.post(&ca.url("/acme/new-authz"), &asked).await;
     assert_eq!(made.status, 201, "{made:?}");
-    prove(ca, &mut client, made.header("location").unwrap()).await;
+    client.prove_by_dns(ca, made.header("location").unwrap()).await;
     let placed = order(&mut client, "*.other.plant.test", Some("plant.test")).await.json();
-    prove(ca, &mut client, placed["authorizations"][0].as_str().unwrap()).await;
+    client.prove_by_dns(ca, placed["authorizations"][0].as_str().unwrap()).await;
     client
 }
 
@@ -117,7 +102,7 @@ async fn a_ticket_is_spent_once_by_the_key_it_was_bound_to() {
     let answer = enrol(&mut thief, &ticket).await;
     assert_eq!((answer.status, answer.problem().as_str()), (403, "unauthorized"));
     let placed = order(&mut device, "cam.plant.test", None).await;
-    prove(&ca, &mut device, placed.json()["authorizations"][0].as_str().unwrap()).await;
+    device.prove_by_dns(&ca, placed.json()["authorizations"][0].as_str().unwrap()).await;
     let done = finalize(&mut device, &placed, "cam.plant.test").await;
     assert_eq!(done["status"], "valid", "{done}");
     let refused = order(&mut device, "printer.plant.test", None).await;
@@ -160,7 +145,7 @@ async fn promise_4_a_bound_name_is_not_had_through_its_ancestor_or_a_wildcard() 
     let mut device = ca.client().await;
     assert_eq!(enrol(&mut device, &ticket).await.status, 201);
     let placed = order(&mut device, "cam.plant.test", Some("plant.test")).await;
-    prove(&ca, &mut device, placed.json()["authorizations"][0].as_str().unwrap()).await;
+    device.prove_by_dns(&ca, placed.json()["authorizations"][0].as_str().unwrap()).await;
     assert_eq!(finalize(&mut device, &placed, "cam.plant.test").await["status"], "valid");
     // Which gives it nothing else of the zone.
     let refused = order(&mut device, "cam2.plant.test", None).await;

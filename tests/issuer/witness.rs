@@ -13,6 +13,7 @@ use chancery::ipc::witness::{Carried, Cosigned, Errand, ErrandKind, Outcome};
 use chancery::issuer::CosignerKey;
 use chancery::tlog::checkpoint::Checkpoint;
 use chancery::tlog::note::{Note, NoteSignature, VerifierKey};
+use chancery::tlog::proof::{Gathering, consistency_path};
 use chancery::tlog::tree::{Hash, RightEdge, TreeHead, leaf_hash};
 use chancery::tlog::witness::{AddCheckpoint, origin_hash};
 
@@ -45,11 +46,15 @@ impl Other {
     }
 
     fn head(&self, size: usize) -> TreeHead {
-        head(&self.leaves[..size])
+        let mut edge = RightEdge::new();
+        self.leaves[..size].iter().for_each(|leaf| edge.push(*leaf));
+        edge.head()
     }
 
     fn request(&self, old: usize, size: usize) -> Vec<u8> {
-        let proof = if old == 0 { Vec::new() } else { subproof(old, &self.leaves[..size], true) };
+        let mut proof = Gathering::new(consistency_path(old as u64, size as u64));
+        (0..).zip(&self.leaves[..size]).for_each(|(index, leaf)| proof.leaf(index, *leaf));
+        let proof = proof.finish().unwrap();
         let checkpoint = Checkpoint::new(OTHER, self.head(size));
         let note = signed(&self.vkey(), &self.key, &checkpoint, NOW);
         AddCheckpoint { old: old as u64, proof, note, checkpoint }.to_string().into_bytes()
@@ -59,27 +64,6 @@ impl Other {
 fn signed(vkey: &VerifierKey, key: &SoftEd25519, checkpoint: &Checkpoint, at: Timestamp) -> Note {
     let message = vkey.message(checkpoint.text().as_bytes(), &checkpoint.head, at);
     checkpoint.signed(vkey, vkey.signature_octets(&key.sign(&message), at))
-}
-
-fn head(leaves: &[Hash]) -> TreeHead {
-    let mut edge = RightEdge::new();
-    leaves.iter().for_each(|leaf| edge.push(*leaf));
-    edge.head()
-}
-
-/// SUBPROOF of RFC 6962 section 2.1.2, word for word.
-fn subproof(m: usize, leaves: &[Hash], whole: bool) -> Vec<Hash> {
-    if m == leaves.len() {
-        return if whole { Vec::new() } else { vec![head(leaves).root] };
-    }
-    let k = leaves.len().next_power_of_two() / 2;
-    let (mut proof, other) = if m <= k {
-        (subproof(m, &leaves[..k], whole), &leaves[k..])
-    } else {
-        (subproof(m - k, &leaves[k..], false), &leaves[..k])
-    };
-    proof.push(head(other).root);
-    proof
 }
 
 /// A CA that is a witness of `other`, and its key.

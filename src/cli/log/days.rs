@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::id::Timestamp;
 use crate::ipc::admin::records::{Day, MOST_DAYS, RecordAnswer, RecordQuestion};
 use crate::ipc::admin::{AdminAnswer, AdminQuestion};
+use crate::issuer::day_of_log;
 use crate::log::index::{self, DAY};
 
 /// Which days.
@@ -103,15 +104,5 @@ fn count(from: Timestamp, to: Timestamp, config: &Config) -> Result<Vec<Day>, St
             day.count(entry.leaf, &record);
         }
     }
-    let day = |(number, day): (u64, index::Day)| Day {
-        at: Timestamp(number * DAY),
-        first: day.first,
-        last: day.last,
-        records: day.records,
-        issued: day.issued,
-        abandoned: day.abandoned,
-        revoked: day.revoked,
-        accounts: day.accounts,
-    };
-    Ok(days.into_iter().map(day).collect())
+    Ok(days.into_iter().map(day_of_log).collect())
 }

@@ -5,7 +5,7 @@ use crate::id::{LeafIndex, Timestamp};
 use crate::ipc::admin::AdminRefusal;
 use crate::ipc::admin::records::{self, MOST_DAYS, Places, RecordAnswer, RecordQuestion};
 use crate::issuer::service::Desk;
-use crate::log::index::{DAY, NamePattern, Subject};
+use crate::log::index::{self, DAY, NamePattern, Subject};
 
 /// Places of one answer: it stays well within a frame.
 const MOST: usize = 4000;
@@ -43,16 +43,20 @@ impl Desk {
     fn days(&self, from: Timestamp, to: Timestamp) -> Result<Vec<records::Day>, AdminRefusal> {
         let days = self.core.log.index().days(from, to);
         let days = days.map_err(|why| later(self.core.lost_index(&why)))?;
-        let day = |(number, day): (u64, crate::log::index::Day)| records::Day {
-            at: Timestamp(number.saturating_mul(DAY)),
-            first: day.first,
-            last: day.last,
-            records: day.records,
-            issued: day.issued,
-            abandoned: day.abandoned,
-            revoked: day.revoked,
-            accounts: day.accounts,
-        };
-        Ok(days.into_iter().take(MOST_DAYS).map(day).collect())
+        Ok(days.into_iter().take(MOST_DAYS).map(day_of_log).collect())
+    }
+}
+
+/// A day as the index counts it, by its number since 1970-01-01, as an operator is told of it.
+pub fn day_of_log((number, day): (u64, index::Day)) -> records::Day {
+    records::Day {
+        at: Timestamp(number.saturating_mul(DAY)),
+        first: day.first,
+        last: day.last,
+        records: day.records,
+        issued: day.issued,
+        abandoned: day.abandoned,
+        revoked: day.revoked,
+        accounts: day.accounts,
     }
 }

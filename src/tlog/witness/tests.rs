@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::Timestamp;
+use crate::tlog::proof::tests::{head, leaves, subproof};
 use crate::tlog::tree::leaf_hash;
 
 const ORIGIN: &str = "ca.lan/log";
@@ -31,33 +32,6 @@ impl Log {
     fn request(&self, old: u64, proof: Vec<Hash>, head: TreeHead) -> AddCheckpoint {
         let checkpoint = Checkpoint::new(ORIGIN, head);
         AddCheckpoint { old, proof, note: self.sign(head), checkpoint }
-    }
-}
-
-fn leaves(n: u64) -> Vec<Hash> {
-    (0..n).map(|i| leaf_hash(&i.to_be_bytes())).collect()
-}
-
-fn head(leaves: &[Hash]) -> TreeHead {
-    let mut edge = RightEdge::new();
-    leaves.iter().for_each(|leaf| edge.push(*leaf));
-    edge.head()
-}
-
-/// SUBPROOF of RFC 6962 section 2.1.2, word for word.
-fn subproof(m: usize, leaves: &[Hash], whole: bool) -> Vec<Hash> {
-    if m == leaves.len() {
-        return if whole { Vec::new() } else { vec![head(leaves).root] };
-    }
-    let k = leaves.len().next_power_of_two() / 2;
-    if m <= k {
-        let mut proof = subproof(m, &leaves[..k], whole);
-        proof.push(head(&leaves[k..]).root);
-        proof
-    } else {
-        let mut proof = subproof(m - k, &leaves[k..], false);
-        proof.push(head(&leaves[..k]).root);
-        proof
     }
 }
 

@@ -265,6 +265,23 @@ impl Client {
         assert_eq!(authz.json()["status"], "valid", "{authz:?}");
     }
 
+    /// Proves an authorization by dns-01 and gives the object it was before.
+    pub async fn prove_by_dns(&mut self, ca: &Ca, url: &str) -> Value {
+        let authz = self.post_as_get(url).await.json();
+        let challenges = authz["challenges"].as_array().unwrap();
+        let challenge = challenges.iter().find(|c| c["type"] == "dns-01").unwrap();
+        let token = challenge["token"].as_str().unwrap();
+        let text = format!("{token}.{}", self.key.thumbprint());
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        let name = authz["identifier"]["value"].as_str().unwrap();
+        let record = Base64UrlUnpadded::encode_string(hash.as_ref());
+        ca.network.txt(&format!("_acme-challenge.{name}"), &[&record]);
+        self.post(challenge["url"].as_str().unwrap(), &json!({})).await;
+        let decided = self.poll_while(url, &["pending"]).await.json();
+        assert_eq!(decided["status"], "valid", "{decided}");
+        authz
+    }
+
     /// The http-01 challenge of an authorization.
     pub async fn challenge(&mut self, authz: &str) -> Value {
         let authz = self.post_as_get(authz).await.json();
