@@ -62,7 +62,8 @@ struct Seen {
 /// One checkpoint on its way to every witness that is due.
 struct Round {
     note: Note,
-    head: TreeHead,
+    /// What the note says.
+    checkpoint: Checkpoint,
     steps: Vec<Step>,
     lines: BTreeMap<usize, NoteSignature>,
 }
@@ -131,12 +132,12 @@ impl Witnesses {
         }
         let checkpoint = self.core.log.checkpoint();
         let Ok(note) = Note::parse(checkpoint.as_bytes()) else { return };
-        let Ok(Checkpoint { head, .. }) = Checkpoint::parse_text(&note.text) else { return };
+        let Ok(checkpoint) = Checkpoint::parse_text(&note.text) else { return };
         let steps: Vec<Step> = state
             .seen
             .iter()
             .map(|seen| {
-                let new = seen.cosigned.is_none_or(|(size, _)| size != head.size);
+                let new = seen.cosigned.is_none_or(|(size, _)| size != checkpoint.head.size);
                 let old = seen.heard.is_none_or(|heard| now > heard + REFRESH);
                 let due = now >= seen.due && (new || old);
                 if due { Step::Add { left: ATTEMPTS } } else { Step::Rest }
@@ -146,7 +147,7 @@ impl Witnesses {
             return;
         }
         state.began = Some(now);
-        state.round = Some(Round { note, head, steps, lines: BTreeMap::new() });
+        state.round = Some(Round { note, checkpoint, steps, lines: BTreeMap::new() });
     }
 
     /// What each witness of the round is to be brought now.
@@ -157,22 +158,17 @@ impl Witnesses {
             let what = match *step {
                 Step::Add { left } => {
                     let old = state.seen[n].size;
-                    let Some(proof) = self.proof(old, &round.head) else {
+                    let Some(proof) = self.proof(old, &round.checkpoint.head) else {
                         state.seen[n].failed(
                             now,
                             "CHY-WITNESS-PROOF",
-                            format!("no consistency proof from {old} leaves to {} can be made of the published tiles", round.head.size),
+                            format!("no consistency proof from {old} leaves to {} can be made of the published tiles", round.checkpoint.head.size),
                         );
                         *step = Step::Rest;
                         continue;
                     };
                     *step = Step::Adding { left };
-                    let checkpoint = Checkpoint {
-                        origin: String::new(),
-                        head: round.head,
-                        extensions: Vec::new(),
-                    };
-                    let note = round.note.clone();
+                    let (note, checkpoint) = (round.note.clone(), round.checkpoint.clone());
                     let body = AddCheckpoint { old, proof, note, checkpoint }.to_string();
                     ErrandKind::AddCheckpoint(body.into_bytes())
                 }
@@ -202,17 +198,17 @@ impl Witnesses {
         let was = std::mem::replace(step, Step::Rest);
         match (was, outcome) {
             (Step::Adding { .. }, Outcome::Body(body)) => {
-                match cosignature(&self.keys[n], &round.note, &round.head, &body) {
+                match cosignature(&self.keys[n], &round.note, &round.checkpoint.head, &body) {
                     Some((line, at)) => {
                         round.lines.insert(n, line);
-                        seen.well(now, round.head.size, at);
+                        seen.well(now, round.checkpoint.head.size, at);
                     }
                     None => seen.failed(now, "CHY-WITNESS-REFUSES", "it answers without a cosignature by the key that is configured for it; compare its vkey".into()),
                 }
             }
             (Step::Adding { left }, Outcome::Conflict(size)) => {
                 // The size it says is where to go on from, and if that is no size of this log, a claim to look into.
-                *step = if size > round.head.size {
+                *step = if size > round.checkpoint.head.size {
                     Step::Look { left }
                 } else if left > 1 {
                     seen.size = size;
@@ -228,7 +224,7 @@ impl Witnesses {
                     fork::found(&self.core, &note, &why);
                     seen.failed(now, "CHY-WITNESS-FORK", why);
                 }
-                Ok(Evidence::Continues(size)) if left > 1 && size <= round.head.size => {
+                Ok(Evidence::Continues(size)) if left > 1 && size <= round.checkpoint.head.size => {
                     seen.size = size;
                     *step = Step::Add { left: left - 1 };
                 }
@@ -273,7 +269,7 @@ impl Witnesses {
         }
         self.core.counters.cosignatures.fetch_add(round.lines.len() as u64, Ordering::Relaxed);
         tracing::debug!(
-            size = round.head.size,
+            size = round.checkpoint.head.size,
             witnesses = round.lines.len(),
             "cosigned by witnesses"
         );
