@@ -42,3 +42,12 @@ impl Default for Settings {
         Self { segment_mib: 16, reserve_mib: 4, queue: 1024, entries: false }
     }
 }
+
+/// How far something has come that goes through the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    pub leaves: u64,
+    /// Octets that are done, and that there are to do; where all is read, free room at the end included.
+    pub octets: u64,
+    pub of: u64,
+}

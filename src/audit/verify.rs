@@ -51,6 +51,7 @@ use self::places::Places;
 use self::tiles::Tiled;
 use crate::env::{Disk, DiskFile};
 use crate::id::Timestamp;
+use crate::log::Progress;
 use crate::log::reader::Reader;
 use crate::log::record::{IntentV1, IssuedV1};
 use crate::log::recover::OpenError;
@@ -97,15 +98,6 @@ pub struct Means<'a> {
     pub scratch: Option<Box<dyn DiskFile>>,
     /// Told from time to time how far it has come; from another thread.
     pub progress: &'a (dyn Fn(Progress) + Sync),
-}
-
-/// How far it has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Progress {
-    pub leaves: u64,
-    /// Octets of the segments read, and of all of them.
-    pub octets: u64,
-    pub of: u64,
 }
 
 impl Default for Means<'_> {

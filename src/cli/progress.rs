@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::env::Clock;
 use crate::env::system::SystemClock;
+use crate::log;
 
 /// Shows steps of one piece of work; may be told of them from any thread.
 pub(super) struct Progress {
@@ -27,8 +28,8 @@ impl Progress {
         Self { verb, terminal, clock: SystemClock::new(), shown: Mutex::new(None) }
     }
 
-    /// `done` of `of` octets, which are so many records.
-    pub(super) fn step(&self, done: u64, of: u64, records: u64) {
+    pub(super) fn step(&self, step: log::Progress) {
+        let log::Progress { leaves, octets: done, of } = step;
         let now = self.clock.monotonic();
         let pause = if self.terminal { MOVES } else { LINES };
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -37,7 +38,7 @@ impl Progress {
             return;
         }
         *shown = Some(now);
-        let line = line(self.verb, done, of, records, now);
+        let line = line(self.verb, done, of, leaves, now);
         let mut stderr = std::io::stderr().lock();
         // Without a standard error nobody watches.
         let _ = if self.terminal {

@@ -29,7 +29,7 @@ use crate::env::{Disk, disk::is_full};
 use crate::tlog::tree::{Hash, RightEdge, TreeHead};
 
 pub use check::{Checked, check};
-pub use copy::{Outcome, Progress, Source, archive};
+pub use copy::{Outcome, Source, archive};
 
 /// File name of the manifest.
 pub const MANIFEST: &str = "manifest.json";

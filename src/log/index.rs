@@ -26,7 +26,7 @@ pub use certificates::{CertificateEntry, Listing, Part, Place, ReadTbs, TbsFacts
 pub use leaves::{DAY, Day};
 pub use names::NamePattern;
 pub(super) use rebuild::{Filling, NEW, end_of};
-pub use rebuild::{Progress, Published, Rebuilt, rebuild};
+pub use rebuild::{Published, Rebuilt, rebuild};
 pub use revocations::{Listed, Revocation};
 use serde::{Deserialize, Serialize};
 pub use stopped::{Located, Stopped};

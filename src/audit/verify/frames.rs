@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::mpsc::SyncSender;
 
-use super::Progress;
 use super::places::Places;
 use crate::id::LeafIndex;
+use crate::log::Progress;
 use crate::log::reader::Reader;
 use crate::log::recover::OpenError;
 use crate::log::segment::{BadFrame, HEADER};

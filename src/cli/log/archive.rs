@@ -42,8 +42,7 @@ pub(super) fn archive(
     let dir = config.paths.log();
     let source = Source { disk: &SystemDisk, dir: &dir, key: &key, checkpoint: &note };
     let shown = Progress::new("copied");
-    let outcome =
-        archive::archive(source, &arguments.to, &mut |p| shown.step(p.octets, p.of, p.leaves));
+    let outcome = archive::archive(source, &arguments.to, &mut |p| shown.step(p));
     shown.end();
     let outcome = outcome?;
     let place = arguments.to.display();

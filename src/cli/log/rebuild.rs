@@ -15,7 +15,7 @@ use crate::tlog::tile::DIRECTORY;
 /// The issuer must be stopped: the lock says so.
 pub(super) fn run(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Stop> {
     let progress = Progress::new("read");
-    let mut step = |p: index::Progress| progress.step(p.octets, p.of, p.records);
+    let mut step = |p| progress.step(p);
     let public = config.paths.public();
     let published = Published { public: &public, entries: config.log.entries };
     let rebuilt = index::rebuild(

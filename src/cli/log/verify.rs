@@ -92,7 +92,7 @@ pub(super) fn verdict(
         }
     }
     let progress = Progress::new("verified");
-    let step = |p: verify::Progress| progress.step(p.octets, p.of, p.leaves);
+    let step = |p| progress.step(p);
     let threads = threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let means = Means {

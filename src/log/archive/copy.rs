@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::{Archived, Base64Hash, Covered, HexHash, Manifest, broken, checkpoint_name, damaged};
 use crate::env::{Disk, DiskFile};
+use crate::log::Progress;
 use crate::log::index::Point;
 use crate::log::recover::{self, OpenError, Segment, unreadable};
 use crate::log::segment::{Frames, HEADER, Header, origin_hash};
@@ -29,14 +30,6 @@ pub struct Source<'a> {
     pub key: &'a VerifierKey,
     /// The newest published checkpoint, as its note.
     pub checkpoint: &'a [u8],
-}
-
-/// How far a run has come: leaves and octets copied, of how many.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Progress {
-    pub leaves: u64,
-    pub octets: u64,
-    pub of: u64,
 }
 
 /// What a run did.

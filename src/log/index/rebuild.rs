@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{FILE, Index, Point, ReadTbs, table};
 use crate::env::Disk;
 use crate::id::LeafIndex;
+use crate::log::Progress;
 use crate::log::record::Record;
 use crate::log::recover::{self, OpenError, Segment, Tail, absent, busy, unreadable};
 use crate::log::segment::FRAME_HEADER;
@@ -21,15 +22,6 @@ const BATCH: usize = 4096;
 /// Records in memory at most before they move into the file: so many that a page of the file gets several keys
 /// at once, however large it is.
 const PENDING: usize = 65_536;
-
-/// How far it has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Progress {
-    pub records: u64,
-    /// Octets of the log that were read, and that there are, free room at its end left in.
-    pub octets: u64,
-    pub of: u64,
-}
 
 /// Where the tiles are that are written anew too.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +103,7 @@ fn fill(
     let tail = recover::walk(disk, dir, segments, start, &mut |leaf, offset, payload, edge| {
         let record = Record::decode(payload).map_err(|why| recover::later(dir, leaf, &why))?;
         if leaf.0 % BATCH as u64 == 0 {
-            progress(Progress { records: leaf.0, octets: offset, of });
+            progress(Progress { leaves: leaf.0, octets: offset, of });
         }
         if let Some(tiles) = &mut tiles {
             tiles.push(payload).map_err(unwritten)?;
@@ -120,7 +112,7 @@ fn fill(
         taken.map_err(|why| broken(dir, &why))
     })?;
     let records = tail.edge.size();
-    progress(Progress { records, octets: tail.end, of });
+    progress(Progress { leaves: records, octets: tail.end, of });
     filling.finish(&tail);
     index.flush_after(&|| Ok(())).map_err(|why| broken(dir, &why))?;
     tiles.map_or(Ok(()), tiles::Rebuild::close).map_err(unwritten)?;

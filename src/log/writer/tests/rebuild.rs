@@ -5,7 +5,8 @@ use std::path::Path;
 use super::find::{agrees, fill, finding, read_tbs};
 use super::*;
 use crate::env::simulated::Fault;
-use crate::log::index::{Progress, Published, Rebuilt, rebuild};
+use crate::log::Progress;
+use crate::log::index::{Published, Rebuilt, rebuild};
 
 const LOG: &str = "/state/issuer/log";
 const INDEX: &str = "/state/issuer/log/index.redb";
@@ -33,9 +34,9 @@ fn a_new_index_says_what_the_old_one_said() {
     disk.open(INDEX.as_ref()).unwrap().write_at(0, &[0xa5; 4096]).unwrap();
     let mut seen = Vec::new();
     let rebuilt = again(&disk, &mut seen).unwrap();
-    let first = Progress { records: 0, octets: 0, of: seen[0].of };
+    let first = Progress { leaves: 0, octets: 0, of: seen[0].of };
     let last = *seen.last().unwrap();
-    assert_eq!((seen[0], last.records), (first, rebuilt.records));
+    assert_eq!((seen[0], last.leaves), (first, rebuilt.records));
     assert!(last.octets > 5_000 && last.octets <= last.of, "{last:?}");
     assert_eq!(disk.open(INDEX.as_ref()).unwrap().len().unwrap(), rebuilt.octets);
     assert_eq!(disk.list(LOG.as_ref()).unwrap().iter().filter(|n| *n == "index.new").count(), 0);
