@@ -61,11 +61,13 @@ fn main() {
         let took = began.elapsed();
         certificates = size;
         let mut figures = Figures {
-            certificates,
+            certificates: size,
             append_rate: appended as f64 / took.as_secs_f64(),
             ..Figures::default()
         };
         measure::disk(&place, &mut figures);
+        assert!(child("settle", certificates).is_empty());
+        certificates += 2 * fill::LAST;
         for role in ["open", "find", "verify", "rebuild"] {
             figures.of_role.insert(role, child(role, certificates));
         }

@@ -53,11 +53,15 @@ pub fn disk(place: &Place, figures: &mut Figures) {
 /// Runs in one role and prints a figure a line.
 pub fn child(role: &str, place: &Place, certificates: u64) {
     match role {
+        "settle" => {
+            let log = Log::open(fill::opening(place)).unwrap();
+            fill::settle(place, &log, certificates);
+        }
         "open" => drop(open(place)),
         "find" => find(place, certificates),
         "die" => {
             let log = Log::open(fill::opening(place)).unwrap();
-            fill::append_more(place, &log, certificates, certificates + fill::LAST);
+            fill::append_last(place, &log, certificates);
             std::process::abort();
         }
         "verify" => verify(place),
