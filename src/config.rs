@@ -6,6 +6,7 @@
 
 mod decode;
 mod effective;
+mod judge;
 mod nearest;
 pub mod process;
 mod tree;

@@ -1,4 +1,4 @@
-//! From the merged tree to a `Config`, with the checks that need more than one value.
+//! From the merged tree to a `Config`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::decode::decode;
-use super::tree::{self, Node, Place, Value};
+use super::judge::{Judge, place};
+use super::tree::{self, Node, Value};
 use super::{Config, ConfigError, Paths, PinSource};
 use crate::acme::challenge::ChallengeType;
 use crate::pki::authority::Authority;
@@ -15,37 +16,37 @@ use crate::pki::profile::Profile;
 /// The whole of a configuration as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Document {
+pub(super) struct Document {
     #[serde(default)]
-    board: Board,
+    pub(super) board: Board,
     #[serde(default)]
     #[expect(dead_code, reason = "judged file by file before the files are merged")]
-    fragment: Fragment,
-    state: State,
-    token: crate::hsm::pool::Settings,
+    pub(super) fragment: Fragment,
+    pub(super) state: State,
+    pub(super) token: crate::hsm::pool::Settings,
     #[serde(default)]
-    process: super::process::Settings,
+    pub(super) process: super::process::Settings,
     #[serde(default)]
-    web: crate::web::Settings,
+    pub(super) web: crate::web::Settings,
     #[serde(default)]
-    issuer: crate::issuer::Settings,
+    pub(super) issuer: crate::issuer::Settings,
     #[serde(default)]
-    log: crate::log::Settings,
+    pub(super) log: crate::log::Settings,
     #[serde(default)]
-    validation: crate::validate::Settings,
+    pub(super) validation: crate::validate::Settings,
     #[serde(default)]
-    policy: crate::pki::policy::Settings,
+    pub(super) policy: crate::pki::policy::Settings,
     #[serde(default)]
-    profiles: Vec<PathBuf>,
-    default_profile: Option<String>,
+    pub(super) profiles: Vec<PathBuf>,
+    pub(super) default_profile: Option<String>,
 }
 
 /// The `[board]` table.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-struct Board {
+pub(super) struct Board {
     /// Whether certificates of this box are relied on. Unless it says no, it is.
-    production: bool,
+    pub(super) production: bool,
 }
 
 impl Default for Board {
@@ -57,21 +58,21 @@ impl Default for Board {
 /// The `[fragment]` table.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Fragment {
+pub(super) struct Fragment {
     lab: bool,
 }
 
 /// The `[state]` table.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct State {
-    dir: PathBuf,
-    pin: Pin,
+pub(super) struct State {
+    pub(super) dir: PathBuf,
+    pub(super) pin: Pin,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Pin {
+pub(super) enum Pin {
     File(PathBuf),
     Credential(String),
     Prompt(bool),
@@ -372,237 +373,4 @@ fn digest(config: &Config) -> Result<[u8; 32], ConfigError> {
     let mut sum = [0; 32];
     sum.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes).as_ref());
     Ok(sum)
-}
-
-fn place(root: &Node, path: &[&str]) -> Place {
-    (0..=path.len())
-        .rev()
-        .find_map(|length| root.at(&path[..length]))
-        .map_or_else(|| root.place.clone(), |node| node.place.clone())
-}
-
-/// Says no, with the place of the value that is to blame.
-struct Judge<'a> {
-    root: &'a Node,
-}
-
-impl Judge<'_> {
-    fn refuse(&self, code: &str, path: &[&str], why: &str) -> ConfigError {
-        let key = path.join(".");
-        // A default that clashes with another value has no place of its own.
-        let origin = if self.root.at(path).is_some() { "" } else { " (not set, the default)" };
-        ConfigError(format!("{code}: {}: `{key}`{origin}: {why}", place(self.root, path)))
-    }
-
-    fn range<T: PartialOrd + std::fmt::Display>(
-        &self,
-        path: &[&str],
-        value: T,
-        low: T,
-        high: T,
-    ) -> Result<(), ConfigError> {
-        if value < low || value > high {
-            return Err(self.refuse(
-                "CHY-CONFIG-VALUE",
-                path,
-                &format!("{value} does not lie between {low} and {high}"),
-            ));
-        }
-        Ok(())
-    }
-
-    fn document(
-        &self,
-        document: &Document,
-        profiles: &[Profile],
-        default_profile: &str,
-    ) -> Result<(), ConfigError> {
-        if !profiles.iter().any(|profile| profile.name == default_profile) {
-            let near = super::nearest(default_profile, profiles.iter().map(|p| p.name.as_str()))
-                .map(|near| format!("; did you mean `{near}`?"))
-                .unwrap_or_default();
-            return Err(self.refuse(
-                "CHY-CONFIG-PROFILE",
-                &["default-profile"],
-                &format!("no profile is called `{default_profile}`{near}"),
-            ));
-        }
-        if let Pin::Prompt(false) = document.state.pin {
-            return Err(self.refuse(
-                "CHY-CONFIG-VALUE",
-                &["state", "pin", "prompt"],
-                "takes only true; for another source write { file = \"PATH\" } or { credential = \"NAME\" }",
-            ));
-        }
-        if let Pin::Credential(name) = &document.state.pin
-            && (name.is_empty() || name.contains('/') || name.starts_with('.'))
-        {
-            return Err(self.refuse(
-                "CHY-CONFIG-VALUE",
-                &["state", "pin", "credential"],
-                "takes the name of a systemd credential, without a path",
-            ));
-        }
-        self.numbers(document)?;
-        self.web(&document.web)?;
-        self.issuer(&document.issuer)?;
-        self.validation(&document.validation)?;
-        if document.board.production {
-            self.production(document)?;
-        }
-        let policy = crate::pki::policy::Policy::new(&document.policy).map_err(|bad| {
-            self.refuse(
-                "CHY-CONFIG-POLICY",
-                &["policy", bad.list],
-                &format!("`{}`: {}", bad.entry, bad.why),
-            )
-        })?;
-        profiles.iter().try_for_each(|profile| {
-            policy.check_profile(profile).map_err(|why| {
-                let why = format!("profile `{}`: {why}", profile.name);
-                self.refuse("CHY-CONFIG-PROFILE", &["profiles"], &why)
-            })
-        })
-    }
-
-    fn numbers(&self, document: &Document) -> Result<(), ConfigError> {
-        let Document { web, issuer, log, token, validation, .. } = document;
-        self.range(&["web", "connections"], web.connections, 1, 65_536)?;
-        self.range(&["web", "connections-per-peer"], web.connections_per_peer, 1, 65_536)?;
-        self.range(&["web", "handshakes"], web.handshakes, 1, 4_096)?;
-        for (key, seconds) in [
-            ("handshake-timeout-seconds", web.handshake_timeout_seconds),
-            ("header-timeout-seconds", web.header_timeout_seconds),
-            ("body-timeout-seconds", web.body_timeout_seconds),
-            ("idle-timeout-seconds", web.idle_timeout_seconds),
-        ] {
-            self.range(&["web", key], seconds, 1, 3_600)?;
-        }
-        self.range(&["web", "grace-seconds"], web.grace_seconds, 0, 600)?;
-        self.range(&["web", "order-hours"], web.order_hours, 1, 24 * 90)?;
-        self.range(&["web", "authorization-hours"], web.authorization_hours, 1, 24 * 398)?;
-        self.range(&["web", "retention-days"], web.retention_days, 1, 3_660)?;
-        self.range(&["web", "renewal-info-hours"], web.renewal_info_hours, 1, 24)?;
-        let limits = &web.limits;
-        self.range(&["web", "limits", "name-tree-labels"], limits.name_tree_labels, 0, 10)?;
-        self.range(
-            &["web", "limits", "admissions-per-second"],
-            limits.admissions_per_second,
-            0,
-            10_000,
-        )?;
-        self.range(&["web", "limits", "admission-burst"], limits.admission_burst, 1, 100_000)?;
-        self.range(
-            &["web", "limits", "admission-patience-seconds"],
-            limits.admission_patience_seconds,
-            0,
-            60,
-        )?;
-        self.range(&["issuer", "tls-days"], issuer.tls_days, 1, 398)?;
-        self.range(&["issuer", "crl-hours"], issuer.crl_hours, 2, 24 * 365)?;
-        self.range(&["issuer", "clock-jump-hours"], issuer.clock_jump_hours, 1, 24 * 366)?;
-        self.range(&["issuer", "crl-shards"], issuer.crl_shards, 1, crate::pki::crl::MAX_SHARDS)?;
-        self.range(&["issuer", "witness-seconds"], issuer.witness_seconds, 1, 86_400)?;
-        self.range(&["issuer", "workers"], issuer.workers, 1, 64)?;
-        self.range(&["issuer", "queue"], issuer.queue, 1, 65_536)?;
-        self.range(&["log", "segment-mib"], log.segment_mib, 1, 1_024)?;
-        self.range(&["log", "reserve-mib"], log.reserve_mib, 1, 1_024)?;
-        self.range(&["log", "queue"], log.queue, 1, 65_536)?;
-        self.range(&["token", "threads"], token.threads, 1, 64)?;
-        self.range(&["token", "queue"], token.queue, 1, 65_536)?;
-        self.range(&["token", "deadline-seconds"], token.deadline_seconds, 1, 600)?;
-        self.range(
-            &["validation", "connect-timeout-seconds"],
-            validation.connect_timeout_seconds,
-            1,
-            60,
-        )?;
-        self.range(
-            &["validation", "total-timeout-seconds"],
-            validation.total_timeout_seconds,
-            1,
-            300,
-        )?;
-        self.range(&["validation", "attempts"], validation.attempts, 1, 100)?;
-        self.range(&["validation", "retry-seconds"], validation.retry_seconds, 1, 3_600)?;
-        self.range(&["validation", "concurrency"], validation.concurrency, 1, 4_096)
-    }
-
-    fn web(&self, web: &crate::web::Settings) -> Result<(), ConfigError> {
-        let path = ["web", "base-url"];
-        let host = web.base_url.strip_prefix("https://");
-        let plain =
-            |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'@' | b'"' | b'<' | b'>');
-        if !host.is_some_and(|host| !host.is_empty() && host.bytes().all(plain)) {
-            return Err(self.refuse(
-                "CHY-CONFIG-VALUE",
-                &path,
-                "takes an https:// URL without query",
-            ));
-        }
-        if web.base_url.ends_with('/') {
-            return Err(self.refuse(
-                "CHY-CONFIG-VALUE",
-                &path,
-                "takes a URL without a slash at its end",
-            ));
-        }
-        crate::web::witness::check(&web.witnesses).map_err(|why| {
-            ConfigError(format!("{why} ({})", place(self.root, &["web", "witnesses"])))
-        })
-    }
-
-    fn issuer(&self, issuer: &crate::issuer::Settings) -> Result<(), ConfigError> {
-        issuer.watched_keys().map(drop).map_err(|why| {
-            ConfigError(format!("{why} ({})", place(self.root, &["issuer", "watched-logs"])))
-        })
-    }
-
-    fn validation(&self, validation: &crate::validate::Settings) -> Result<(), ConfigError> {
-        validation
-            .check()
-            .map_err(|bad| self.refuse("CHY-CONFIG-VALUE", &["validation", bad.key], &bad.why))
-    }
-
-    fn production(&self, document: &Document) -> Result<(), ConfigError> {
-        if document.validation.allow_loopback {
-            return Err(self.refuse(
-                "CHY-CONFIG-BOARD",
-                &["validation", "allow-loopback"],
-                "is for labs, and this is a production board",
-            ));
-        }
-        if document.process.unconfined {
-            return Err(self.refuse(
-                "CHY-CONFIG-BOARD",
-                &["process", "unconfined"],
-                "is for labs, and this is a production board",
-            ));
-        }
-        let module = document.token.module.file_name().unwrap_or_default().to_string_lossy();
-        if module.to_ascii_lowercase().contains("softhsm") {
-            return Err(self.refuse(
-                "CHY-CONFIG-SOFTHSM-PRODUCTION",
-                &["token", "module"],
-                "SoftHSM2 keeps keys in ordinary files; use a real token, or set [board] production = false",
-            ));
-        }
-        Ok(())
-    }
-
-    /// The policy allows nothing that the issuing certificate's name constraints forbid.
-    fn within(
-        &self,
-        policy: &crate::pki::policy::Settings,
-        authority: &Authority,
-    ) -> Result<(), ConfigError> {
-        let Some(issuing) = &authority.issuing else { return Ok(()) };
-        let issuing = crate::pki::certificate::Certificate::parse_pem(issuing).map_err(|why| {
-            ConfigError(format!("CHY-CA-BROKEN: the issuing certificate: {}", why.0))
-        })?;
-        crate::pki::policy::Policy::new(policy)
-            .map_err(|bad| format!("`{}`: {}", bad.entry, bad.why))
-            .and_then(|policy| policy.check_within(&issuing))
-            .map_err(|why| self.refuse("CHY-CONFIG-POLICY", &["policy"], &why))
-    }
 }

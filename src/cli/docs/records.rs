@@ -9,7 +9,13 @@ use crate::log::tree::leaf_hash;
 const PROSE: &str = include_str!("records.md");
 /// Held against the types by a test of theirs.
 const SHAPES: &str = include_str!("../../../tests/golden/schema.txt");
-const SOURCE: &str = include_str!("../../log/record.rs");
+const SOURCES: [&str; 5] = [
+    include_str!("../../log/record.rs"),
+    include_str!("../../log/record/account.rs"),
+    include_str!("../../log/record/ceremony.rs"),
+    include_str!("../../log/record/certificate.rs"),
+    include_str!("../../log/record/process.rs"),
+];
 const CHECKPOINT: &str = include_str!("../../../tests/golden/checkpoint-ed25519.txt");
 
 pub(super) fn page() -> String {
@@ -97,7 +103,7 @@ fn variants(
 fn comment(name: &str, member: Option<&str>) -> String {
     let mut inside = false;
     let mut comment: Vec<&str> = Vec::new();
-    for line in SOURCE.lines() {
+    for line in SOURCES.into_iter().flat_map(str::lines) {
         let text = line.trim();
         if let Some(more) = text.strip_prefix("///") {
             comment.push(more.trim());

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::id::{AccountId, LeafIndex, OrderId, Serial};
 
 /// One record of every variant, with fields whose encodings differ in length.
 pub(crate) fn samples() -> Vec<(&'static str, Record)> {

@@ -1,0 +1,101 @@
+//! Ceremonies, and the CA that they made.
+
+use super::Entry;
+
+pub(super) const CODES: &[Entry] = &[
+    Entry {
+        code: "CHY-CA-ABSENT",
+        means: "No ceremony has been held in this state directory: there is no ca/authority.json.",
+        do_this: "Hold one: `chancery ceremony run FILE`, or point [state] dir at the directory that holds the CA.",
+    },
+    Entry {
+        code: "CHY-CA-BROKEN",
+        means: "ca/authority.json cannot be read, does not parse, or contradicts itself.",
+        do_this: "Restore it from the ceremony's backup; it is never edited by hand.",
+    },
+    Entry {
+        code: "CHY-CA-CROSS",
+        means: "A file in ca/cross/ is no cross-certificate of this CA: one for the name and key of its issuing or root certificate, followed by what certifies it.",
+        do_this: "Take it out of the directory, or put the whole chain into it, each certificate before the one that issued it.",
+    },
+    Entry {
+        code: "CHY-CA-EXPIRED",
+        means: "A certificate of the CA has expired; nothing it signed is valid any more.",
+        do_this: "Hold a ceremony for a new one, and have clients trust it.",
+    },
+    Entry {
+        code: "CHY-CA-EXPIRES",
+        means: "A certificate of the CA expires within half a year; leaf certificates already end with it.",
+        do_this: "Plan a ceremony for its successor now.",
+    },
+    Entry {
+        code: "CHY-CA-INCOMPLETE",
+        means: "The issuing certificate has been requested from an offline root but has not been imported.",
+        do_this: "Sign the request where the root key is and import the certificate: `chancery ceremony import FILE`.",
+    },
+    Entry {
+        code: "CHY-CA-REVOKED",
+        means: "The root has revoked this box's issuing certificate: its CRL lists it. Nothing is issued any more; CRLs still are.",
+        do_this: "Hold a ceremony for another issuing CA. If it was a mistake, there is no way back: a revocation is for good.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-ATTRIBUTES",
+        means: "A key that the ceremony made did not read back with the attributes that were asked for.",
+        do_this: "Do not use this token for a CA, or name its quirks in the token's settings; the transcript shows what it answered.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-DONE",
+        means: "A ceremony was held in this state directory: ca/authority.json exists.",
+        do_this: "Nothing was changed. A second CA needs a state directory of its own.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-FILE",
+        means: "The ceremony file, or a key file it names, asks for what cannot be.",
+        do_this: "The message names the file and the value.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-IMPORT",
+        means: "What shall be imported does not belong to what was exported here.",
+        do_this: "Import the certificate that the root signed for this box's request, with the root that was named at the export.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-KEYS-EXIST",
+        means: "The token holds keys with the names this ceremony would make.",
+        do_this: "Nothing was changed. Use another token, or remove those keys with its own tool if you are sure that no certificate relies on them.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-REQUEST",
+        means: "The certificate request does not parse, or is not signed by the key it names.",
+        do_this: "Export it again where the issuing key is, and carry it over unchanged.",
+    },
+    Entry {
+        code: "CHY-CEREMONY-UNFINISHED",
+        means: "An earlier ceremony in this state directory stopped midway; its keys may be on the token.",
+        do_this: "Read ca/unfinished.json; `chancery ceremony run FILE --discard-unfinished` removes exactly those keys and begins anew.",
+    },
+    Entry {
+        code: "CHY-PROMPT",
+        means: "The PIN shall be asked for, but there is no terminal.",
+        do_this: "Start in the foreground, or use pin = { file = … } or { credential = … }.",
+    },
+    Entry {
+        code: "CHY-ROOT-CRL",
+        means: "The root's CRL ends within ninety days or a third of its life, or has ended; devices that check the whole chain refuse every certificate then. Only the root key can sign a new one.",
+        do_this: "Hold `chancery ceremony root-crl` where the root key is; on another box than that, take it in with `chancery ceremony import-root-crl`.",
+    },
+    Entry {
+        code: "CHY-ROOT-CRL-OLD",
+        means: "ca/root.crl is older than the root's CRL that this box has published, as after a restored backup.",
+        do_this: "Put the newest CRL of the root back (from the root's box, or public/), or hold `chancery ceremony root-crl` again.",
+    },
+    Entry {
+        code: "CHY-ROOT-REVOKE",
+        means: "The root was asked to revoke a serial number that nothing says it has certified; nothing was signed.",
+        do_this: "Check the serial number; or give the certificate itself with --certificate.",
+    },
+    Entry {
+        code: "CHY-ROOT-REVOKED",
+        means: "The root has revoked this certificate already; nothing was signed.",
+        do_this: "Nothing; without --revoke the next CRL lists it again.",
+    },
+];
