@@ -119,7 +119,12 @@ fn generate(session: &Session, name: &str, kind: KeyKind) -> KeyPin {
     let what =
         Generate { kind, label: name, id: name.as_bytes(), omit: &[], ed25519_as_name: false };
     let (_, public) = session.generate(&what).unwrap();
-    KeyPin { name: name.into(), uri: uri(name.as_bytes()), spki: public.spki().to_vec() }
+    KeyPin {
+        name: name.into(),
+        uri: uri(name.as_bytes()),
+        spki: public.spki().to_vec(),
+        algorithm: None,
+    }
 }
 
 fn sign(pool: &Pool, key: &str) -> Result<(), SignError> {
@@ -186,7 +191,12 @@ fn ed25519_by_name_is_ed25519() {
             ed25519_as_name: true,
         };
         let (_, public) = session.generate(&what).unwrap();
-        let pin = KeyPin { name: "old".into(), uri: uri(b"old"), spki: public.spki().to_vec() };
+        let pin = KeyPin {
+            name: "old".into(),
+            uri: uri(b"old"),
+            spki: public.spki().to_vec(),
+            algorithm: None,
+        };
         let pool = token.start(vec![pin]);
         sign(&pool, "old").unwrap();
     });
@@ -390,8 +400,12 @@ fn promise_1_an_extractable_key_is_refused() {
         let public = session.public_key(b"leaky").unwrap().unwrap();
         session.close();
         module.finalize().unwrap();
-        let leaky =
-            KeyPin { name: "leaky".into(), uri: uri(b"leaky"), spki: public.spki().to_vec() };
+        let leaky = KeyPin {
+            name: "leaky".into(),
+            uri: uri(b"leaky"),
+            spki: public.spki().to_vec(),
+            algorithm: None,
+        };
         let pool = token.start(vec![good, leaky]);
         assert_eq!(stopped_code(&pool), "CHY-KEY-EXTRACTABLE");
         for key in ["leaky", "issuing"] {
@@ -418,7 +432,12 @@ fn promise_1_an_imported_key_is_refused() {
         assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));
         let (_, session) = token.session();
         let spki = session.public_key(&[0x10]).unwrap().unwrap().spki().to_vec();
-        let pool = token.start(vec![KeyPin { name: "imported".into(), uri: uri(&[0x10]), spki }]);
+        let pool = token.start(vec![KeyPin {
+            name: "imported".into(),
+            uri: uri(&[0x10]),
+            spki,
+            algorithm: None,
+        }]);
         assert_eq!(stopped_code(&pool), "CHY-KEY-EXTRACTABLE");
     });
 }

@@ -60,12 +60,14 @@ pub(super) fn certify(
     subordinate: Option<Subordinate<'_>>,
 ) -> Result<Certificate, CeremonyError> {
     let unfinished = |why: String| CeremonyError::Unfinished(why);
+    let issuer =
+        subordinate.as_ref().map(|s| s.issuer.clone().whose_key_signs_as(signer.public_key()));
     let tbs: Tbs = rehearse::ca(&Ca {
         template,
         key: subordinate.as_ref().map_or_else(|| signer.public_key(), |s| s.key),
         serial: Serial::from_random(random_16(&*place.rng)),
         now,
-        issuer: subordinate.as_ref().map(|s| s.issuer),
+        issuer: issuer.as_ref(),
         aia_url: None,
         crl_url: subordinate.as_ref().map(|s| s.crl_url),
     })
@@ -111,6 +113,7 @@ pub(super) fn sign_root_crl(
     let now = Timestamp::from_unix_seconds(now.unix_seconds());
     let (_, root_ends) = root.validity();
     let next_update = now.plus(Duration::from_secs(u64::from(next.days) * 86_400)).min(root_ends);
+    let root = &root.clone().whose_key_signs_as(signer.public_key());
     let tbs = crl::tbs(root, next.number, now, next_update, &next.revoked);
     let signature = signer.sign(&tbs).map_err(|why| unfinished(sign_error(why)))?;
     let der = crl::assemble(&tbs, signer.public_key().preferred_algorithm(), &signature);

@@ -181,9 +181,12 @@ pub fn sign_request(
         .iter()
         .find(|key| key.name == "root")
         .ok_or_else(|| refused("CHY-CEREMONY-FILE: this file has no root key".to_owned()))?;
-    let signer = token(tokens, &role.token)?
-        .key(&id, root.public_key().clone())
-        .map_err(|why| refused(why.to_string()))?;
+    let public = record.root_key.public_key().map_err(|why| broken(why.to_owned()))?;
+    if public != *root.public_key() {
+        return Err(broken("the root key is not the root certificate's".to_owned()));
+    }
+    let signer =
+        token(tokens, &role.token)?.key(&id, public).map_err(|why| refused(why.to_string()))?;
     signer
         .attributes
         .check("root", token(tokens, &role.token)?.allows_clones())

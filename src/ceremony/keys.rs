@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use base64ct::{Base64, Encoding};
-
 use super::CeremonyError;
 use super::plan::{KeyFile, Plan};
 use super::state::{Place, Tokens, token, unhex};
 use crate::hsm::direct::DirectKey;
 use crate::hsm::{SignError, Signer};
 use crate::pki::authority::KeyRecord;
-use crate::pki::key::PublicKey;
 use crate::pki::uri::Pkcs11Uri;
 
 /// The keys at hand, by name.
@@ -35,8 +32,7 @@ impl Keys {
 
     pub(super) fn record(&self, name: &str) -> Result<KeyRecord, CeremonyError> {
         let AtHand { key, uri, .. } = self.at_hand(name)?;
-        let spki = Base64::encode_string(key.public_key().spki());
-        Ok(KeyRecord { uri: uri.to_string(), spki })
+        Ok(KeyRecord::new(uri, key.public_key()))
     }
 }
 
@@ -58,6 +54,9 @@ pub(super) fn make_keys(
         let key = direct
             .generate(file.kind.into(), &file.label, &id)
             .map_err(|why| unfinished(why.to_string()))?;
+        let key = key.signing_with(file.algorithm()?).ok_or_else(|| {
+            unfinished("CHY-INTERNAL: the plan's algorithm does not fit the key".to_owned())
+        })?;
         key.attributes.check(&file.name, false).map_err(|why| {
             unfinished(format!(
                 "CHY-CEREMONY-ATTRIBUTES: the token made a key that reads back otherwise than asked for: {}",
@@ -94,8 +93,7 @@ pub(super) fn find_key(
         .ok_or_else(|| refused(format!("CHY-CEREMONY-FILE: no key {name:?}")))?;
     let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why))?;
     let id = uri.id.clone().ok_or_else(|| broken("its URI has no id"))?;
-    let spki = Base64::decode_vec(&record.spki).map_err(|_| broken("its spki is not base64"))?;
-    let public = PublicKey::from_spki(&spki).map_err(|why| broken(why.0))?;
+    let public = record.public_key().map_err(broken)?;
     let direct = token(tokens, &file.token)?;
     let key = direct.key(&id, public).map_err(|why| refused(why.to_string()))?;
     key.attributes.check(name, direct.allows_clones()).map_err(|why| refused(why.to_string()))?;

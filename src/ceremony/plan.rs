@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::CeremonyError;
-use crate::pki::key::KeyKind;
+use crate::pki::key::{KeyKind, SignatureAlgorithm};
 use crate::pki::rehearse::CaTemplate;
 
 /// `hsm/key/*.toml`: one key.
@@ -19,9 +19,57 @@ pub struct KeyFile {
     /// CKA_LABEL of both halves.
     pub label: String,
     pub kind: Kind,
+    /// What an RSA key signs with: `pkcs1-sha256` (as if absent), `pkcs1-sha384`, `pss-sha256` or `pss-sha384`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
     /// The role of the token it is made on: a table below `[tokens]`.
     pub token: String,
 }
+
+impl KeyFile {
+    /// What the key shall sign with, if that can be; refused in words of the file.
+    pub fn algorithm(&self) -> Result<SignatureAlgorithm, CeremonyError> {
+        let kind = KeyKind::from(self.kind);
+        let rsa = matches!(kind, KeyKind::Rsa(_));
+        let tls = self.name == "tls";
+        match self.signature.as_deref() {
+            Some(name) if rsa => SignatureAlgorithm::choice(name).ok_or_else(|| {
+                let known = SignatureAlgorithm::CHOICES.map(|(name, _)| name).join(", ");
+                refusal(&format!("key {:?}: signature {name:?} is none of {known}", self.name))
+            }),
+            Some(_) => bad(&format!(
+                "key {:?}: signature is for RSA keys; one of this kind signs in one way only",
+                self.name
+            )),
+            None if rsa && tls => Ok(TLS_RSA),
+            None => Ok(kind.usual_algorithm()),
+        }
+    }
+
+    /// Refuses what the use of this key does not allow.
+    fn check(&self) -> Result<(), CeremonyError> {
+        let algorithm = self.algorithm()?;
+        let kind = KeyKind::from(self.kind);
+        match self.name.as_str() {
+            "log" if !matches!(self.kind, Kind::Ed25519 | Kind::EcP256) => {
+                bad("the log key is neither ed25519 nor ec-p256: signed notes know no others")
+            }
+            "witness" if self.kind != Kind::Ed25519 => {
+                bad("the witness key is not ed25519: a cosignature/v1 knows nothing else")
+            }
+            "tls" if matches!(kind, KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87) => bad(
+                "the TLS key is of ML-DSA, which no TLS library of today's clients speaks; the issuing key may be",
+            ),
+            "tls" if matches!(kind, KeyKind::Rsa(_)) && algorithm != TLS_RSA => bad(
+                "the TLS key signs handshakes, where TLS 1.3 takes RSA as pss-sha256 alone; leave its signature out",
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What an RSA key signs handshakes with.
+const TLS_RSA: SignatureAlgorithm = SignatureAlgorithm::RsaPssSha256;
 
 /// A kind of key that a ceremony makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -36,6 +84,14 @@ pub enum Kind {
     Rsa3072,
     #[serde(rename = "rsa-4096")]
     Rsa4096,
+    #[serde(rename = "rsa-2048")]
+    Rsa2048,
+    #[serde(rename = "ml-dsa-44")]
+    MlDsa44,
+    #[serde(rename = "ml-dsa-65")]
+    MlDsa65,
+    #[serde(rename = "ml-dsa-87")]
+    MlDsa87,
 }
 
 impl From<Kind> for KeyKind {
@@ -46,6 +102,10 @@ impl From<Kind> for KeyKind {
             Kind::Ed25519 => Self::Ed25519,
             Kind::Rsa3072 => Self::Rsa(3072),
             Kind::Rsa4096 => Self::Rsa(4096),
+            Kind::Rsa2048 => Self::Rsa(2048),
+            Kind::MlDsa44 => Self::MlDsa44,
+            Kind::MlDsa65 => Self::MlDsa65,
+            Kind::MlDsa87 => Self::MlDsa87,
         }
     }
 }
@@ -176,6 +236,7 @@ impl Plan {
                     key.name, key.token
                 ));
             }
+            key.check()?;
             if key.label.is_empty() || key.label.len() > 32 || !key.label.is_ascii() {
                 return bad(&format!(
                     "the label of key {:?} is not 1 to 32 ASCII characters",
@@ -187,11 +248,6 @@ impl Plan {
             if keys[..n].iter().any(|other| other.label == key.label) {
                 return bad(&format!("two keys have the label {:?}", key.label));
             }
-        }
-        if let Some(log) = keys.iter().find(|key| key.name == "log")
-            && !matches!(log.kind, Kind::Ed25519 | Kind::EcP256)
-        {
-            return bad("the log key is neither ed25519 nor ec-p256: signed notes know no others");
         }
         if scope == Scope::Witness {
             return Self::witness(document, keys);
@@ -235,9 +291,6 @@ impl Plan {
     }
 
     fn witness(document: Document, keys: Vec<KeyFile>) -> Result<Self, CeremonyError> {
-        if keys.iter().any(|key| key.kind != Kind::Ed25519) {
-            return bad("the witness key is not ed25519: a cosignature/v1 knows nothing else");
-        }
         let made = document.root.is_some() || document.issuing.is_some() || document.log.is_some();
         if made || document.urls != Urls::default() || document.root_crl_days.is_some() {
             return bad("a ceremony for a witness's key makes nothing else");
@@ -266,8 +319,9 @@ impl Plan {
             let token = self.document.tokens.get(&key.token).map_or("", |t| t.label.as_str());
             let kind = serde_json::to_value(key.kind).unwrap_or_default();
             let comma = if n == 0 { " " } else { ", " };
+            let signature = key.signature.as_ref().map_or(String::new(), |s| format!(", {s}"));
             text.push_str(&format!(
-                "{comma}key {:?} ({}) on token {token:?}",
+                "{comma}key {:?} ({}{signature}) on token {token:?}",
                 key.label,
                 kind.as_str().unwrap_or_default()
             ));
@@ -344,7 +398,11 @@ pub fn published_as(url: &str) -> Option<PathBuf> {
 }
 
 fn bad<T>(why: &str) -> Result<T, CeremonyError> {
-    Err(CeremonyError::Refused(format!("CHY-CEREMONY-FILE: {why}")))
+    Err(refusal(why))
+}
+
+fn refusal(why: &str) -> CeremonyError {
+    CeremonyError::Refused(format!("CHY-CEREMONY-FILE: {why}"))
 }
 
 #[cfg(test)]
@@ -356,6 +414,7 @@ mod tests {
             name: name.into(),
             label: format!("chancery-{name}"),
             kind: Kind::EcP256,
+            signature: None,
             token: "online".into(),
         }
     }

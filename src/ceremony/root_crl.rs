@@ -5,8 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use base64ct::{Base64, Encoding};
-
 use super::CeremonyError;
 use super::certificates::{NextCrl, sign_root_crl};
 use super::execute::Outcome;
@@ -18,7 +16,6 @@ use crate::id::{Serial, Timestamp};
 use crate::pki::authority::KeyRecord;
 use crate::pki::certificate::Certificate;
 use crate::pki::crl::{self, Crl, RevokedEntry};
-use crate::pki::key::PublicKey;
 use crate::pki::uri::Pkcs11Uri;
 
 /// A certificate of the root that shall be trusted no more.
@@ -98,9 +95,8 @@ pub fn sign(
     let id = uri.id.ok_or_else(|| broken(place, "the URI of the root key has no id"))?;
     let role = plan.keys.iter().find(|key| key.name == "root");
     let role = role.ok_or_else(|| refused("CHY-CEREMONY-FILE: this file has no root key"))?;
-    let spki = Base64::decode_vec(&record.spki)
-        .map_err(|_| broken(place, "the root key's spki is not base64"))?;
-    let public = PublicKey::from_spki(&spki).map_err(|why| broken(place, why.0))?;
+    let public =
+        record.public_key().map_err(|why| broken(place, &format!("the root key: {why}")))?;
     if public.spki() != root.certificate.public_key().spki() {
         return Err(broken(place, "the root key is not the root certificate's"));
     }

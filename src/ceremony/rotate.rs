@@ -17,7 +17,6 @@ use crate::hsm::direct::DirectKey;
 use crate::log::keys::statement;
 use crate::log::note::{Note, VerifierKey};
 use crate::pki::authority::{Authority, KeyRecord, LogKeyRotation};
-use crate::pki::key::PublicKey;
 use crate::pki::uri::Pkcs11Uri;
 
 /// `hsm/ceremony/log-key.toml`, as written.
@@ -45,7 +44,10 @@ impl Rotation {
     /// Checks everything that can be checked without a token.
     pub fn new(document: Document, key: KeyFile) -> Result<Self, CeremonyError> {
         let bad = |why: &str| Err(refused(&format!("CHY-CEREMONY-FILE: {why}")));
-        if key.name != "log" || !matches!(key.kind, Kind::Ed25519 | Kind::EcP256) {
+        if key.name != "log"
+            || key.signature.is_some()
+            || !matches!(key.kind, Kind::Ed25519 | Kind::EcP256)
+        {
             return bad(
                 "the key file is not one of a log key: name \"log\", kind ed25519 or ec-p256",
             );
@@ -222,8 +224,7 @@ fn key_of(
     rotation: &Rotation,
     tokens: &Tokens,
 ) -> Result<DirectKey, CeremonyError> {
-    let spki = Base64::decode_vec(&record.spki).map_err(|_| broken("its spki is not base64"))?;
-    let public = PublicKey::from_spki(&spki).map_err(|why| broken(why.0))?;
+    let public = record.public_key().map_err(broken)?;
     let direct = token(tokens, &rotation.key.token)?;
     let said = |why: crate::hsm::token::TokenError| refused(&why.to_string());
     let key = direct.key(&id_of(record)?, public).map_err(said)?;

@@ -118,6 +118,18 @@ impl Place {
         }
         for key in keys {
             let token = token(tokens, &key.token)?;
+            let lacks = token
+                .lacks(key.kind.into(), key.algorithm()?)
+                .map_err(|why| CeremonyError::Refused(why.to_string()))?;
+            if !lacks.is_empty() {
+                return refuse(format!(
+                    "CHY-CEREMONY-MECHANISM: token {:?} cannot make key {:?}: it has no {}; nothing was changed. \
+                     Choose another kind of key, or another token",
+                    token.token.label,
+                    key.name,
+                    lacks.join(" and no ")
+                ));
+            }
             if token.holds(&key.label).map_err(|why| CeremonyError::Refused(why.to_string()))? {
                 return refuse(format!(
                     "CHY-CEREMONY-KEYS-EXIST: token {:?} holds a key labelled {:?} already; nothing was changed. \

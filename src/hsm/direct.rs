@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::pool::{Pin, Settings};
 use super::token::{
-    Generate, Handle, KeyAttributes, Module, ModuleInfo, Session, TokenError, TokenInfo, TokenName,
+    Generate, Handle, KeyAttributes, Module, ModuleInfo, Session, Slot, TokenError, TokenInfo,
+    TokenName,
 };
 use super::{SignError, Signer};
-use crate::pki::key::{KeyKind, PublicKey};
+use crate::pki::key::{KeyKind, PublicKey, SignatureAlgorithm};
 
 /// An open, logged-in session with one token. Ends with the process.
 pub struct Direct {
@@ -18,6 +19,8 @@ pub struct Direct {
     /// The token as it was before the login.
     pub token: TokenInfo,
     settings: Settings,
+    loaded: Module,
+    slot: Slot,
     session: Mutex<Session>,
 }
 
@@ -47,9 +50,10 @@ impl Direct {
             token.may_log_in(false)?;
             session.login((!token.pin_pad).then_some(&pin.0))?;
         }
-        let module = module.info()?;
         Ok(Arc::new(Self {
-            module,
+            module: module.info()?,
+            loaded: module,
+            slot,
             token,
             settings: settings.clone(),
             session: Mutex::new(session),
@@ -96,6 +100,15 @@ impl Direct {
         self.settings.quirks.cloned
     }
 
+    /// The mechanisms that the token lacks to generate such keys and to sign with them so.
+    pub fn lacks(
+        &self,
+        kind: KeyKind,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<Vec<&'static str>, TokenError> {
+        self.loaded.lacks(self.slot, kind, algorithm)
+    }
+
     fn key_at(
         self: &Arc<Self>,
         handle: Handle,
@@ -107,6 +120,14 @@ impl Direct {
 
     fn session(&self) -> std::sync::MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DirectKey {
+    /// The same key, signing with `algorithm`; `None` if such a key cannot.
+    pub fn signing_with(mut self, algorithm: SignatureAlgorithm) -> Option<Self> {
+        self.public = self.public.signing_with(algorithm)?;
+        Some(self)
     }
 }
 

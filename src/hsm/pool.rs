@@ -28,7 +28,7 @@ use self::watchdog::Watch;
 use super::health::{Observer, TokenHealth};
 use super::token::{Module, ModuleInfo, Slot, TokenError, TokenInfo, TokenName};
 use super::{Class, OnSigned, SignError, Signer};
-use crate::pki::key::PublicKey;
+use crate::pki::key::{PublicKey, SignatureAlgorithm};
 
 /// The `[token]` table, and the content of `hsm/token/*.toml`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -104,6 +104,8 @@ pub struct KeyPin {
     pub name: String,
     pub uri: crate::pki::uri::Pkcs11Uri,
     pub spki: Vec<u8>,
+    /// What it signs with; `None`: the usual of its kind.
+    pub algorithm: Option<SignatureAlgorithm>,
 }
 
 /// The user PIN. Redacted in `Debug`, zeroed on drop.
@@ -501,6 +503,13 @@ fn pooled(settings: &Settings, pins: Vec<KeyPin>) -> Result<(TokenName, Vec<Pool
                 pin.name, why.0
             )
         })?;
+        let algorithm = pin.algorithm.unwrap_or_else(|| public.kind().usual_algorithm());
+        let Some(public) = public.signing_with(algorithm) else {
+            return bad(format!(
+                "key {:?} is pinned to {algorithm:?}, which such a key cannot make",
+                pin.name
+            ));
+        };
         keys.push(PooledKey { name: pin.name, id, public, quarantine: OnceLock::new() });
     }
     match token {

@@ -17,6 +17,8 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::slot::Slot as CkSlot;
 use serde::{Deserialize, Serialize};
 
+use crate::pki::key::{KeyKind, SignatureAlgorithm};
+
 pub use session::{Generate, Handle, KeyAttributes, Session};
 
 /// A loaded PKCS#11 module. Clones share the library, which stays loaded as long as one exists.
@@ -268,6 +270,20 @@ impl Module {
             .filter(|(_, mechanism)| list.contains(mechanism))
             .map(|(name, _)| *name)
             .collect())
+    }
+
+    /// The mechanisms that the token lacks to generate keys of this kind and to sign with them so, by the names
+    /// above.
+    pub fn lacks(
+        &self,
+        slot: Slot,
+        kind: KeyKind,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<Vec<&'static str>, TokenError> {
+        let listed = self.mechanisms(slot)?;
+        let mut needed = session::needed(kind, algorithm).to_vec();
+        needed.retain(|name| !listed.contains(name));
+        Ok(needed)
     }
 
     /// Opens a session that only reads and signs.

@@ -4,13 +4,11 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use base64ct::{Base64, Encoding};
-
 use crate::hsm::pool::{Key, KeyPin};
 use crate::hsm::{Class, OnSigned, SignError};
 use crate::log::note::{NoteSignError, NoteSigner, VerifierKey};
 use crate::pki::authority::{Authority, KeyRecord};
-use crate::pki::key::PublicKey;
+use crate::pki::key::{KeyKind, PublicKey, SignatureAlgorithm};
 use crate::pki::uri::Pkcs11Uri;
 
 /// A private key somewhere else that signs without holding up a thread here.
@@ -63,10 +61,17 @@ fn pin(name: &str, record: &KeyRecord) -> Result<KeyPin, String> {
             "CHY-CA-BROKEN: {what} of the {name} key in ca/authority.json does not parse; restore the file from the ceremony's backup"
         )
     };
+    let key = record.public_key().map_err(|_| broken("the public key"))?;
+    // TLS 1.3 takes no PKCS#1 v1.5, so an RSA key never makes one in a handshake.
+    let algorithm = match (name, key.kind()) {
+        (TLS_KEY, KeyKind::Rsa(_)) => SignatureAlgorithm::RsaPssSha256,
+        _ => key.preferred_algorithm(),
+    };
     Ok(KeyPin {
         name: name.into(),
         uri: Pkcs11Uri::parse(&record.uri).map_err(|_| broken("the URI"))?,
-        spki: Base64::decode_vec(&record.spki).map_err(|_| broken("the public key"))?,
+        spki: key.spki().to_vec(),
+        algorithm: Some(algorithm),
     })
 }
 

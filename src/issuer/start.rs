@@ -139,6 +139,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     let authority = &parts.authority;
     let (root, issuing) = certificates(authority)?;
     same_key("issuing", &*parts.issuing_key, issuing.public_key().spki())?;
+    let issuing = issuing.whose_key_signs_as(parts.issuing_key.public_key());
     let tls_spki = spki("tls", &authority.tls_key.spki)?;
     same_key("tls", &*parts.tls_key, &tls_spki)?;
     let log_spki = spki("log", &authority.log_key.spki)?;

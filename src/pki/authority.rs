@@ -1,7 +1,11 @@
 //! What a ceremony fixed for good: the certificates, the keys by name and public key, the log's origin
 //! and the URLs that certificates carry. Written by `ceremony` as `ca/authority.json`, read by `config`.
 
+use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
+
+use super::key::{PublicKey, SignatureAlgorithm};
+use super::uri::Pkcs11Uri;
 
 /// A key on a token and what it must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +15,36 @@ pub struct KeyRecord {
     pub uri: String,
     /// SubjectPublicKeyInfo, base64.
     pub spki: String,
+    /// What an RSA key signs with, where the ceremony chose: one of [`SignatureAlgorithm::CHOICES`]. A program that
+    /// does not know of it refuses the file, and would sign otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+}
+
+impl KeyRecord {
+    /// The record of a key at `uri`, with what it signs with.
+    pub fn new(uri: &Pkcs11Uri, key: &PublicKey) -> Self {
+        let chosen = key.preferred_algorithm();
+        let usual = chosen == key.kind().usual_algorithm();
+        let signature = if usual { None } else { chosen.choice_name() };
+        Self {
+            uri: uri.to_string(),
+            spki: Base64::encode_string(key.spki()),
+            signature: signature.map(str::to_owned),
+        }
+    }
+
+    /// The public key, which signs as recorded; or what of the record makes no sense.
+    pub fn public_key(&self) -> Result<PublicKey, &'static str> {
+        let spki = Base64::decode_vec(&self.spki).map_err(|_| "its spki is not base64")?;
+        let key = PublicKey::from_spki(&spki).map_err(|why| why.0)?;
+        match &self.signature {
+            None => Ok(key),
+            Some(name) => SignatureAlgorithm::choice(name)
+                .and_then(|algorithm| key.signing_with(algorithm))
+                .ok_or("its signature algorithm is none of this key"),
+        }
+    }
 }
 
 /// The file.

@@ -216,6 +216,16 @@ impl Certificate {
         &self.key
     }
 
+    /// The same certificate, whose key signs with what `key` signs with, if they are one key: an RSA key's
+    /// certificate does not say whether it signs PKCS#1 v1.5 or PSS.
+    #[must_use]
+    pub fn whose_key_signs_as(mut self, key: &PublicKey) -> Self {
+        if self.key == *key {
+            self.key = key.clone();
+        }
+        self
+    }
+
     /// `None` for serials this server cannot have chosen.
     pub fn serial(&self) -> Option<Serial> {
         Serial::from_octets(&self.serial_octets)

@@ -1,6 +1,7 @@
 //! Public keys: parsing, strength, verification. The one place that maps algorithm identifiers
 //! to aws-lc-rs.
 
+mod algorithm;
 mod blocked;
 mod rsa;
 
@@ -11,10 +12,13 @@ use aws_lc_rs::signature::{
     self as aws, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm,
 };
 use const_oid::ObjectIdentifier;
-use const_oid::db::{rfc5912, rfc8410};
+use const_oid::db::{fips204, rfc5912, rfc8410};
 use der::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use spki::SubjectPublicKeyInfoRef;
+
+pub use algorithm::SignatureAlgorithm;
+use algorithm::verification;
 
 /// The kinds of key this CA accepts or holds. Order is stored by postcard: append only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
@@ -29,38 +33,34 @@ pub enum KeyKind {
     Rsa(u16),
     /// RFC 8410.
     Ed25519,
-}
-
-/// A signature algorithm as X.509 names it. Order is stored by postcard: append only.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
-pub enum SignatureAlgorithm {
-    /// ecdsa-with-SHA256 (RFC 5758); the signature is a DER Ecdsa-Sig-Value.
-    EcdsaSha256,
-    /// ecdsa-with-SHA384.
-    EcdsaSha384,
-    /// ecdsa-with-SHA512.
-    EcdsaSha512,
-    /// sha256WithRSAEncryption (RFC 8017 PKCS#1 v1.5).
-    RsaSha256,
-    /// sha384WithRSAEncryption.
-    RsaSha384,
-    /// sha512WithRSAEncryption.
-    RsaSha512,
-    /// RSASSA-PSS, SHA-256, MGF1 SHA-256, salt 32 octets.
-    RsaPssSha256,
-    /// Pure Ed25519 (RFC 8410).
-    Ed25519,
+    /// FIPS 204 and RFC 9881, security category 2.
+    MlDsa44,
+    /// Category 3.
+    MlDsa65,
+    /// Category 5.
+    MlDsa87,
 }
 
 /// A public key that parsed, with its SubjectPublicKeyInfo as it was given.
 /// EC points are on their curve; nothing is said about strength until `check_strength`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct PublicKey {
     spki: Vec<u8>,
     kind: KeyKind,
     /// Where in `spki` the key bits begin; they run to its end.
     bits_at: usize,
+    /// What its private half signs with, where that is this CA's to say.
+    signs_with: SignatureAlgorithm,
 }
+
+impl PartialEq for PublicKey {
+    /// One SubjectPublicKeyInfo is one key, whatever it signs with.
+    fn eq(&self, other: &Self) -> bool {
+        self.spki == other.spki
+    }
+}
+
+impl Eq for PublicKey {}
 
 /// The bytes are not a SubjectPublicKeyInfo of a supported kind, canonical DER.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,13 +84,13 @@ pub enum WeakKey {
 }
 
 impl PublicKey {
-    /// The largest SubjectPublicKeyInfo that is looked at: room for RSA of 16,384 bits.
-    pub const MAX_SPKI: usize = 2200;
+    /// The largest SubjectPublicKeyInfo that is looked at: room for ML-DSA-87, and RSA of 16,384 bits.
+    pub const MAX_SPKI: usize = 2700;
 
     /// Parses DER, with full point validation for EC keys.
     ///
     /// EC points must be uncompressed, RSA parameters NULL, Ed25519 points canonical and not of
-    /// small order: a key has one encoding here, so that its SHA-256 is its name.
+    /// small order, ML-DSA keys bare octets without parameters: a key has one encoding here, so that its SHA-256 is its name.
     pub fn from_spki(der: &[u8]) -> Result<Self, NotAKey> {
         if der.len() > Self::MAX_SPKI {
             return Err(NotAKey("the key is too large"));
@@ -125,9 +125,27 @@ impl PublicKey {
                 check_ed25519(bits)?;
                 KeyKind::Ed25519
             }
+            fips204::ID_ML_DSA_44 => ml_dsa_kind(KeyKind::MlDsa44, parameters.is_none(), bits)?,
+            fips204::ID_ML_DSA_65 => ml_dsa_kind(KeyKind::MlDsa65, parameters.is_none(), bits)?,
+            fips204::ID_ML_DSA_87 => ml_dsa_kind(KeyKind::MlDsa87, parameters.is_none(), bits)?,
             _ => return Err(NotAKey("the key's algorithm is not supported")),
         };
-        Ok(Self { spki: der.to_vec(), kind, bits_at: der.len() - bits.len() })
+        Ok(Self {
+            spki: der.to_vec(),
+            kind,
+            bits_at: der.len() - bits.len(),
+            signs_with: kind.usual_algorithm(),
+        })
+    }
+
+    /// The same key, whose private half signs with `algorithm`; `None` if such a key cannot.
+    ///
+    /// An rsaEncryption key may sign PKCS#1 v1.5 or PSS (RFC 4055 section 1.2), which its SubjectPublicKeyInfo
+    /// does not say: the ceremony decides.
+    pub fn signing_with(mut self, algorithm: SignatureAlgorithm) -> Option<Self> {
+        verification(self.kind, algorithm)?;
+        self.signs_with = algorithm;
+        Some(self)
     }
 
     /// The DER it was parsed from.
@@ -169,6 +187,7 @@ impl PublicKey {
                 .map_err(|_| WeakKey::RsaSize)
                 .and_then(|modulus| modulus.check_strength()),
             KeyKind::EcP256 | KeyKind::EcP384 | KeyKind::EcP521 | KeyKind::Ed25519 => Ok(()),
+            KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => Ok(()),
         }
     }
 
@@ -179,14 +198,24 @@ impl PublicKey {
         })
     }
 
-    /// The algorithm this CA uses when a key of this kind signs certificates.
+    /// The algorithm its private half signs with: the usual one of its kind, or what `signing_with` said.
     pub fn preferred_algorithm(&self) -> SignatureAlgorithm {
-        match self.kind {
-            KeyKind::EcP256 => SignatureAlgorithm::EcdsaSha256,
-            KeyKind::EcP384 => SignatureAlgorithm::EcdsaSha384,
-            KeyKind::EcP521 => SignatureAlgorithm::EcdsaSha512,
-            KeyKind::Rsa(_) => SignatureAlgorithm::RsaSha256,
-            KeyKind::Ed25519 => SignatureAlgorithm::Ed25519,
+        self.signs_with
+    }
+}
+
+impl KeyKind {
+    /// What a key of this kind signs with unless it is told otherwise.
+    pub fn usual_algorithm(self) -> SignatureAlgorithm {
+        match self {
+            Self::EcP256 => SignatureAlgorithm::EcdsaSha256,
+            Self::EcP384 => SignatureAlgorithm::EcdsaSha384,
+            Self::EcP521 => SignatureAlgorithm::EcdsaSha512,
+            Self::Rsa(_) => SignatureAlgorithm::RsaSha256,
+            Self::Ed25519 => SignatureAlgorithm::Ed25519,
+            Self::MlDsa44 => SignatureAlgorithm::MlDsa44,
+            Self::MlDsa65 => SignatureAlgorithm::MlDsa65,
+            Self::MlDsa87 => SignatureAlgorithm::MlDsa87,
         }
     }
 }
@@ -196,45 +225,6 @@ impl fmt::Debug for PublicKey {
         write!(f, "PublicKey({:?} ", self.kind)?;
         self.key_id().iter().try_for_each(|octet| write!(f, "{octet:02x}"))?;
         f.write_str(")")
-    }
-}
-
-impl SignatureAlgorithm {
-    /// Every algorithm, in the stored order.
-    pub const ALL: [Self; 8] = [
-        Self::EcdsaSha256,
-        Self::EcdsaSha384,
-        Self::EcdsaSha512,
-        Self::RsaSha256,
-        Self::RsaSha384,
-        Self::RsaSha512,
-        Self::RsaPssSha256,
-        Self::Ed25519,
-    ];
-
-    /// The DER AlgorithmIdentifier.
-    pub fn identifier_der(self) -> &'static [u8] {
-        match self {
-            Self::EcdsaSha256 => ECDSA_SHA256,
-            Self::EcdsaSha384 => ECDSA_SHA384,
-            Self::EcdsaSha512 => ECDSA_SHA512,
-            Self::RsaSha256 => RSA_SHA256,
-            Self::RsaSha384 => RSA_SHA384,
-            Self::RsaSha512 => RSA_SHA512,
-            Self::RsaPssSha256 => RSA_PSS_SHA256,
-            Self::Ed25519 => ED25519,
-        }
-    }
-
-    /// The inverse of `identifier_der`.
-    ///
-    /// Of RSASSA-PSS the spelling without the NULLs of the hash parameters is known too
-    /// (RFC 4055 section 2.1: both must be accepted).
-    pub fn from_identifier_der(der: &[u8]) -> Option<Self> {
-        if der == RSA_PSS_SHA256_WITHOUT_NULLS {
-            return Some(Self::RsaPssSha256);
-        }
-        Self::ALL.into_iter().find(|algorithm| algorithm.identifier_der() == der)
     }
 }
 
@@ -300,30 +290,18 @@ fn check_ed25519(bits: &[u8]) -> Result<(), NotAKey> {
         .map_err(|_| NotAKey("the Ed25519 point does not parse"))
 }
 
-/// What aws-lc-rs calls an algorithm under a key of this kind; none where they do not fit.
-fn verification(
-    kind: KeyKind,
-    algorithm: SignatureAlgorithm,
-) -> Option<&'static dyn VerificationAlgorithm> {
-    use SignatureAlgorithm as S;
-    Some(match (kind, algorithm) {
-        (KeyKind::EcP256, S::EcdsaSha256) => &aws::ECDSA_P256_SHA256_ASN1,
-        (KeyKind::EcP256, S::EcdsaSha384) => &aws::ECDSA_P256_SHA384_ASN1,
-        (KeyKind::EcP256, S::EcdsaSha512) => &aws::ECDSA_P256_SHA512_ASN1,
-        (KeyKind::EcP384, S::EcdsaSha256) => &aws::ECDSA_P384_SHA256_ASN1,
-        (KeyKind::EcP384, S::EcdsaSha384) => &aws::ECDSA_P384_SHA384_ASN1,
-        (KeyKind::EcP384, S::EcdsaSha512) => &aws::ECDSA_P384_SHA512_ASN1,
-        (KeyKind::EcP521, S::EcdsaSha256) => &aws::ECDSA_P521_SHA256_ASN1,
-        (KeyKind::EcP521, S::EcdsaSha384) => &aws::ECDSA_P521_SHA384_ASN1,
-        (KeyKind::EcP521, S::EcdsaSha512) => &aws::ECDSA_P521_SHA512_ASN1,
-        (KeyKind::Rsa(_), S::RsaSha256) => &aws::RSA_PKCS1_2048_8192_SHA256,
-        (KeyKind::Rsa(_), S::RsaSha384) => &aws::RSA_PKCS1_2048_8192_SHA384,
-        (KeyKind::Rsa(_), S::RsaSha512) => &aws::RSA_PKCS1_2048_8192_SHA512,
-        (KeyKind::Rsa(_), S::RsaPssSha256) => &aws::RSA_PSS_2048_8192_SHA256,
-        (KeyKind::Ed25519, S::Ed25519) => &aws::ED25519,
-        (KeyKind::EcP256 | KeyKind::EcP384 | KeyKind::EcP521 | KeyKind::Rsa(_), _)
-        | (KeyKind::Ed25519, _) => return None,
-    })
+/// RFC 9881 sections 2 and 4: parameters absent, the key as FIPS 204 writes it (`pkEncode`), without any wrapping.
+fn ml_dsa_kind(kind: KeyKind, bare: bool, bits: &[u8]) -> Result<KeyKind, NotAKey> {
+    if !bare {
+        return Err(NotAKey("the ML-DSA key has parameters"));
+    }
+    let octets = match kind {
+        KeyKind::MlDsa44 => 1312,
+        KeyKind::MlDsa65 => 1952,
+        _ => 2592,
+    };
+    // Every string of this length is a key: t1 has ten bits for each coefficient, and all values are in range.
+    if bits.len() == octets { Ok(kind) } else { Err(NotAKey("the ML-DSA key has a wrong length")) }
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -357,30 +335,6 @@ const ED25519_SMALL_ORDER_Y: [[u8; 32]; 5] = [
         0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
         0xfc, 0x05,
     ],
-];
-
-const ECDSA_SHA256: &[u8] = &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
-const ECDSA_SHA384: &[u8] = &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
-const ECDSA_SHA512: &[u8] = &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4];
-const RSA_SHA256: &[u8] = &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11, 5, 0];
-const RSA_SHA384: &[u8] = &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12, 5, 0];
-const RSA_SHA512: &[u8] = &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13, 5, 0];
-const ED25519: &[u8] = &[0x30, 5, 6, 3, 0x2b, 0x65, 0x70];
-#[rustfmt::skip]
-const RSA_PSS_SHA256: &[u8] = &[
-    0x30, 0x41, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10, 0x30, 0x34,
-    0xa0, 0x0f, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0,
-    0xa1, 0x1c, 0x30, 0x1a, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 8,
-    0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0,
-    0xa2, 3, 2, 1, 32,
-];
-#[rustfmt::skip]
-const RSA_PSS_SHA256_WITHOUT_NULLS: &[u8] = &[
-    0x30, 0x3d, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10, 0x30, 0x30,
-    0xa0, 0x0d, 0x30, 0x0b, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1,
-    0xa1, 0x1a, 0x30, 0x18, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 8,
-    0x30, 0x0b, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1,
-    0xa2, 3, 2, 1, 32,
 ];
 
 #[cfg(test)]

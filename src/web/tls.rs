@@ -21,7 +21,7 @@ use tokio_rustls::server::TlsStream;
 use crate::id::Timestamp;
 use crate::ipc::{Answer, AskError, Issuer, Question};
 use crate::pki::certificate::Certificate;
-use crate::pki::key::SignatureAlgorithm;
+use crate::pki::key::KeyKind;
 
 /// How long a handshake waits for its signature.
 const SIGN_DEADLINE: Duration = Duration::from_secs(10);
@@ -225,22 +225,16 @@ fn certified(issuer: &Arc<dyn Issuer>, chain: Vec<Vec<u8>>) -> Result<CertifiedK
     let leaf = chain.first().ok_or("an empty TLS chain")?;
     let leaf = Certificate::parse(leaf).map_err(|e| e.0)?;
     let key = leaf.public_key();
-    let (scheme, algorithm) = match key.preferred_algorithm() {
-        SignatureAlgorithm::EcdsaSha256 => {
-            (SignatureScheme::ECDSA_NISTP256_SHA256, TlsAlgorithm::ECDSA)
+    let (scheme, algorithm) = match key.kind() {
+        KeyKind::EcP256 => (SignatureScheme::ECDSA_NISTP256_SHA256, TlsAlgorithm::ECDSA),
+        KeyKind::EcP384 => (SignatureScheme::ECDSA_NISTP384_SHA384, TlsAlgorithm::ECDSA),
+        KeyKind::EcP521 => (SignatureScheme::ECDSA_NISTP521_SHA512, TlsAlgorithm::ECDSA),
+        KeyKind::Ed25519 => (SignatureScheme::ED25519, TlsAlgorithm::ED25519),
+        // As the issuer has RSA keys sign handshakes: TLS 1.3 takes no PKCS#1 v1.5, and 1.2 takes PSS too.
+        KeyKind::Rsa(_) => (SignatureScheme::RSA_PSS_SHA256, TlsAlgorithm::RSA),
+        KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => {
+            return Err("rustls serves no ML-DSA key yet".to_owned());
         }
-        SignatureAlgorithm::EcdsaSha384 => {
-            (SignatureScheme::ECDSA_NISTP384_SHA384, TlsAlgorithm::ECDSA)
-        }
-        SignatureAlgorithm::EcdsaSha512 => {
-            (SignatureScheme::ECDSA_NISTP521_SHA512, TlsAlgorithm::ECDSA)
-        }
-        SignatureAlgorithm::Ed25519 => (SignatureScheme::ED25519, TlsAlgorithm::ED25519),
-        // TLS 1.3 refuses PKCS#1 v1.5, so such a key serves TLS 1.2 only.
-        SignatureAlgorithm::RsaSha256 => (SignatureScheme::RSA_PKCS1_SHA256, TlsAlgorithm::RSA),
-        SignatureAlgorithm::RsaSha384 => (SignatureScheme::RSA_PKCS1_SHA384, TlsAlgorithm::RSA),
-        SignatureAlgorithm::RsaSha512 => (SignatureScheme::RSA_PKCS1_SHA512, TlsAlgorithm::RSA),
-        SignatureAlgorithm::RsaPssSha256 => (SignatureScheme::RSA_PSS_SHA256, TlsAlgorithm::RSA),
     };
     let key =
         RemoteKey { issuer: issuer.clone(), spki: key.spki().to_vec().into(), scheme, algorithm };

@@ -51,6 +51,7 @@ impl Jwk {
                 let (n, e) = rsa_components(bits)?;
                 rsa_json(n, e)
             }
+            KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => return None,
         };
         Some(Self::with_json(json, key))
     }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64ct::{Base64, Encoding};
-
 use super::{DoctorArguments, Report};
 use crate::config::{Config, PinSource};
 use crate::env::Clock;
@@ -12,7 +10,6 @@ use crate::env::system::{SystemClock, SystemDisk, SystemRng};
 use crate::hsm::token::{Module, Session, TokenName};
 use crate::issuer::refused_pin::RefusedPin;
 use crate::pki::authority::KeyRecord;
-use crate::pki::key::PublicKey;
 use crate::pki::uri::Pkcs11Uri;
 
 pub(super) fn examine(config: &Config, arguments: &DoctorArguments, report: &mut Report<'_>) {
@@ -149,10 +146,7 @@ fn key(
     let broken = |what: &str| format!("CHY-CA-BROKEN: the {name} key's {what} does not parse");
     let id =
         Pkcs11Uri::parse(&record.uri).ok().and_then(|uri| uri.id).ok_or_else(|| broken("URI"))?;
-    let public = Base64::decode_vec(&record.spki)
-        .ok()
-        .and_then(|spki| PublicKey::from_spki(&spki).ok())
-        .ok_or_else(|| broken("public key"))?;
+    let public = record.public_key().map_err(|_| broken("public key"))?;
     let handle = session.find_key(&id).map_err(|error| error.to_string())?;
     if session.public_key(&id).map_err(|e| e.to_string())?.is_some_and(|other| other != public) {
         return Err(format!(

@@ -1,6 +1,7 @@
 //! Between the forms of PKCS#11 and those of X.509: curve parameters, points, moduli to
 //! SubjectPublicKeyInfo; raw ECDSA signatures to DER. Pure; the octets come from a token and may be anything.
 
+use const_oid::db::fips204;
 use der::asn1::{BitStringRef, ObjectIdentifier, UintRef};
 use der::{Encode, Sequence};
 
@@ -10,7 +11,7 @@ use crate::pki::key::KeyKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotUnderstood(pub &'static str);
 
-/// CKA_EC_PARAMS for generating a key of this kind; `None` for RSA.
+/// CKA_EC_PARAMS for generating a key of this kind; `None` where no curve is.
 pub fn ec_params(kind: KeyKind, ed25519_as_name: bool) -> Option<Vec<u8>> {
     let octets: &[u8] = match kind {
         KeyKind::EcP256 => P256,
@@ -18,7 +19,7 @@ pub fn ec_params(kind: KeyKind, ed25519_as_name: bool) -> Option<Vec<u8>> {
         KeyKind::EcP521 => P521,
         KeyKind::Ed25519 if ed25519_as_name => ED25519_NAME,
         KeyKind::Ed25519 => ED25519,
-        KeyKind::Rsa(_) => return None,
+        KeyKind::Rsa(_) | KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => return None,
     };
     Some(octets.to_vec())
 }
@@ -43,7 +44,9 @@ pub fn ec_spki(params: &[u8], point: &[u8]) -> Result<Vec<u8>, NotUnderstood> {
         KeyKind::EcP384 => 97,
         KeyKind::EcP521 => 133,
         KeyKind::Ed25519 => 32,
-        KeyKind::Rsa(_) => return Err(NotUnderstood("no curve")),
+        KeyKind::Rsa(_) | KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => {
+            return Err(NotUnderstood("no curve"));
+        }
     };
     let bare = if point.len() == length {
         point
@@ -81,6 +84,27 @@ pub fn rsa_spki(modulus: &[u8], exponent: &[u8]) -> Result<Vec<u8>, NotUnderstoo
     RsaSpki { algorithm: RsaAlgorithm { oid: OID_RSA, null: der::asn1::Null }, key }
         .to_der()
         .map_err(bad)
+}
+
+/// The SubjectPublicKeyInfo of an ML-DSA key from CKA_PARAMETER_SET, as `kind`, and CKA_VALUE: the octets of FIPS 204
+/// as they are (RFC 9881 section 4), which some modules wrap into an OCTET STRING as they do with points.
+pub fn ml_dsa_spki(kind: KeyKind, value: &[u8]) -> Result<Vec<u8>, NotUnderstood> {
+    let (oid, length) = match kind {
+        KeyKind::MlDsa44 => (fips204::ID_ML_DSA_44, 1312_u16),
+        KeyKind::MlDsa65 => (fips204::ID_ML_DSA_65, 1952),
+        KeyKind::MlDsa87 => (fips204::ID_ML_DSA_87, 2592),
+        _ => return Err(NotUnderstood("no ML-DSA")),
+    };
+    let [high, low] = length.to_be_bytes();
+    let bare = match value.strip_prefix(&[0x04, 0x82, high, low]) {
+        Some(bare) if bare.len() == usize::from(length) => bare,
+        _ if value.len() == usize::from(length) => value,
+        _ => return Err(NotUnderstood("CKA_VALUE is no ML-DSA key of its parameter set")),
+    };
+    let key = BitStringRef::from_bytes(bare).map_err(|_| NotUnderstood("key too long"))?;
+    Spki { algorithm: Algorithm { oid, curve: None }, key }
+        .to_der()
+        .map_err(|_| NotUnderstood("key too long"))
 }
 
 /// A raw `r ‖ s` as PKCS#11 gives it, as the DER Ecdsa-Sig-Value of X.509 (RFC 3279 section 2.2.3).
@@ -198,6 +222,7 @@ mod tests {
             let _ = ec_spki(P256, &point);
             let _ = rsa_spki(&params, &point);
             let _ = ecdsa_der(&raw);
+            let _ = ml_dsa_spki(KeyKind::MlDsa44, &raw);
         }
     }
 }

@@ -4,10 +4,13 @@ use std::fmt;
 
 use aws_lc_rs::digest;
 use cryptoki::error::{Error, RvError};
+use cryptoki::mechanism::dsa::{HedgeType, SignAdditionalContext};
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::object::{
+    Attribute, AttributeType, KeyType, MlDsaParameterSetType, ObjectClass, ObjectHandle,
+};
 use cryptoki::session::{Session as CkSession, SessionState, UserType};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -226,6 +229,13 @@ impl Session {
             let digest = of(hash);
             call(&Mechanism::RsaPkcs, &[prefix, digest.as_ref()].concat())
         };
+        let pss = |hash: &'static digest::Algorithm, hash_alg, mgf| {
+            let digest = of(hash);
+            // RFC 4055 section 3.1: the salt is as long as the digest.
+            let s_len = (digest.as_ref().len() as u64).into();
+            let params = PkcsPssParams { hash_alg, mgf, s_len };
+            call(&Mechanism::RsaPkcsPss(params), digest.as_ref())
+        };
         match algorithm {
             SignatureAlgorithm::EcdsaSha256 => ecdsa(&digest::SHA256),
             SignatureAlgorithm::EcdsaSha384 => ecdsa(&digest::SHA384),
@@ -237,12 +247,17 @@ impl Session {
             SignatureAlgorithm::RsaSha384 => rsa(DIGEST_INFO_SHA384, &digest::SHA384),
             SignatureAlgorithm::RsaSha512 => rsa(DIGEST_INFO_SHA512, &digest::SHA512),
             SignatureAlgorithm::RsaPssSha256 => {
-                let params = PkcsPssParams {
-                    hash_alg: MechanismType::SHA256,
-                    mgf: PkcsMgfType::MGF1_SHA256,
-                    s_len: 32.into(),
-                };
-                call(&Mechanism::RsaPkcsPss(params), of(&digest::SHA256).as_ref())
+                pss(&digest::SHA256, MechanismType::SHA256, PkcsMgfType::MGF1_SHA256)
+            }
+            SignatureAlgorithm::RsaPssSha384 => {
+                pss(&digest::SHA384, MechanismType::SHA384, PkcsMgfType::MGF1_SHA384)
+            }
+            // No parameter: an empty context, hedged if the token can (PKCS#11 3.2 section 6.67.6).
+            SignatureAlgorithm::MlDsa44
+            | SignatureAlgorithm::MlDsa65
+            | SignatureAlgorithm::MlDsa87 => {
+                let plain = SignAdditionalContext::new(HedgeType::Preferred, None);
+                call(&Mechanism::MlDsa(plain), message)
             }
         }
     }
@@ -287,7 +302,11 @@ impl Session {
             }
             KeyKind::Ed25519 => Mechanism::EccEdwardsKeyPairGen,
             KeyKind::EcP256 | KeyKind::EcP384 | KeyKind::EcP521 => Mechanism::EccKeyPairGen,
+            KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => Mechanism::MlDsaKeyPairGen,
         };
+        if let Some((_, set)) = ML_DSA.iter().find(|(kind, _)| *kind == what.kind) {
+            public.push(Attribute::ParameterSet((*set).into()));
+        }
         if let Some(params) = form::ec_params(what.kind, what.ed25519_as_name) {
             public.push(Attribute::EcParams(params));
         }
@@ -332,20 +351,23 @@ impl Session {
     }
 
     fn spki(&self, public: ObjectHandle) -> Result<Vec<u8>, Unreadable> {
-        let (mut params, mut point, mut modulus, mut exponent, mut rsa) =
-            (None, None, None, None, false);
+        let (mut params, mut point, mut modulus, mut exponent) = (None, None, None, None);
+        let (mut set, mut value) = (None, None);
         let kind = self.attributes(public, &[AttributeType::KeyType])?;
-        if let [Attribute::KeyType(kind)] = kind.as_slice() {
-            rsa = *kind == KeyType::RSA;
-        }
         // Asked for what its kind has not, a token may fail the whole call.
-        let wanted = if rsa {
-            [AttributeType::Modulus, AttributeType::PublicExponent]
-        } else {
-            [AttributeType::EcParams, AttributeType::EcPoint]
+        let wanted = match kind.as_slice() {
+            [Attribute::KeyType(KeyType::RSA)] => {
+                [AttributeType::Modulus, AttributeType::PublicExponent]
+            }
+            [Attribute::KeyType(KeyType::ML_DSA)] => {
+                [AttributeType::ParameterSet, AttributeType::Value]
+            }
+            _ => [AttributeType::EcParams, AttributeType::EcPoint],
         };
         for attribute in self.attributes(public, &wanted)? {
             match attribute {
+                Attribute::ParameterSet(v) => set = Some(v),
+                Attribute::Value(v) => value = Some(v),
                 Attribute::EcParams(v) => params = Some(v),
                 Attribute::EcPoint(v) => point = Some(v),
                 Attribute::Modulus(v) => modulus = Some(v),
@@ -353,10 +375,19 @@ impl Session {
                 _ => {}
             }
         }
+        if let (Some(set), Some(value)) = (set, value) {
+            let known = ML_DSA.iter().find(|(_, known)| *known == set.into());
+            let (kind, _) =
+                known.ok_or(NotUnderstood("CKA_PARAMETER_SET names no ML-DSA known here"))?;
+            return Ok(form::ml_dsa_spki(*kind, &value)?);
+        }
         match (params, point, modulus, exponent) {
             (Some(params), Some(point), None, None) => Ok(form::ec_spki(&params, &point)?),
             (None, None, Some(modulus), Some(exponent)) => Ok(form::rsa_spki(&modulus, &exponent)?),
-            _ => Err(NotUnderstood("it is neither an EC, an Edwards nor an RSA key").into()),
+            _ => {
+                Err(NotUnderstood("it is neither an EC, an Edwards, an RSA nor an ML-DSA key")
+                    .into())
+            }
         }
     }
 }
@@ -453,6 +484,34 @@ pub(super) const MECHANISMS: &[(&str, MechanismType)] = &[
     ("ec-key-pair-gen", MechanismType::ECC_KEY_PAIR_GEN),
     ("ec-edwards-key-pair-gen", MechanismType::ECC_EDWARDS_KEY_PAIR_GEN),
     ("rsa-pkcs-key-pair-gen", MechanismType::RSA_PKCS_KEY_PAIR_GEN),
+    ("ml-dsa", MechanismType::ML_DSA),
+    ("ml-dsa-key-pair-gen", MechanismType::ML_DSA_KEY_PAIR_GEN),
+];
+
+/// The mechanisms, by those names, to generate a key of this kind and to sign with it so.
+pub(super) fn needed(kind: KeyKind, algorithm: SignatureAlgorithm) -> [&'static str; 2] {
+    use SignatureAlgorithm as S;
+    let generate = match kind {
+        KeyKind::EcP256 | KeyKind::EcP384 | KeyKind::EcP521 => "ec-key-pair-gen",
+        KeyKind::Rsa(_) => "rsa-pkcs-key-pair-gen",
+        KeyKind::Ed25519 => "ec-edwards-key-pair-gen",
+        KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => "ml-dsa-key-pair-gen",
+    };
+    let sign = match algorithm {
+        S::EcdsaSha256 | S::EcdsaSha384 | S::EcdsaSha512 => "ecdsa",
+        S::RsaSha256 | S::RsaSha384 | S::RsaSha512 => "rsa-pkcs",
+        S::RsaPssSha256 | S::RsaPssSha384 => "rsa-pkcs-pss",
+        S::Ed25519 => "eddsa",
+        S::MlDsa44 | S::MlDsa65 | S::MlDsa87 => "ml-dsa",
+    };
+    [generate, sign]
+}
+
+/// CKA_PARAMETER_SET of each kind.
+const ML_DSA: [(KeyKind, MlDsaParameterSetType); 3] = [
+    (KeyKind::MlDsa44, MlDsaParameterSetType::ML_DSA_44),
+    (KeyKind::MlDsa65, MlDsaParameterSetType::ML_DSA_65),
+    (KeyKind::MlDsa87, MlDsaParameterSetType::ML_DSA_87),
 ];
 
 const ATTRIBUTES: &[AttributeType] = &[

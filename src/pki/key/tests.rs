@@ -5,6 +5,7 @@ use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use base64ct::{Base64, Encoding};
 use proptest::prelude::*;
 
+use super::algorithm::{ED25519, RSA_PSS_SHA256, RSA_PSS_SHA256_WITHOUT_NULLS, RSA_SHA256};
 use super::*;
 
 fn key(der: &[u8]) -> PublicKey {
@@ -72,6 +73,7 @@ fn rsa_verifies_pkcs1_and_pss() {
         (&aws::RSA_PKCS1_SHA384, SignatureAlgorithm::RsaSha384),
         (&aws::RSA_PKCS1_SHA512, SignatureAlgorithm::RsaSha512),
         (&aws::RSA_PSS_SHA256, SignatureAlgorithm::RsaPssSha256),
+        (&aws::RSA_PSS_SHA384, SignatureAlgorithm::RsaPssSha384),
     ] {
         let mut signature = vec![0; pair.public_modulus_len()];
         pair.sign(encoding, &SystemRandom::new(), b"message", &mut signature).unwrap();
@@ -181,7 +183,10 @@ fn algorithm_identifiers_are_distinct_der_and_invert() {
             SignatureAlgorithm::RsaSha256 => "sha256WithRSAEncryption",
             SignatureAlgorithm::RsaSha384 => "sha384WithRSAEncryption",
             SignatureAlgorithm::RsaSha512 => "sha512WithRSAEncryption",
-            SignatureAlgorithm::RsaPssSha256 => "id-RSASSA-PSS",
+            SignatureAlgorithm::RsaPssSha256 | SignatureAlgorithm::RsaPssSha384 => "id-RSASSA-PSS",
+            SignatureAlgorithm::MlDsa44 => "id-ml-dsa-44",
+            SignatureAlgorithm::MlDsa65 => "id-ml-dsa-65",
+            SignatureAlgorithm::MlDsa87 => "id-ml-dsa-87",
             SignatureAlgorithm::Ed25519 => "id-Ed25519",
         };
         assert_eq!(name, expected);

@@ -4,7 +4,8 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use der::{Decode, Tag};
+use der::asn1::AnyRef;
+use der::{Decode, Reader, SliceReader, Tag};
 use rcgen::string::{BmpString, Ia5String, PrintableString, TeletexString};
 use rcgen::{
     BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName,
@@ -173,8 +174,9 @@ fn write(
     let mut issuer = CertificateParams::default();
     issuer.distinguished_name = above.name.clone();
     issuer.key_identifier_method = KeyIdMethod::PreSpecified(above.key_id.clone());
+    let algorithm = above.key.preferred_algorithm();
     let listener = Listener {
-        algorithm: signature_algorithm(above.key.preferred_algorithm())?,
+        algorithm: signature_algorithm(algorithm),
         key_bits: above.key.key_bits(),
         heard: RefCell::new(Vec::new()),
     };
@@ -183,11 +185,27 @@ fn write(
     let certificate = params.signed_by(&subject, &issuer).map_err(encoding)?;
     let heard = listener.heard.take();
     match tlv::signed_body(certificate.der()) {
-        Some(written) if certificate.der()[written.clone()] == heard => Ok(heard),
+        Some(written) if certificate.der()[written.clone()] == heard => {
+            with_algorithm(heard, algorithm)
+        }
         _ => Err(RehearsalError::Encoding(
             "what was to be signed is not what the certificate holds".to_owned(),
         )),
     }
+}
+
+/// A TBSCertificate whose `signature` is `algorithm`'s identifier, whichever rcgen wrote there.
+fn with_algorithm(tbs: Vec<u8>, algorithm: SignatureAlgorithm) -> Result<Vec<u8>, RehearsalError> {
+    let odd = |_: der::Error| RehearsalError::Encoding("rcgen's TBSCertificate".to_owned());
+    let body = AnyRef::from_der(&tbs).map_err(odd)?.value();
+    let mut reader = SliceReader::new(body).map_err(odd)?;
+    // RFC 5280 section 4.1: version, serialNumber, signature.
+    let (version, serial) = (reader.tlv_bytes().map_err(odd)?, reader.tlv_bytes().map_err(odd)?);
+    if reader.tlv_bytes().map_err(odd)? == algorithm.identifier_der() {
+        return Ok(tbs);
+    }
+    let rest = reader.read_slice(reader.remaining_len()).map_err(odd)?;
+    Ok(tlv::sequence(&[version, serial, algorithm.identifier_der(), rest]))
 }
 
 /// A key to be certified.
@@ -236,24 +254,29 @@ fn key_algorithm(kind: KeyKind) -> &'static rcgen::SignatureAlgorithm {
         KeyKind::EcP521 => &rcgen::PKCS_ECDSA_P521_SHA512,
         KeyKind::Rsa(_) => &rcgen::PKCS_RSA_SHA256,
         KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
+        KeyKind::MlDsa44 => &rcgen::PKCS_ML_DSA_44,
+        KeyKind::MlDsa65 => &rcgen::PKCS_ML_DSA_65,
+        KeyKind::MlDsa87 => &rcgen::PKCS_ML_DSA_87,
     }
 }
 
-/// rcgen's algorithms are tied to curves; as AlgorithmIdentifier they are not (RFC 5758).
-fn signature_algorithm(
-    algorithm: SignatureAlgorithm,
-) -> Result<&'static rcgen::SignatureAlgorithm, RehearsalError> {
+/// rcgen's algorithms are tied to curves; as AlgorithmIdentifier they are not (RFC 5758). RSASSA-PSS it does not
+/// know: another stands in, and `write` puts the right one in its place.
+fn signature_algorithm(algorithm: SignatureAlgorithm) -> &'static rcgen::SignatureAlgorithm {
     match algorithm {
-        SignatureAlgorithm::EcdsaSha256 => Ok(&rcgen::PKCS_ECDSA_P256_SHA256),
-        SignatureAlgorithm::EcdsaSha384 => Ok(&rcgen::PKCS_ECDSA_P384_SHA384),
-        SignatureAlgorithm::EcdsaSha512 => Ok(&rcgen::PKCS_ECDSA_P521_SHA512),
-        SignatureAlgorithm::RsaSha256 => Ok(&rcgen::PKCS_RSA_SHA256),
-        SignatureAlgorithm::RsaSha384 => Ok(&rcgen::PKCS_RSA_SHA384),
-        SignatureAlgorithm::RsaSha512 => Ok(&rcgen::PKCS_RSA_SHA512),
-        SignatureAlgorithm::Ed25519 => Ok(&rcgen::PKCS_ED25519),
-        SignatureAlgorithm::RsaPssSha256 => {
-            Err(RehearsalError::Encoding("RSASSA-PSS does not sign certificates here".to_owned()))
+        SignatureAlgorithm::EcdsaSha256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        SignatureAlgorithm::EcdsaSha384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        SignatureAlgorithm::EcdsaSha512 => &rcgen::PKCS_ECDSA_P521_SHA512,
+        SignatureAlgorithm::RsaSha256 => &rcgen::PKCS_RSA_SHA256,
+        SignatureAlgorithm::RsaSha384 => &rcgen::PKCS_RSA_SHA384,
+        SignatureAlgorithm::RsaSha512 => &rcgen::PKCS_RSA_SHA512,
+        SignatureAlgorithm::Ed25519 => &rcgen::PKCS_ED25519,
+        SignatureAlgorithm::RsaPssSha256 | SignatureAlgorithm::RsaPssSha384 => {
+            &rcgen::PKCS_RSA_SHA256
         }
+        SignatureAlgorithm::MlDsa44 => &rcgen::PKCS_ML_DSA_44,
+        SignatureAlgorithm::MlDsa65 => &rcgen::PKCS_ML_DSA_65,
+        SignatureAlgorithm::MlDsa87 => &rcgen::PKCS_ML_DSA_87,
     }
 }
 

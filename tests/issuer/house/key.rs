@@ -73,6 +73,7 @@ impl SoftKey {
         KeyRecord {
             uri: "pkcs11:token=none;id=%01".into(),
             spki: Base64::encode_string(self.spki()),
+            signature: None,
         }
     }
 }

@@ -160,8 +160,7 @@ impl Token {
                 id: Some(id.to_vec()),
                 ..Pkcs11Uri::default()
             };
-            let spki = Base64::encode_string(public.spki());
-            (KeyRecord { uri: uri.to_string(), spki }, public)
+            (KeyRecord::new(&uri, &public), public)
         });
         session.close();
         keys

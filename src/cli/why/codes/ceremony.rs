@@ -64,6 +64,11 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Nothing was changed. Use another token, or remove those keys with its own tool if you are sure that no certificate relies on them.",
     },
     Entry {
+        code: "CHY-CEREMONY-MECHANISM",
+        means: "A token does not list the PKCS#11 mechanisms to make one of the ceremony's keys, or to sign with it as its key file says.",
+        do_this: "Nothing was changed. Choose another kind or signature in the key file, or a token that has them: `chancery doctor` lists what a token has.",
+    },
+    Entry {
         code: "CHY-CEREMONY-REQUEST",
         means: "The certificate request does not parse, or is not signed by the key it names.",
         do_this: "Export it again where the issuing key is, and carry it over unchanged.",
