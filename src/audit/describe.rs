@@ -154,6 +154,18 @@ fn gist(record: &Record) -> String {
             Some(by) => format!("the former log key signs no more, by {}", actor(by)),
             None => "the former log key signs no more: its time was over".into(),
         },
+        Record::IssuerAddedV1(r) => {
+            let (name, line) = (printable(&r.name), printable(&r.line));
+            let after = if r.supersedes.is_some() { "takes over as" } else { "begins" };
+            format!("{name} {after} issuing CA of the line {line}")
+        }
+        Record::RootAddedV1(r) => {
+            format!("another root, {}, certified by the one before it", printable(&r.name))
+        }
+        Record::AuthorityRetiredV1(r) => match &r.by {
+            Some(by) => format!("a root or issuing CA is done with, by {}", actor(by)),
+            None => "a root or issuing CA is done with: its time was over".into(),
+        },
         Record::StartedV1(r) => started(r),
         Record::ConfigChangedV1(r) => config_changed(r),
         Record::RefusedV1(r) => {
@@ -216,6 +228,7 @@ fn by(record: &Record) -> Option<&Actor> {
         Record::RecallV1(r) => Some(&r.by),
         Record::RecallEndedV1(r) => Some(&r.by),
         Record::LogKeyRetiredV1(r) => r.by.as_ref(),
+        Record::AuthorityRetiredV1(r) => r.by.as_ref(),
         _ => None,
     }
 }

@@ -125,6 +125,8 @@ struct State {
     recalls: BTreeSet<LeafIndex>,
     /// Leaves about the log's own keys.
     log_keys: BTreeSet<LeafIndex>,
+    /// Leaves about roots and issuing CAs that came after the ceremony.
+    authorities: BTreeSet<LeafIndex>,
     newest: Timestamp,
     /// Leaves below this were counted in their days.
     counted: u64,
@@ -182,6 +184,7 @@ impl Index {
             crls: stored.crls,
             recalls: stored.recalls,
             log_keys: stored.log_keys,
+            authorities: stored.authorities,
             newest: stored.newest,
             counted,
             ..State::default()
@@ -260,6 +263,7 @@ impl Index {
                     crls: state.crls.clone(),
                     recalls: state.recalls.clone(),
                     log_keys: state.log_keys.clone(),
+                    authorities: state.authorities.clone(),
                     newest: state.newest,
                 };
                 (state.leaving.clone().unwrap_or_default(), facts)
@@ -403,6 +407,11 @@ impl Index {
         Ok(self.state().log_keys.iter().copied().collect())
     }
 
+    /// The leaves that added or retired a root or an issuing CA, in order.
+    pub fn authorities(&self) -> Result<Vec<LeafIndex>, String> {
+        Ok(self.state().authorities.iter().copied().collect())
+    }
+
     /// The newest instant any record states: the clock's floor.
     pub fn newest_instant(&self) -> Result<Timestamp, String> {
         Ok(self.state().newest)
@@ -501,7 +510,17 @@ impl State {
         known: Option<CertificateEntry>,
     ) {
         let Self {
-            recent, open, crl_number, crls, recalls, log_keys, newest, marks, counted, ..
+            recent,
+            open,
+            crl_number,
+            crls,
+            recalls,
+            log_keys,
+            authorities,
+            newest,
+            marks,
+            counted,
+            ..
         } = self;
         recent.leaves.apply(leaf, offset, record, leaf.0 < *counted);
         *counted = (leaf.0 + 1).max(*counted);
@@ -553,6 +572,9 @@ impl State {
                 crls.insert(r.issuer_sha256, logged);
             }
             Record::LogKeyRotatedV1(_) | Record::LogKeyRetiredV1(_) => drop(log_keys.insert(leaf)),
+            Record::IssuerAddedV1(_) | Record::RootAddedV1(_) | Record::AuthorityRetiredV1(_) => {
+                drop(authorities.insert(leaf))
+            }
             Record::RecallV1(_) => drop(recalls.insert(leaf)),
             Record::RecallEndedV1(r) => drop(recalls.remove(&r.recall)),
             Record::RevokedV1(r) => {

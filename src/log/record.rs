@@ -2,6 +2,7 @@
 //! edited; a golden file holds the bytes of each. What is hashed is the stored bytes, never a re-encoding.
 
 mod account;
+mod authority;
 mod ceremony;
 mod certificate;
 mod process;
@@ -16,6 +17,7 @@ pub use account::{
     AccountDeactivatedV1, AccountRegisteredV1, AccountRegisteredV2, KeyChangedV1, TicketMintedV1,
     TicketRevokedV1,
 };
+pub use authority::{AuthorityRetiredV1, IssuerAddedV1, RootAddedV1};
 pub use ceremony::{CeremonyV1, ClockAcceptedV1, LogKeyRetiredV1, LogKeyRotatedV1};
 pub use certificate::{
     AbandonedV1, Actor, CrlV1, CrlV2, IntentV1, IssuedV1, RecallEndedV1, RecallV1, Requester,
@@ -70,11 +72,17 @@ pub enum Record {
     StartedV1(StartedV1),
     /// The configuration in force is another, or is stated for the first time.
     ConfigChangedV1(ConfigChangedV1),
+    /// Another issuing CA: certificates may be its own from here on.
+    IssuerAddedV1(IssuerAddedV1),
+    /// Another root.
+    RootAddedV1(RootAddedV1),
+    /// A root or an issuing CA is done with.
+    AuthorityRetiredV1(AuthorityRetiredV1),
 }
 
 impl Record {
     /// What `kind` says, in the order of the variants.
-    pub const KINDS: [&'static str; 19] = [
+    pub const KINDS: [&'static str; 22] = [
         "ceremony",
         "account",
         "intent",
@@ -94,6 +102,9 @@ impl Record {
         "log-key-end",
         "started",
         "config",
+        "issuer",
+        "root",
+        "authority-end",
     ];
 
     /// The instant it says it was made.
@@ -120,6 +131,9 @@ impl Record {
             Self::LogKeyRetiredV1(r) => r.at,
             Self::StartedV1(r) => r.at,
             Self::ConfigChangedV1(r) => r.at,
+            Self::IssuerAddedV1(r) => r.at,
+            Self::RootAddedV1(r) => r.at,
+            Self::AuthorityRetiredV1(r) => r.at,
         }
     }
     /// The stored bytes. Fails if they would exceed a leaf.
@@ -166,6 +180,9 @@ impl Record {
             Self::LogKeyRetiredV1(_) => "log-key-end",
             Self::StartedV1(_) => "started",
             Self::ConfigChangedV1(_) => "config",
+            Self::IssuerAddedV1(_) => "issuer",
+            Self::RootAddedV1(_) => "root",
+            Self::AuthorityRetiredV1(_) => "authority-end",
         }
     }
 
@@ -180,6 +197,7 @@ impl Record {
                 | Self::RevokedV1(_)
                 | Self::CrlV2(_)
                 | Self::LogKeyRetiredV1(_)
+                | Self::AuthorityRetiredV1(_)
         )
     }
 }

@@ -251,6 +251,14 @@ RECORDS = [
     ("ConfigChangedV1", "config", struct(
         ("at", timestamp), ("former", option(sha256)), ("sha256", sha256), ("parts", listed(CONFIG_PART)),
         ("changed", option(listed(string))), ("unlisted", u32))),
+    ("IssuerAddedV1", "issuer", struct(
+        ("at", timestamp), ("name", string), ("line", string), ("certificate", octets), ("root_sha256", sha256),
+        ("supersedes", option(sha256)), ("crl", string), ("transcript_sha256", sha256))),
+    ("RootAddedV1", "root", struct(
+        ("at", timestamp), ("name", string), ("certificate", octets), ("former_sha256", sha256),
+        ("by_former", octets), ("of_former", octets), ("transcript_sha256", sha256))),
+    ("AuthorityRetiredV1", "authority-end", struct(
+        ("at", timestamp), ("certificate_sha256", sha256), ("by", option(ACTOR)))),
 ]
 
 

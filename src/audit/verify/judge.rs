@@ -182,6 +182,7 @@ impl<'a> Judge<'a> {
         match record {
             Record::CeremonyV1(_) if leaf.0 > 0 => self.findings.find(leaf, "a second ceremony"),
             Record::CeremonyV1(_) | Record::ClockAcceptedV1(_) => {}
+            Record::IssuerAddedV1(_) | Record::RootAddedV1(_) | Record::AuthorityRetiredV1(_) => {}
             Record::AccountRegisteredV1(r) => {
                 self.verdict.accounts += 1;
                 let judged = self.accounts.registered(r.at, r.account, &r.jwk, None);

@@ -19,7 +19,7 @@ use crate::env::{Disk, DiskFile};
 use crate::id::{AccountId, LeafIndex, Serial, Timestamp};
 use crate::log::tree::Hash;
 
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 /// Octets redb may keep in memory.
 const CACHE: usize = 2 << 20;
 /// Points kept: the newest ones, a few seconds apart under load.
@@ -46,6 +46,7 @@ pub(super) struct Facts {
     pub(super) crls: BTreeMap<Hash, LoggedCrl>,
     pub(super) recalls: BTreeSet<LeafIndex>,
     pub(super) log_keys: BTreeSet<LeafIndex>,
+    pub(super) authorities: BTreeSet<LeafIndex>,
     pub(super) newest: Timestamp,
 }
 

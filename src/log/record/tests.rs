@@ -232,6 +232,52 @@ pub(crate) fn samples() -> Vec<(&'static str, Record)> {
             }),
         ),
         (
+            "issuer-added-v1",
+            Record::IssuerAddedV1(IssuerAddedV1 {
+                at: Timestamp(1_795_305_613_000),
+                name: "issuing-2".into(),
+                line: "issuing".into(),
+                certificate: vec![0x30, 0x03, 0x00, 0xff, 0x80],
+                root_sha256: [1; 32],
+                supersedes: Some([2; 32]),
+                crl: "http://ca.lan/crl/issuing-2.crl".into(),
+                transcript_sha256: [3; 32],
+            }),
+        ),
+        (
+            "issuer-added-v1-first-of-its-line",
+            Record::IssuerAddedV1(IssuerAddedV1 {
+                at: Timestamp(1_795_305_613_000),
+                name: "post-quantum".into(),
+                line: "post-quantum".into(),
+                certificate: vec![0x30, 0x00],
+                root_sha256: [1; 32],
+                supersedes: None,
+                crl: "http://ca.lan/crl/post-quantum.crl".into(),
+                transcript_sha256: [4; 32],
+            }),
+        ),
+        (
+            "root-added-v1",
+            Record::RootAddedV1(RootAddedV1 {
+                at: Timestamp(1_795_305_614_000),
+                name: "root-2".into(),
+                certificate: vec![0x30, 0x01, 0xff],
+                former_sha256: [1; 32],
+                by_former: vec![0x30, 0x01, 0x00],
+                of_former: vec![0x30, 0x01, 0x80],
+                transcript_sha256: [5; 32],
+            }),
+        ),
+        (
+            "authority-retired-v1",
+            Record::AuthorityRetiredV1(AuthorityRetiredV1 {
+                at: Timestamp(1_803_081_613_000),
+                certificate_sha256: [2; 32],
+                by: None,
+            }),
+        ),
+        (
             "refused-v1",
             Record::RefusedV1(RefusedV1 {
                 at: Timestamp(1_795_305_607_000),
