@@ -20,6 +20,9 @@ const TRIAL: &[u8] = b"chancery: trial signature, of no other meaning\n";
 const CALM: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Between recoveries that succeed, but not for long: a token that loses its sessions every few seconds is
+/// used in between.
+const FLAPPING_WAIT: Duration = Duration::from_secs(2);
 /// Sessions given up without closing before C_Finalize clears them away.
 const FORGOTTEN: usize = 32;
 /// This thread's place under the watchdog.
@@ -89,7 +92,7 @@ impl Keeper<'_> {
                     level = remedy_for(&trouble);
                     self.recovering("stop the signers", since, &trouble);
                     // Once is an accident and mended at once; more often is rate-limited.
-                    if flaps > 1 && !self.pause(backoff(flaps)) {
+                    if flaps > 1 && !self.pause(backoff(flaps).min(FLAPPING_WAIT)) {
                         break;
                     }
                 }
