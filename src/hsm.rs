@@ -4,7 +4,9 @@
 
 pub mod direct;
 pub mod health;
+pub mod inspect;
 pub mod pool;
+pub mod software;
 pub mod token;
 
 use std::time::Duration;

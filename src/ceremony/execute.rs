@@ -185,11 +185,8 @@ pub fn sign_request(
     if public != *root.public_key() {
         return Err(broken("the root key is not the root certificate's".to_owned()));
     }
-    let signer =
-        token(tokens, &role.token)?.key(&id, public).map_err(|why| refused(why.to_string()))?;
-    signer
-        .attributes
-        .check("root", token(tokens, &role.token)?.allows_clones())
+    let signer = token(tokens, &role.token)?
+        .key("root", &id, public)
         .map_err(|why| refused(why.to_string()))?;
     let now = place.clock.now();
     let issuing = certify(

@@ -6,6 +6,7 @@ use super::CeremonyError;
 use super::plan::{KeyFile, Plan};
 use super::state::{Place, Tokens, token, unhex};
 use crate::hsm::direct::DirectKey;
+use crate::hsm::token::TokenError;
 use crate::hsm::{SignError, Signer};
 use crate::pki::authority::KeyRecord;
 use crate::pki::uri::Pkcs11Uri;
@@ -53,15 +54,9 @@ pub(super) fn make_keys(
         tracing::info!(key = file.name, label = file.label, "generating");
         let key = direct
             .generate(file.kind.into(), &file.label, &id)
-            .map_err(|why| unfinished(why.to_string()))?;
+            .map_err(|why| unfinished(made_otherwise(&why)))?;
         let key = key.signing_with(file.algorithm()?).ok_or_else(|| {
             unfinished("CHY-INTERNAL: the plan's algorithm does not fit the key".to_owned())
-        })?;
-        key.attributes.check(&file.name, false).map_err(|why| {
-            unfinished(format!(
-                "CHY-CEREMONY-ATTRIBUTES: the token made a key that reads back otherwise than asked for: {}",
-                why.message
-            ))
         })?;
         let uri = Pkcs11Uri {
             token: Some(direct.token.label.clone()),
@@ -76,7 +71,18 @@ pub(super) fn make_keys(
     Ok(Keys(keys))
 }
 
-/// The key `name` that an earlier act made, with its attributes judged again.
+/// A key that was made, but is not as it was asked for, is the token's doing; anything else says itself.
+fn made_otherwise(why: &TokenError) -> String {
+    if why.code.starts_with("CHY-KEY-") {
+        return format!(
+            "CHY-CEREMONY-ATTRIBUTES: the token made a key that reads back otherwise than asked for: {}",
+            why.message
+        );
+    }
+    why.to_string()
+}
+
+/// The key `name` that an earlier act made, judged again.
 pub(super) fn find_key(
     plan: &Plan,
     tokens: &Tokens,
@@ -95,8 +101,7 @@ pub(super) fn find_key(
     let id = uri.id.clone().ok_or_else(|| broken("its URI has no id"))?;
     let public = record.public_key().map_err(broken)?;
     let direct = token(tokens, &file.token)?;
-    let key = direct.key(&id, public).map_err(|why| refused(why.to_string()))?;
-    key.attributes.check(name, direct.allows_clones()).map_err(|why| refused(why.to_string()))?;
+    let key = direct.key(name, &id, public).map_err(|why| refused(why.to_string()))?;
     Ok(AtHand { key, label: file.label.clone(), uri })
 }
 

@@ -102,8 +102,7 @@ pub fn sign(
     }
     let direct = token(tokens, &role.token)?;
     let said = |why: crate::hsm::token::TokenError| refused(&why.to_string());
-    let signer = direct.key(&id, public).map_err(said)?;
-    signer.attributes.check("root", direct.allows_clones()).map_err(said)?;
+    let signer = direct.key("root", &id, public).map_err(said)?;
     let signed = sign_root_crl(&next, now, &signer, &root.certificate).map_err(unchanged)?;
 
     let mut transcript = Transcript::begin(plan, tokens, &Keys(BTreeMap::new()), "root-crl", now);

@@ -224,8 +224,11 @@ fn open_tokens(
     let mut tokens = Tokens::new();
     for (role, entry) in entries {
         let settings: Settings = match &entry.settings {
-            Some(path) => crate::config::read(&beside(file, path))
-                .map_err(|error| Failure::operator(error.to_string()))?,
+            Some(path) => Settings {
+                refuse_software: config.production,
+                ..crate::config::read(&beside(file, path))
+                    .map_err(|error| Failure::operator(error.to_string()))?
+            },
             None => config.token.clone(),
         };
         let source = match &entry.pin {

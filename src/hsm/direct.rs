@@ -4,12 +4,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::pool::{Pin, Settings};
+use super::inspect::{Unwatched, Wanted, inspect};
+use super::pool::{Pin, Quirks, Settings};
 use super::token::{
     Generate, Handle, KeyAttributes, Module, ModuleInfo, Session, Slot, TokenError, TokenInfo,
     TokenName,
 };
-use super::{SignError, Signer};
+use super::{SignError, Signer, software};
 use crate::pki::key::{KeyKind, PublicKey, SignatureAlgorithm};
 
 /// An open, logged-in session with one token. Ends with the process.
@@ -45,13 +46,17 @@ impl Direct {
         let module = Module::load(&settings.module)?;
         module.initialize()?;
         let (slot, token) = module.find(name)?;
+        let info = module.info()?;
+        if settings.refuse_software {
+            software::refuse(&info, &token)?;
+        }
         let session = if writing { module.open_writing(slot)? } else { module.open(slot)? };
         if !session.is_logged_in()? {
             token.may_log_in(false)?;
             session.login((!token.pin_pad).then_some(&pin.0))?;
         }
         Ok(Arc::new(Self {
-            module: module.info()?,
+            module: info,
             loaded: module,
             slot,
             token,
@@ -65,7 +70,8 @@ impl Direct {
         Ok(!self.session().keys_labelled(label)?.is_empty())
     }
 
-    /// Generates a key by this model's quirks. Attributes are read back, not judged.
+    /// Generates a key by this model's quirks, and judges what the token then holds as strictly as at every start;
+    /// a key just made is no clone.
     pub fn generate(
         self: &Arc<Self>,
         kind: KeyKind,
@@ -80,24 +86,23 @@ impl Direct {
             omit: &quirks.omit,
             ed25519_as_name: quirks.ed25519_as_name,
         };
-        let (handle, public) = self.session().generate(&what)?;
-        self.key_at(handle, public)
+        let (_, public) = self.session().generate(&what)?;
+        self.judged(label, id, public, &Quirks { cloned: false, ..quirks.clone() })
     }
 
-    /// The key with this CKA_ID, under the public key it must have.
-    pub fn key(self: &Arc<Self>, id: &[u8], public: PublicKey) -> Result<DirectKey, TokenError> {
-        let handle = self.session().find_key(id)?;
-        self.key_at(handle, public)
+    /// The key with this CKA_ID, judged by `inspect` under the public key it must have. `name` is for the message.
+    pub fn key(
+        self: &Arc<Self>,
+        name: &str,
+        id: &[u8],
+        public: PublicKey,
+    ) -> Result<DirectKey, TokenError> {
+        self.judged(name, id, public, &self.settings.quirks)
     }
 
     /// Removes both halves of a key.
     pub fn destroy(&self, id: &[u8]) -> Result<(), TokenError> {
         self.session().destroy(id)
-    }
-
-    /// Whether clones are allowed on this model.
-    pub fn allows_clones(&self) -> bool {
-        self.settings.quirks.cloned
     }
 
     /// The mechanisms that the token lacks to generate such keys and to sign with them so.
@@ -109,13 +114,21 @@ impl Direct {
         self.loaded.lacks(self.slot, kind, algorithm)
     }
 
-    fn key_at(
+    fn judged(
         self: &Arc<Self>,
-        handle: Handle,
+        name: &str,
+        id: &[u8],
         public: PublicKey,
+        quirks: &Quirks,
     ) -> Result<DirectKey, TokenError> {
-        let attributes = self.session().key_attributes(handle)?;
-        Ok(DirectKey { direct: Arc::clone(self), handle, public, attributes })
+        let wanted = Wanted { name, id, public: &public, token: &self.token, quirks };
+        let found = inspect(&self.session(), &wanted, &Unwatched)?;
+        Ok(DirectKey {
+            direct: Arc::clone(self),
+            handle: found.handle,
+            public,
+            attributes: found.attributes,
+        })
     }
 
     fn session(&self) -> std::sync::MutexGuard<'_, Session> {

@@ -52,6 +52,9 @@ pub struct Settings {
     /// Where this model differs from the standard.
     #[serde(default)]
     pub quirks: Quirks,
+    /// Whether a token in software is refused. Written in no file: it follows from `[board] production`.
+    #[serde(skip)]
+    pub refuse_software: bool,
 }
 
 /// Where a token model differs from the standard.
@@ -90,6 +93,7 @@ impl Settings {
             deadline_seconds: default_deadline(),
             restart_after: default_restart_after(),
             quirks: Quirks::default(),
+            refuse_software: false,
         }
     }
 

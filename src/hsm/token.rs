@@ -362,10 +362,10 @@ impl TokenInfo {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn info() -> TokenInfo {
+    pub(in crate::hsm) fn info() -> TokenInfo {
         TokenInfo {
             label: "lab".into(),
             serial: "01".into(),

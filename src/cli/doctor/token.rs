@@ -7,7 +7,8 @@ use super::{DoctorArguments, Report};
 use crate::config::{Config, PinSource};
 use crate::env::Clock;
 use crate::env::system::{SystemClock, SystemDisk, SystemRng};
-use crate::hsm::token::{Module, Session, TokenName};
+use crate::hsm::inspect::{Unwatched, Wanted, inspect};
+use crate::hsm::token::{Module, Session, TokenInfo, TokenName};
 use crate::issuer::refused_pin::RefusedPin;
 use crate::pki::authority::KeyRecord;
 use crate::pki::uri::Pkcs11Uri;
@@ -125,7 +126,7 @@ fn tokens(module: &Module, config: &Config, arguments: &DoctorArguments, report:
         };
         report.ok("PIN", format!("accepted ({before})"));
         for (name, record) in keys {
-            match key(&session, name, record, config, arguments.signatures) {
+            match key(&session, &info, name, record, config, arguments.signatures) {
                 Ok(text) => report.ok("key", text),
                 Err(text) => report.fail("key", text),
             }
@@ -138,6 +139,7 @@ fn tokens(module: &Module, config: &Config, arguments: &DoctorArguments, report:
 /// Finds one key, holds it against what the ceremony recorded, and has it sign.
 fn key(
     session: &Session,
+    info: &TokenInfo,
     name: &str,
     record: &KeyRecord,
     config: &Config,
@@ -147,16 +149,9 @@ fn key(
     let id =
         Pkcs11Uri::parse(&record.uri).ok().and_then(|uri| uri.id).ok_or_else(|| broken("URI"))?;
     let public = record.public_key().map_err(|_| broken("public key"))?;
-    let handle = session.find_key(&id).map_err(|error| error.to_string())?;
-    if session.public_key(&id).map_err(|e| e.to_string())?.is_some_and(|other| other != public) {
-        return Err(format!(
-            "CHY-KEY-MISMATCH: the {name} key on this token has another public key than the ceremony recorded"
-        ));
-    }
-    session
-        .key_attributes(handle)
-        .and_then(|attributes| attributes.check(name, config.token.quirks.cloned))
-        .map_err(|error| error.to_string())?;
+    let wanted =
+        Wanted { name, id: &id, public: &public, token: info, quirks: &config.token.quirks };
+    let handle = inspect(session, &wanted, &Unwatched).map_err(|error| error.to_string())?.handle;
     let (clock, algorithm) = (SystemClock::new(), public.preferred_algorithm());
     let count = signatures.clamp(1, 10_000);
     let began = clock.monotonic();

@@ -8,13 +8,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::watchdog::Watch;
 use super::{Epoch, Phase, Pin, PooledKey, Shared};
 use crate::hsm::SignError;
 use crate::hsm::health::TokenHealth;
+use crate::hsm::inspect::{Calls, Wanted, inspect};
+use crate::hsm::software;
 use crate::hsm::token::{Module, ModuleInfo, Remedy, Session, Slot, TokenError, TokenInfo};
-
-/// Signed by every key before it counts as ready. No certificate, CRL, checkpoint or handshake begins so.
-const TRIAL: &[u8] = b"chancery: trial signature, of no other meaning\n";
 
 /// A token that was well for so long is not flapping.
 const CALM: Duration = Duration::from_secs(10);
@@ -27,6 +27,15 @@ const FLAPPING_WAIT: Duration = Duration::from_secs(2);
 const FORGOTTEN: usize = 32;
 /// This thread's place under the watchdog.
 const PLACE: usize = 0;
+
+/// The watchdog stands over this thread's calls.
+struct Keeping<'a>(&'a Watch);
+
+impl Calls for Keeping<'_> {
+    fn call<T>(&self, name: &'static str, body: impl FnOnce() -> T) -> T {
+        self.0.call(PLACE, name, body)
+    }
+}
 
 struct Keeper<'a> {
     shared: &'a Shared,
@@ -154,49 +163,35 @@ impl Keeper<'_> {
             return Err(TokenError::new(Remedy::NewSession, "CHY-TOKEN-SESSION", "no session"));
         };
         let token = watch.call(PLACE, "C_GetTokenInfo", || self.module.token_info(*slot))?;
+        let module = watch.call(PLACE, "C_GetInfo", || self.module.info())?;
+        if self.shared.settings.refuse_software {
+            software::refuse(&module, &token)?;
+        }
         if !watch.call(PLACE, "C_GetSessionInfo", || anchor.is_logged_in())? {
             token.may_log_in(self.force)?;
             let pin = (!token.pin_pad).then_some(&self.pin.0);
             watch.call(PLACE, "C_Login", || anchor.login(pin))?;
         }
         for key in &self.shared.keys {
-            self.try_key(anchor, key)?;
+            self.try_key(anchor, &token, key)?;
         }
-        let module = watch.call(PLACE, "C_GetInfo", || self.module.info())?;
         Ok((*slot, (module, token)))
     }
 
-    /// One object, never extractable, the pinned public key, and a signature that verifies under it.
-    fn try_key(&self, anchor: &Session, key: &PooledKey) -> Result<(), TokenError> {
-        let watch = &self.shared.watch;
-        let named = |mut error: TokenError| {
-            error.message = format!("key {:?}: {}", key.name, error.message);
-            error
+    fn try_key(
+        &self,
+        anchor: &Session,
+        token: &TokenInfo,
+        key: &PooledKey,
+    ) -> Result<(), TokenError> {
+        let wanted = Wanted {
+            name: &key.name,
+            id: &key.id,
+            public: &key.public,
+            token,
+            quirks: &self.shared.settings.quirks,
         };
-        let handle =
-            watch.call(PLACE, "C_FindObjects", || anchor.find_key(&key.id)).map_err(named)?;
-        let attributes =
-            watch.call(PLACE, "C_GetAttributeValue", || anchor.key_attributes(handle))?;
-        attributes.check(&key.name, self.shared.settings.quirks.cloned)?;
-        let mismatch = || {
-            TokenError::new(
-                Remedy::Operator,
-                "CHY-KEY-MISMATCH",
-                format!(
-                    "the key on the token with the id of {:?} is not the one the ceremony made: its public key differs from the pinned one",
-                    key.name
-                ),
-            )
-        };
-        let stored =
-            watch.call(PLACE, "C_FindObjects", || anchor.public_key(&key.id)).map_err(named)?;
-        if stored.is_some_and(|stored| stored.spki() != key.public.spki()) {
-            return Err(mismatch());
-        }
-        let algorithm = key.public.preferred_algorithm();
-        let signature =
-            watch.call(PLACE, "C_Sign", || anchor.sign(handle, algorithm, TRIAL)).map_err(named)?;
-        if key.public.verify(algorithm, TRIAL, &signature) { Ok(()) } else { Err(mismatch()) }
+        inspect(anchor, &wanted, &Keeping(&self.shared.watch)).map(drop)
     }
 
     /// Lets the workers work until one reports trouble; `None` at the end of the pool.

@@ -128,6 +128,21 @@ impl Session {
         }
     }
 
+    /// What has this CKA_ID on a token that shows no private key of it; empty if nothing has.
+    pub fn without_private_key(&self, id: &[u8]) -> Result<Vec<&'static str>, TokenError> {
+        let mut others = Vec::new();
+        for (class, name) in [
+            (ObjectClass::PUBLIC_KEY, "a public key"),
+            (ObjectClass::CERTIFICATE, "a certificate"),
+            (ObjectClass::SECRET_KEY, "a secret key"),
+        ] {
+            if !self.find(&[Attribute::Class(class), Attribute::Id(id.to_vec())])?.is_empty() {
+                others.push(name);
+            }
+        }
+        Ok(others)
+    }
+
     /// The CKA_IDs of private keys with this label.
     pub fn keys_labelled(&self, label: &str) -> Result<Vec<Vec<u8>>, TokenError> {
         self.find(&[
@@ -392,63 +407,6 @@ impl Session {
     }
 }
 
-impl KeyAttributes {
-    /// Promise 1: sensitive and not extractable, now and ever; made on the token unless `cloned` keys are
-    /// allowed; and usable without asking for the PIN each time.
-    pub fn check(&self, name: &str, cloned: bool) -> Result<(), TokenError> {
-        let refuse = |code, message: String| Err(TokenError::new(Remedy::Operator, code, message));
-        let must = [
-            ("CKA_SENSITIVE", self.sensitive, true),
-            ("CKA_EXTRACTABLE", self.extractable, false),
-            ("CKA_ALWAYS_SENSITIVE", self.always_sensitive, true),
-            ("CKA_NEVER_EXTRACTABLE", self.never_extractable, true),
-        ];
-        for (attribute, value, wanted) in must {
-            if value != Some(wanted) {
-                return refuse(
-                    "CHY-KEY-EXTRACTABLE",
-                    format!(
-                        "key {name:?} has {attribute} {}, so its private half may exist outside the token; it is not used. Hold a ceremony for a new key",
-                        told(value)
-                    ),
-                );
-            }
-        }
-        if self.local != Some(true) && !cloned {
-            return refuse(
-                "CHY-KEY-NOT-LOCAL",
-                format!(
-                    "key {name:?} has CKA_LOCAL {}: it was not generated on this token. If it is a clone made by the token's maker's own means, set quirks.cloned in the token's settings",
-                    told(self.local)
-                ),
-            );
-        }
-        if self.sign != Some(true) {
-            return refuse(
-                "CHY-KEY-UNUSABLE",
-                format!("key {name:?} has CKA_SIGN {}: it cannot sign", told(self.sign)),
-            );
-        }
-        if self.always_authenticate == Some(true) {
-            return refuse(
-                "CHY-KEY-UNUSABLE",
-                format!(
-                    "key {name:?} has CKA_ALWAYS_AUTHENTICATE true: it wants the PIN for each signature, which this box does not do"
-                ),
-            );
-        }
-        Ok(())
-    }
-}
-
-fn told(value: Option<bool>) -> &'static str {
-    match value {
-        Some(true) => "true",
-        Some(false) => "false",
-        None => "unknown",
-    }
-}
-
 /// Octets in lower-case hexadecimal.
 struct Hex<'a>(&'a [u8]);
 
@@ -545,41 +503,3 @@ const DIGEST_INFO_SHA512: &[u8] = &[
     0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03, 0x05,
     0x00, 0x04, 0x40,
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn good() -> KeyAttributes {
-        KeyAttributes {
-            sensitive: Some(true),
-            always_sensitive: Some(true),
-            extractable: Some(false),
-            never_extractable: Some(true),
-            local: Some(true),
-            sign: Some(true),
-            ..KeyAttributes::default()
-        }
-    }
-
-    #[test]
-    fn promise_1_what_may_have_left_the_token_is_refused() {
-        assert_eq!(good().check("issuing", false), Ok(()));
-        for spoilt in [
-            KeyAttributes { sensitive: Some(false), ..good() },
-            KeyAttributes { sensitive: None, ..good() },
-            KeyAttributes { extractable: Some(true), ..good() },
-            KeyAttributes { extractable: None, ..good() },
-            KeyAttributes { always_sensitive: Some(false), ..good() },
-            KeyAttributes { never_extractable: Some(false), ..good() },
-            KeyAttributes { never_extractable: None, ..good() },
-        ] {
-            assert_eq!(spoilt.check("issuing", true).unwrap_err().code, "CHY-KEY-EXTRACTABLE");
-        }
-        let clone = KeyAttributes { local: Some(false), ..good() };
-        assert_eq!(clone.check("issuing", false).unwrap_err().code, "CHY-KEY-NOT-LOCAL");
-        assert_eq!(clone.check("issuing", true), Ok(()));
-        let asks = KeyAttributes { always_authenticate: Some(true), ..good() };
-        assert_eq!(asks.check("issuing", false).unwrap_err().code, "CHY-KEY-UNUSABLE");
-    }
-}
