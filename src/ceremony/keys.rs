@@ -6,7 +6,6 @@ use super::CeremonyError;
 use super::plan::{KeyFile, Plan};
 use super::state::{Place, Tokens, token, unhex};
 use crate::hsm::direct::DirectKey;
-use crate::hsm::token::TokenError;
 use crate::hsm::{SignError, Signer};
 use crate::pki::authority::KeyRecord;
 use crate::pki::uri::Pkcs11Uri;
@@ -54,7 +53,7 @@ pub(super) fn make_keys(
         tracing::info!(key = file.name, label = file.label, "generating");
         let key = direct
             .generate(file.kind.into(), &file.label, &id)
-            .map_err(|why| unfinished(made_otherwise(&why)))?;
+            .map_err(|why| unfinished(why.to_string()))?;
         let key = key.signing_with(file.algorithm()?).ok_or_else(|| {
             unfinished("CHY-INTERNAL: the plan's algorithm does not fit the key".to_owned())
         })?;
@@ -69,17 +68,6 @@ pub(super) fn make_keys(
         keys.insert(file.name.clone(), AtHand { key, label: file.label.clone(), uri });
     }
     Ok(Keys(keys))
-}
-
-/// A key that was made, but is not as it was asked for, is the token's doing; anything else says itself.
-fn made_otherwise(why: &TokenError) -> String {
-    if why.code.starts_with("CHY-KEY-") {
-        return format!(
-            "CHY-CEREMONY-ATTRIBUTES: the token made a key that reads back otherwise than asked for: {}",
-            why.message
-        );
-    }
-    why.to_string()
 }
 
 /// The key `name` that an earlier act made, judged again.

@@ -149,6 +149,11 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
     let default_profile =
         document.default_profile.clone().unwrap_or_else(|| profiles[0].name.clone());
     judge.document(&document, &profiles, &default_profile)?;
+    if document.board.production
+        && let Ok(behind_links) = document.token.module.canonicalize()
+    {
+        judge.no_software(&behind_links)?;
+    }
 
     let paths = Paths { state: document.state.dir };
     let authority = read_authority(&paths.authority())?;
@@ -168,7 +173,10 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
         web: document.web,
         issuer: document.issuer,
         log,
-        token: document.token,
+        token: crate::hsm::pool::Settings {
+            refuse_software: document.board.production,
+            ..document.token
+        },
         process: document.process,
         validation: document.validation,
         policy: document.policy,

@@ -1,5 +1,7 @@
 //! What a configuration must be beyond its types: ranges, and values that must fit each other.
 
+use std::path::Path;
+
 use super::ConfigError;
 use super::effective::{Document, Pin};
 use super::tree::{Node, Place};
@@ -204,15 +206,20 @@ impl Judge<'_> {
                 "is for labs, and this is a production board",
             ));
         }
-        let module = document.token.module.file_name().unwrap_or_default().to_string_lossy();
-        if module.to_ascii_lowercase().contains("softhsm") {
-            return Err(self.refuse(
-                "CHY-CONFIG-SOFTHSM-PRODUCTION",
-                &["token", "module"],
-                "SoftHSM2 keeps keys in ordinary files; use a real token, or set [board] production = false",
-            ));
-        }
-        Ok(())
+        self.no_software(&document.token.module)
+    }
+
+    /// What a token in software calls itself is seen when its module is loaded; its path is seen here.
+    pub(super) fn no_software(&self, module: &Path) -> Result<(), ConfigError> {
+        let Some(name) = crate::hsm::software::by_path(module) else { return Ok(()) };
+        Err(self.refuse(
+            "CHY-CONFIG-SOFTHSM-PRODUCTION",
+            &["token", "module"],
+            &format!(
+                "{} is {name}, which keeps keys in ordinary files; use a real token, or set [board] production = false",
+                module.display()
+            ),
+        ))
     }
 
     /// The policy allows nothing that the issuing certificate's name constraints forbid.

@@ -87,7 +87,13 @@ impl Direct {
             ed25519_as_name: quirks.ed25519_as_name,
         };
         let (_, public) = self.session().generate(&what)?;
-        self.judged(label, id, public, &Quirks { cloned: false, ..quirks.clone() })
+        self.judged(label, id, public, &Quirks { cloned: false, ..quirks.clone() }).map_err(|why| {
+            let message = format!(
+                "the token made a key that reads back otherwise than asked for: {}",
+                why.message
+            );
+            TokenError::new(why.remedy, "CHY-CEREMONY-ATTRIBUTES", message)
+        })
     }
 
     /// The key with this CKA_ID, judged by `inspect` under the public key it must have. `name` is for the message.

@@ -163,7 +163,9 @@ pub fn judge(attributes: &KeyAttributes, quirks: &Quirks) -> Result<(), TokenErr
     if a.private == Some(false) {
         return Err(refusal(
             "CHY-KEY-UNPROTECTED",
-            format!("CKA_PRIVATE is false: it signs for whoever reaches the token, without a PIN. {NOT_USED}"),
+            format!(
+                "CKA_PRIVATE is false: it signs for whoever reaches the token, without a PIN. {NOT_USED}"
+            ),
         ));
     }
     for (name, value, wanted, means) in [

@@ -37,13 +37,8 @@ pub fn by_path(path: &Path) -> Option<&'static str> {
 
 /// The software that module or token say they are.
 pub fn by_itself(module: &ModuleInfo, token: &TokenInfo) -> Option<&'static str> {
-    let said = [
-        &module.manufacturer,
-        &module.description,
-        &token.manufacturer,
-        &token.model,
-    ]
-    .map(|text| text.to_ascii_lowercase());
+    let said = [&module.manufacturer, &module.description, &token.manufacturer, &token.model]
+        .map(|text| text.to_ascii_lowercase());
     let known = |known: &&Software| {
         known.words.iter().any(|word| said.iter().any(|text| text.contains(word)))
     };
@@ -141,7 +136,11 @@ mod tests {
     fn hardware_is_let_in() {
         for (module, token) in [
             (
-                module("/usr/lib/libyubihsm_pkcs11.so", "Yubico (www.yubico.com)", "YubiHSM PKCS#11 Library"),
+                module(
+                    "/usr/lib/libyubihsm_pkcs11.so",
+                    "Yubico (www.yubico.com)",
+                    "YubiHSM PKCS#11 Library",
+                ),
                 token("Yubico (www.yubico.com)", "YubiHSM"),
             ),
             (

@@ -14,6 +14,11 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Do not use it. Generate a new key in a ceremony, on a token that keeps keys inside.",
     },
     Entry {
+        code: "CHY-KEY-INCOMPLETE",
+        means: "The token holds a certificate or a public key under the id of a key of this CA, but no private key.",
+        do_this: "Find out who removed it. Restore the token by its maker's own means and run `chancery doctor`, or hold a ceremony for a new key.",
+    },
+    Entry {
         code: "CHY-KEY-MISMATCH",
         means: "The key on the token is not the key that the ceremony recorded.",
         do_this: "Insert the right token; do not sign with this one.",
@@ -29,9 +34,19 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "If it is a clone made by the maker's own means, set quirks.cloned in the token's settings; otherwise hold a ceremony for a new key.",
     },
     Entry {
+        code: "CHY-KEY-PURPOSE",
+        means: "A key of the CA may do more than sign (decrypt, unwrap, derive, or sign with recovery), and such uses can be made to yield signatures.",
+        do_this: "Hold a ceremony for a new key. If the model cannot make keys without it, name the attribute under quirks.omit of the token's settings, so that it is forgiven knowingly.",
+    },
+    Entry {
         code: "CHY-KEY-QUARANTINED",
         means: "The token returned a signature that does not verify. It was thrown away, and the key signs nothing until a restart.",
         do_this: "Suspect the token, its firmware or the machine's memory; run `chancery doctor` before the restart.",
+    },
+    Entry {
+        code: "CHY-KEY-UNPROTECTED",
+        means: "A key on the token signs without a login (CKA_PRIVATE is false).",
+        do_this: "Do not use it. Generate a new key in a ceremony.",
     },
     Entry {
         code: "CHY-KEY-UNUSABLE",
@@ -162,6 +177,11 @@ pub(super) const CODES: &[Entry] = &[
         code: "CHY-TOKEN-SLOW",
         means: "The token signs slowly or a call to it hung.",
         do_this: "Check the token's load and link; threads and deadline are set in hsm/token/*.toml.",
+    },
+    Entry {
+        code: "CHY-TOKEN-SOFTWARE",
+        means: "The token is software (SoftHSM2, kryoptic, NSS, a simulated TPM …) whose keys lie in ordinary files, and this is a production board.",
+        do_this: "Use a token of hardware. In a lab set [board] production = false; a ceremony is tried out with --rehearse, which brings a throw-away token of its own.",
     },
     Entry {
         code: "CHY-TOKEN-TEMPLATE",
