@@ -168,6 +168,10 @@ fn gist(record: &Record) -> String {
         },
         Record::StartedV1(r) => started(r),
         Record::ConfigChangedV1(r) => config_changed(r),
+        Record::CeremonyHeldV1(r) => {
+            let by = r.by.as_ref().map(|by| format!(" by {}", actor(by))).unwrap_or_default();
+            format!("{} ({}), held {}{by}", printable(&r.act), printable(&r.ceremony), r.held)
+        }
         Record::RefusedV1(r) => {
             let rows: Vec<String> = r
                 .refusals
@@ -229,6 +233,7 @@ fn by(record: &Record) -> Option<&Actor> {
         Record::RecallEndedV1(r) => Some(&r.by),
         Record::LogKeyRetiredV1(r) => r.by.as_ref(),
         Record::AuthorityRetiredV1(r) => r.by.as_ref(),
+        Record::CeremonyHeldV1(r) => r.by.as_ref(),
         _ => None,
     }
 }

@@ -25,6 +25,7 @@
 //! grows is what there are few of: accounts, tickets, recalls and CRL URLs, about 200 octets each.
 
 mod accounts;
+mod ceremonies;
 mod checkpoints;
 mod crls;
 mod findings;

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use stopped::{Located, Stopped};
 pub use subject::{Matcher, Subject};
 
-use super::record::{Actor, Record};
+use super::record::{Actor, RETIRE, Record};
 use super::shelf::Shelf;
 use super::tree::{Hash, RightEdge, sha256};
 use crate::id::{AccountId, LeafIndex, Serial, Timestamp};
@@ -127,6 +127,10 @@ struct State {
     log_keys: BTreeSet<LeafIndex>,
     /// Leaves about roots and issuing CAs that came after the ceremony.
     authorities: BTreeSet<LeafIndex>,
+    /// By digest of the transcript.
+    ceremonies: BTreeMap<Hash, LeafIndex>,
+    /// The leaf of a ceremony that retired this CA.
+    retired: Option<LeafIndex>,
     newest: Timestamp,
     /// Leaves below this were counted in their days.
     counted: u64,
@@ -185,6 +189,8 @@ impl Index {
             recalls: stored.recalls,
             log_keys: stored.log_keys,
             authorities: stored.authorities,
+            ceremonies: stored.ceremonies,
+            retired: stored.retired,
             newest: stored.newest,
             counted,
             ..State::default()
@@ -264,6 +270,8 @@ impl Index {
                     recalls: state.recalls.clone(),
                     log_keys: state.log_keys.clone(),
                     authorities: state.authorities.clone(),
+                    ceremonies: state.ceremonies.clone(),
+                    retired: state.retired,
                     newest: state.newest,
                 };
                 (state.leaving.clone().unwrap_or_default(), facts)
@@ -412,6 +420,16 @@ impl Index {
         Ok(self.state().authorities.iter().copied().collect())
     }
 
+    /// The leaf that has the transcript with this SHA-256.
+    pub fn ceremony(&self, transcript_sha256: &[u8; 32]) -> Result<Option<LeafIndex>, String> {
+        Ok(self.state().ceremonies.get(transcript_sha256).copied())
+    }
+
+    /// The leaf behind which there is nothing any more: this CA was retired.
+    pub fn retired(&self) -> Result<Option<LeafIndex>, String> {
+        Ok(self.state().retired)
+    }
+
     /// The newest instant any record states: the clock's floor.
     pub fn newest_instant(&self) -> Result<Timestamp, String> {
         Ok(self.state().newest)
@@ -517,6 +535,8 @@ impl State {
             recalls,
             log_keys,
             authorities,
+            ceremonies,
+            retired,
             newest,
             marks,
             counted,
@@ -526,8 +546,14 @@ impl State {
         *counted = (leaf.0 + 1).max(*counted);
         *newest = record.at().max(*newest);
         match record {
-            Record::CeremonyV1(_)
-            | Record::ClockAcceptedV1(_)
+            Record::CeremonyV1(r) => drop(ceremonies.insert(r.transcript_sha256, leaf)),
+            Record::CeremonyHeldV1(r) => {
+                ceremonies.insert(r.transcript_sha256, leaf);
+                if r.act == RETIRE {
+                    *retired = Some(leaf);
+                }
+            }
+            Record::ClockAcceptedV1(_)
             | Record::RefusedV1(_)
             | Record::StartedV1(_)
             | Record::ConfigChangedV1(_) => {}
@@ -571,10 +597,20 @@ impl State {
                 let logged = LoggedCrl { number: r.number, tbs_sha256: r.tbs_sha256 };
                 crls.insert(r.issuer_sha256, logged);
             }
-            Record::LogKeyRotatedV1(_) | Record::LogKeyRetiredV1(_) => drop(log_keys.insert(leaf)),
-            Record::IssuerAddedV1(_) | Record::RootAddedV1(_) | Record::AuthorityRetiredV1(_) => {
-                drop(authorities.insert(leaf))
+            Record::IssuerAddedV1(r) => {
+                authorities.insert(leaf);
+                ceremonies.insert(r.transcript_sha256, leaf);
             }
+            Record::RootAddedV1(r) => {
+                authorities.insert(leaf);
+                ceremonies.insert(r.transcript_sha256, leaf);
+            }
+            Record::AuthorityRetiredV1(_) => drop(authorities.insert(leaf)),
+            Record::LogKeyRotatedV1(r) => {
+                log_keys.insert(leaf);
+                ceremonies.insert(r.transcript_sha256, leaf);
+            }
+            Record::LogKeyRetiredV1(_) => drop(log_keys.insert(leaf)),
             Record::RecallV1(_) => drop(recalls.insert(leaf)),
             Record::RecallEndedV1(r) => drop(recalls.remove(&r.recall)),
             Record::RevokedV1(r) => {

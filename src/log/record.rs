@@ -18,7 +18,7 @@ pub use account::{
     TicketRevokedV1,
 };
 pub use authority::{AuthorityRetiredV1, IssuerAddedV1, RootAddedV1};
-pub use ceremony::{CeremonyV1, ClockAcceptedV1, LogKeyRetiredV1, LogKeyRotatedV1};
+pub use ceremony::{CeremonyHeldV1, CeremonyV1, ClockAcceptedV1, LogKeyRetiredV1, LogKeyRotatedV1};
 pub use certificate::{
     AbandonedV1, Actor, CrlV1, CrlV2, IntentV1, IssuedV1, RecallEndedV1, RecallV1, Requester,
     RevokedV1, ValidationV1,
@@ -78,6 +78,8 @@ pub enum Record {
     RootAddedV1(RootAddedV1),
     /// A root or an issuing CA is done with.
     AuthorityRetiredV1(AuthorityRetiredV1),
+    /// A ceremony that was held after the first, by digest of its transcript.
+    CeremonyHeldV1(CeremonyHeldV1),
 }
 
 impl Record {
@@ -134,6 +136,7 @@ impl Record {
             Self::IssuerAddedV1(r) => r.at,
             Self::RootAddedV1(r) => r.at,
             Self::AuthorityRetiredV1(r) => r.at,
+            Self::CeremonyHeldV1(r) => r.at,
         }
     }
     /// The stored bytes. Fails if they would exceed a leaf.
@@ -161,7 +164,7 @@ impl Record {
     /// What is told in one word; one of [`Self::KINDS`].
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::CeremonyV1(_) => "ceremony",
+            Self::CeremonyV1(_) | Self::CeremonyHeldV1(_) => "ceremony",
             Self::AccountRegisteredV1(_) | Self::AccountRegisteredV2(_) => "account",
             Self::IntentV1(_) => "intent",
             Self::IssuedV1(_) => "issued",
@@ -198,9 +201,13 @@ impl Record {
                 | Self::CrlV2(_)
                 | Self::LogKeyRetiredV1(_)
                 | Self::AuthorityRetiredV1(_)
+                | Self::CeremonyHeldV1(_)
         )
     }
 }
+
+/// The act of the ceremony behind whose record the log has no other.
+pub const RETIRE: &str = "retire";
 
 /// The most octets a leaf can have: an entry's length in a tile is a uint16 (C2SP tlog-tiles).
 pub const MAX_LEAF: usize = 65_535;

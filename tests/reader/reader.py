@@ -259,6 +259,9 @@ RECORDS = [
         ("by_former", octets), ("of_former", octets), ("transcript_sha256", sha256))),
     ("AuthorityRetiredV1", "authority-end", struct(
         ("at", timestamp), ("certificate_sha256", sha256), ("by", option(ACTOR)))),
+    ("CeremonyHeldV1", "ceremony", struct(
+        ("at", timestamp), ("act", string), ("ceremony", string), ("held", timestamp), ("by", option(ACTOR)),
+        ("transcript_sha256", sha256))),
 ]
 
 

@@ -5,6 +5,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, PoisonError};
 
 use super::accounts::Accounts;
+use super::ceremonies::Ceremonies;
 use super::checkpoints::Stated;
 use super::crls::{Announced, Published, url_mark};
 use super::findings::Findings;
@@ -54,6 +55,7 @@ pub(super) struct Judge<'a> {
     /// Whether each recall ended.
     recalls: HashMap<LeafIndex, bool>,
     ceremony: bool,
+    ceremonies: Ceremonies,
     verdict: Verdict,
 }
 
@@ -82,6 +84,7 @@ impl<'a> Judge<'a> {
             open: Open::default(),
             recalls: HashMap::new(),
             ceremony: false,
+            ceremonies: Ceremonies::default(),
             verdict: Verdict::default(),
         }
     }
@@ -179,10 +182,12 @@ impl<'a> Judge<'a> {
 
     fn record(&mut self, leaf: LeafIndex, record: Record) {
         self.instant(leaf, record.at());
+        let judged = self.ceremonies.follows(leaf, &record);
+        self.wrong(leaf, judged);
         match record {
             Record::CeremonyV1(_) if leaf.0 > 0 => self.findings.find(leaf, "a second ceremony"),
-            Record::CeremonyV1(_) | Record::ClockAcceptedV1(_) => {}
             Record::IssuerAddedV1(_) | Record::RootAddedV1(_) | Record::AuthorityRetiredV1(_) => {}
+            Record::CeremonyV1(_) | Record::CeremonyHeldV1(_) | Record::ClockAcceptedV1(_) => {}
             Record::AccountRegisteredV1(r) => {
                 self.verdict.accounts += 1;
                 let judged = self.accounts.registered(r.at, r.account, &r.jwk, None);

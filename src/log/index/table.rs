@@ -19,7 +19,7 @@ use crate::env::{Disk, DiskFile};
 use crate::id::{AccountId, LeafIndex, Serial, Timestamp};
 use crate::log::tree::Hash;
 
-const FORMAT: u32 = 7;
+const FORMAT: u32 = 8;
 /// Octets redb may keep in memory.
 const CACHE: usize = 2 << 20;
 /// Points kept: the newest ones, a few seconds apart under load.
@@ -47,6 +47,8 @@ pub(super) struct Facts {
     pub(super) recalls: BTreeSet<LeafIndex>,
     pub(super) log_keys: BTreeSet<LeafIndex>,
     pub(super) authorities: BTreeSet<LeafIndex>,
+    pub(super) ceremonies: BTreeMap<Hash, LeafIndex>,
+    pub(super) retired: Option<LeafIndex>,
     pub(super) newest: Timestamp,
 }
 

@@ -66,3 +66,21 @@ pub struct LogKeyRetiredV1 {
     /// `None`: its time was over.
     pub by: Option<Actor>,
 }
+
+/// A later ceremony. It is held by another process, so what stands here is what its transcript says. After one whose act
+/// is `retire` the log has no other record.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CeremonyHeldV1 {
+    /// When this was recorded.
+    pub at: Timestamp,
+    /// What was done, in the transcript's word: `root-crl`, `rotate-tls-key`, `retire`.
+    pub act: String,
+    /// The ceremony's name.
+    pub ceremony: String,
+    /// When it was held, by the clock of the machine that held it.
+    pub held: Timestamp,
+    /// Who held it: the user of the process, as the transcript names it; `None` where it names none.
+    pub by: Option<Actor>,
+    /// SHA-256 over the transcript.
+    pub transcript_sha256: [u8; 32],
+}

@@ -377,6 +377,28 @@ pub(crate) fn samples() -> Vec<(&'static str, Record)> {
                 unlisted: 0,
             }),
         ),
+        (
+            "ceremony-held-v1",
+            Record::CeremonyHeldV1(CeremonyHeldV1 {
+                at: Timestamp(1_803_081_613_000),
+                act: "rotate-tls-key".into(),
+                ceremony: "tls-key".into(),
+                held: Timestamp(1_803_081_600_000),
+                by: Some(Actor::Operator { uid: 0, user: "root".into() }),
+                transcript_sha256: [18; 32],
+            }),
+        ),
+        (
+            "ceremony-held-v1-nobody",
+            Record::CeremonyHeldV1(CeremonyHeldV1 {
+                at: Timestamp(1_803_081_614_000),
+                act: "root-crl".into(),
+                ceremony: "root".into(),
+                held: Timestamp(1_803_081_601_000),
+                by: None,
+                transcript_sha256: [19; 32],
+            }),
+        ),
     ]
 }
 
