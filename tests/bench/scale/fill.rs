@@ -12,7 +12,7 @@ use chancery::log::record::{
     AccountRegisteredV1, Actor, CeremonyV1, IntentV1, IssuedV1, Record, Requester, RevokedV1,
     ValidationV1,
 };
-use chancery::log::{Appended, Log, Opening, Release, Settings};
+use chancery::log::{AppendError, Appended, Log, Opening, Release, Settings};
 use chancery::pki::certificate::Certificate;
 use chancery::pki::key::PublicKey;
 use chancery::pki::name::Identifier;
@@ -241,10 +241,28 @@ struct Half {
     is_revoked: bool,
 }
 
-/// Who is told what was appended.
+/// What became of a record.
 enum Done {
     Intent(Half, LeafIndex),
     Last,
+    /// The log takes no more until its index has caught up.
+    Again(Record, Release, Then),
+}
+
+/// Says what the leaf of a record means.
+type Then = Box<dyn FnOnce(LeafIndex) -> Done + Send>;
+
+fn put(log: &Log, sender: &mpsc::Sender<Done>, record: Record, release: Release, then: Then) {
+    let (again, sender) = (record.clone(), sender.clone());
+    let told = move |answer: Result<Appended, AppendError>| {
+        let done = match answer {
+            Ok(appended) => then(appended.leaf),
+            Err(AppendError::Retry) => Done::Again(again, release, then),
+            Err(error) => panic!("{error:?}"),
+        };
+        sender.send(done).unwrap();
+    };
+    log.append(record, release, Box::new(told));
 }
 
 /// Grows the log to certificates `from..to`; the records that took.
@@ -294,13 +312,7 @@ fn append(log: &Log, press: &Press, from: u64, to: u64) {
     let mut next = from;
     let algorithm = PublicKey::from_spki(&press.issuing_key.subject_public_key_info()).unwrap();
     let algorithm = algorithm.preferred_algorithm().identifier_der().to_vec();
-    let last = |sender: &mpsc::Sender<Done>| {
-        let sender = sender.clone();
-        Box::new(move |answer: Result<Appended, _>| {
-            answer.unwrap();
-            sender.send(Done::Last).unwrap();
-        })
-    };
+    let last = || -> Then { Box::new(|_| Done::Last) };
     while next < to || under_way > 0 {
         while next < to && under_way < WINDOW {
             let n = next;
@@ -317,7 +329,7 @@ fn append(log: &Log, press: &Press, from: u64, to: u64) {
                         n, n
                     ),
                 });
-                log.append(record, Release::Durable, last(&sender));
+                put(log, &sender, record, Release::Durable, last());
                 under_way += 1;
             }
             let (tbs, not_after, crl) = press.tbs(n, &subject);
@@ -345,22 +357,27 @@ fn append(log: &Log, press: &Press, from: u64, to: u64) {
                     at: subject.at,
                 }],
             });
-            let done = sender.clone();
-            let then = move |answer: Result<Appended, _>| {
-                done.send(Done::Intent(half, answer.unwrap().leaf)).unwrap();
-            };
-            log.append(intent, Release::Durable, Box::new(then));
+            let then = Box::new(|leaf| Done::Intent(half, leaf));
+            put(log, &sender, intent, Release::Durable, then);
             under_way += 1;
         }
-        let Done::Intent(half, intent) = receiver.recv().unwrap() else {
-            under_way -= 1;
-            continue;
+        let (half, intent) = match receiver.recv().unwrap() {
+            Done::Intent(half, intent) => (half, intent),
+            Done::Last => {
+                under_way -= 1;
+                continue;
+            }
+            Done::Again(record, release, then) => {
+                std::thread::sleep(Duration::from_millis(1));
+                put(log, &sender, record, release, then);
+                continue;
+            }
         };
         let Half { serial, signature, crl, not_after, is_revoked } = half;
         // The log's clock does not go back: what was intended meanwhile is later.
         let at = at(next.saturating_sub(1));
         let issued = IssuedV1 { at, intent, serial, algorithm: algorithm.clone(), signature };
-        log.append(Record::IssuedV1(issued), Release::Covered, last(&sender));
+        put(log, &sender, Record::IssuedV1(issued), Release::Covered, last());
         if is_revoked {
             let revoked = RevokedV1 {
                 at,
@@ -373,7 +390,7 @@ fn append(log: &Log, press: &Press, from: u64, to: u64) {
                 not_after,
                 blocked_key: None,
             };
-            log.append(Record::RevokedV1(revoked), Release::Durable, last(&sender));
+            put(log, &sender, Record::RevokedV1(revoked), Release::Durable, last());
             under_way += 1;
         }
     }
