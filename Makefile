@@ -1,12 +1,13 @@
 # The verbs of a day. `make run` and `make test` do all their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench scale coverage fuzz slow clients strangers lint-certificates docs
+.PHONY: help run test lint bench scale coverage fuzz slow clients strangers lint-certificates docs package package-test
 
 FUZZ ?=
 FUZZ_SECONDS ?= 60
 BENCH ?=
 CLIENT ?=
 BENCH_PROFILE ?= release
+PROGRAM ?=
 
 help: ## Lists the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,6 +54,14 @@ strangers: ## C2SP programs of others read the log and cosign it: sumdb, tessera
 lint-certificates: ## pkilint and zlint over leaf, issuing and root certificate
 	@images/packages.sh test
 	@tests/clients/lint-certificates.sh target/samples
+
+package: ## The Debian package, into target/package: the same bytes from the same sources
+	@images/packages.sh package
+	images/debian/build.sh
+
+package-test: ## The package installed, used, upgraded, removed and purged in a minimal Debian (PROGRAM=FILE: not built anew)
+	@images/packages.sh package
+	images/debian/test.sh "$$(images/debian/build.sh $(if $(PROGRAM),--program $(PROGRAM)))"
 
 slow: ## The suites at full length, about an hour: 50 kills per process, both linters, every parser fuzzed deep, a million certificates
 	@images/packages.sh test

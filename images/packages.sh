@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the Debian packages a purpose needs are there.
 #
-#   images/packages.sh run|test|bench|clients|fuzz
+#   images/packages.sh run|test|bench|clients|fuzz|package
 #
 # Says what it installs before it does. Without root it installs nothing, names what is missing and fails.
 set -euo pipefail
@@ -14,12 +14,14 @@ bench="$test pebble=pebble"
 # Clients are unpacked by tests/clients/tools.sh; these are the libraries and commands that they expect around them.
 clients="$test npm=npm unshare=util-linux /usr/lib/*/libcurl-gnutls.so.4=libcurl3-gnutls"
 fuzz="cc=gcc c++=g++ make=make"
+package="cc=gcc make=make curl=curl dpkg-shlibdeps=dpkg-dev strip=binutils lintian=lintian mmdebstrap=mmdebstrap
+    unshare=util-linux ip=iproute2"
 
 purpose=${1:-}
 case "$purpose" in
-run | test | bench | clients | fuzz) ;;
+run | test | bench | clients | fuzz | package) ;;
 *)
-    echo "usage: $0 run|test|bench|clients|fuzz" >&2
+    echo "usage: $0 run|test|bench|clients|fuzz|package" >&2
     exit 2
     ;;
 esac
