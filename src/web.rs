@@ -6,6 +6,7 @@
 //! after a restart, so nothing of them needs to be stopped with care.
 
 mod caa;
+pub mod chains;
 pub mod flow;
 mod issuance;
 pub mod limits;
@@ -43,6 +44,7 @@ use crate::store::Store;
 use crate::tlog::note::VerifierKey;
 use crate::validate::Validator;
 
+pub use chains::Issuing;
 pub use listen::{Addresses, BindError, Listeners};
 
 use serde::{Deserialize, Serialize};
@@ -142,10 +144,8 @@ pub struct Parts {
     /// `[issuer] external-account-required`; said here, held there.
     pub external_account_required: bool,
     pub root: Certificate,
-    /// The issuing certificate that is handed out behind each leaf.
-    pub issuing: Certificate,
-    /// Chains by way of cross-certificates: what stands behind a leaf, each as [`crate::pki::cross`] made it.
-    pub cross: Vec<Vec<Certificate>>,
+    /// The issuing CAs, oldest first.
+    pub issuers: Vec<Issuing>,
     /// The directory the issuer publishes into.
     pub public: PathBuf,
     /// Whether this box is a witness of other logs.
@@ -253,7 +253,7 @@ pub(crate) struct Server {
     pub(crate) profiles: Vec<Profile>,
     pub(crate) default_profile: String,
     pub(crate) external_account_required: bool,
-    pub(crate) issuing: Certificate,
+    pub(crate) chains: chains::Chains,
     pub(crate) public: PathBuf,
     pub(crate) cosigns: bool,
     /// Requests to this box as a witness that the issuer has.
@@ -274,27 +274,11 @@ pub(crate) struct Server {
     pub(crate) tiles: Semaphore,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) halt: watch::Sender<Option<String>>,
-    /// The directory object, the page and the chains: they never change.
+    /// The directory object and the page: they never change.
     pub(crate) directory: Bytes,
     pub(crate) page: Bytes,
-    /// What stands behind a leaf, in PEM, the usual chain first.
-    pub(crate) chains: Vec<String>,
     /// The Link header back to the directory.
     pub(crate) index: HeaderValue,
-}
-
-/// The chains that are offered: without the root, with it, and by way of each cross-certificate.
-fn chains(
-    issuing: &Certificate,
-    root: &Certificate,
-    cross: &[Vec<Certificate>],
-) -> Result<Vec<String>, StartError> {
-    let mut chains = vec![issuing.pem(), issuing.pem() + &root.pem()];
-    chains.extend(cross.iter().map(|chain| chain.iter().map(Certificate::pem).collect()));
-    if chains.len() > usize::from(u8::MAX) {
-        return Err(StartError::Settings("more cross-certificates than can be counted".into()));
-    }
-    Ok(chains)
 }
 
 impl Server {
@@ -339,7 +323,7 @@ impl Server {
                 &settings.limits,
             )
             .into(),
-            chains: chains(&parts.issuing, &parts.root, &parts.cross)?,
+            chains: chains::Chains::new(parts.issuers)?,
             help: format!("{}/#limits", urls.base()),
             index,
             http: listen::http(&settings),
@@ -355,7 +339,6 @@ impl Server {
             profiles: parts.profiles,
             default_profile: parts.default_profile,
             external_account_required: parts.external_account_required,
-            issuing: parts.issuing,
             public: parts.public,
             cosigns: parts.cosigns,
             cosigning: Semaphore::new(flow::COSIGNING),

@@ -82,7 +82,9 @@ pub fn run(config: Config) -> Result<(), Failure> {
         profiles: config.profiles.clone(),
         base_url: config.web.base_url.clone(),
         root_crl: Some(config.paths.root_crl()),
-        issuing_key: key(signing::ISSUING_KEY)?,
+        issuing_keys: signing::issuing_keys(&authority)
+            .map(|(name, _)| Ok((name.to_owned(), key(name)? as Arc<dyn SignQueue>)))
+            .collect::<Result<_, Failure>>()?,
         tls_key: key(signing::TLS_KEY)?,
         token: Arc::new(move || token.health()),
         identity: Arc::new(move || named.identity()),

@@ -1,6 +1,6 @@
 //! The web process: its parts, built once, after it has confined itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::env::{Clock, Dialer, Disk, Resolver};
 use crate::ipc::client::{Client, Options};
 use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
-use crate::pki::cross;
+use crate::pki::cross::{self, Tied};
 use crate::pki::policy::Policy;
 use crate::store::StoreError;
 use crate::store::embedded::Embedded;
 use crate::validate::Validator;
 use crate::web::witness::{Courier, Target};
-use crate::web::{BindError, Listeners, Parts, StartError, Web};
+use crate::web::{BindError, Issuing, Listeners, Parts, StartError, Web};
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(config: Config) -> Result<(), Failure> {
@@ -160,17 +160,14 @@ fn parts(
     let validator =
         Validator::new(validation.clone(), resolver, dialer).map_err(Failure::operator)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let certificate = |pem: &str| {
-        Certificate::parse_pem(pem).map_err(|why| {
-            Failure::operator(format!("CHY-CA-BROKEN: ca/authority.json: a certificate: {}", why.0))
-        })
-    };
-    let (root, issuing) = (
-        certificate(&authority.root)?,
-        certificate(authority.issuing.as_deref().unwrap_or_default())?,
-    );
+    let broken =
+        |why: String| Failure::operator(format!("CHY-CA-BROKEN: ca/authority.json: {why}"));
+    let roots = authority.roots().map(|root| Tied::read(&root));
+    let roots = roots.collect::<Result<Vec<_>, _>>().map_err(broken)?;
+    let root = roots.iter().find(|root| !root.done).or(roots.last());
+    let root = root.ok_or_else(|| broken("it names no root".into()))?.certificate.clone();
     Ok(Parts {
-        cross: cross_certificates(&config.paths.cross(), &issuing, &root)?,
+        issuers: issuers(authority, &roots, &config.paths.cross())?,
         settings: config.web.clone(),
         issuer: Arc::new(issuer),
         store: Arc::new(store),
@@ -184,25 +181,48 @@ fn parts(
         default_profile: config.default_profile.clone(),
         external_account_required: config.issuer.external_account_required,
         root,
-        issuing,
         public: config.paths.public(),
         cosigns: !config.issuer.watched_logs.is_empty(),
         courier,
     })
 }
 
-/// The chains that the operator added: a `*.pem` each, in the order of their names.
-fn cross_certificates(
-    dir: &Path,
-    issuing: &Certificate,
-    root: &Certificate,
-) -> Result<Vec<Vec<Certificate>>, Failure> {
-    let refused = |path: &Path, why: &dyn std::fmt::Display| {
-        Failure::operator(format!(
-            "CHY-CA-CROSS: {}: {why}; put cross-certificates of this CA there and nothing else",
-            path.display()
-        ))
-    };
+/// The issuing CAs with their chains: those that follow from the roots, and those that the operator added.
+fn issuers(authority: &Authority, roots: &[Tied], dir: &Path) -> Result<Vec<Issuing>, Failure> {
+    let tied: Vec<&Tied> = roots.iter().collect();
+    let mut issuers = Vec::new();
+    for issuing in authority.issuers() {
+        let Some(pem) = issuing.certificate else { continue };
+        let certificate = Certificate::parse_pem(pem).map_err(|why| {
+            Failure::operator(format!("CHY-CA-BROKEN: ca/authority.json: a certificate: {}", why.0))
+        })?;
+        let chains = cross::ways(&certificate, &tied);
+        let (name, line) = (issuing.name.to_owned(), issuing.line.to_owned());
+        issuers.push(Issuing { name, line, certificate, chains });
+    }
+    for (path, bundle) in bundles(dir)? {
+        let mut fits = Err("there is no issuing certificate".to_owned());
+        let mut fitted = false;
+        for issuing in &mut issuers {
+            for root in
+                roots.iter().filter(|root| issuing.certificate.verify_issued_by(&root.certificate))
+            {
+                fits = cross::chain(bundle.clone(), &issuing.certificate, &root.certificate);
+                if let Ok(chain) = &fits {
+                    issuing.chains.push(chain.clone());
+                    fitted = true;
+                }
+            }
+        }
+        if !fitted {
+            return Err(refused(&path, &fits.err().unwrap_or_default()));
+        }
+    }
+    Ok(issuers)
+}
+
+/// The cross-certificates that the operator added: a `*.pem` each, in the order of their names.
+fn bundles(dir: &Path) -> Result<Vec<(PathBuf, Vec<Certificate>)>, Failure> {
     let mut files = match std::fs::read_dir(dir) {
         Ok(entries) => entries
             .map(|entry| entry.map(|entry| entry.path()))
@@ -213,14 +233,19 @@ fn cross_certificates(
     };
     files.retain(|path| path.extension().is_some_and(|extension| extension == "pem"));
     files.sort();
-    files
-        .iter()
-        .map(|path| {
-            let text = std::fs::read_to_string(path).map_err(|error| refused(path, &error))?;
-            let bundle = cross::parse_bundle(&text).map_err(|why| refused(path, &why.0))?;
-            cross::chain(bundle, issuing, root).map_err(|why| refused(path, &why))
-        })
-        .collect()
+    let read = files.into_iter().map(|path| {
+        let text = std::fs::read_to_string(&path).map_err(|error| refused(&path, &error))?;
+        let bundle = cross::parse_bundle(&text).map_err(|why| refused(&path, &why.0))?;
+        Ok((path, bundle))
+    });
+    read.collect()
+}
+
+fn refused(path: &Path, why: &dyn std::fmt::Display) -> Failure {
+    Failure::operator(format!(
+        "CHY-CA-CROSS: {}: {why}; put cross-certificates of this CA there and nothing else",
+        path.display()
+    ))
 }
 
 /// How long a predecessor may take to end.

@@ -308,6 +308,9 @@ fn authority(
         log_key: keys.record("log")?,
         tls_key: keys.record("tls")?,
         log_key_rotations: Vec::new(),
+        further_issuers: Vec::new(),
+        further_roots: Vec::new(),
+        done: Vec::new(),
         transcript_sha256: hex(sha256),
         witness: None,
     })

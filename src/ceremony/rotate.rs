@@ -132,7 +132,6 @@ pub fn rotate(
         cross_over_days: days,
     });
     let sha256 = transcript.store(place)?;
-    authority.version = 2;
     authority.log_key_rotations.push(LogKeyRotation {
         key: keys.record("log")?,
         endorsement,
@@ -141,6 +140,7 @@ pub fn rotate(
         transcript_sha256: hex(&sha256),
         former_done: false,
     });
+    authority.version = authority.least_version();
     place.write_json(&place.authority_path(), &authority)?;
     place.end()?;
     Ok(Outcome { transcript, transcript_sha256: sha256, carry: None })

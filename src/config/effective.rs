@@ -360,8 +360,7 @@ fn read_authority(file: &Path) -> Result<Option<Authority>, ConfigError> {
         Err(error) => return Err(broken(&error)),
     };
     let authority: Authority = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
-    let known = if authority.log_key_rotations.is_empty() { 1 } else { 2 };
-    if authority.version != known {
+    if authority.version != authority.least_version() {
         return Err(broken(&format!("version {} is newer than this program", authority.version)));
     }
     Ok(Some(authority))

@@ -228,7 +228,8 @@ impl Judge<'_> {
         policy: &crate::pki::policy::Settings,
         authority: &Authority,
     ) -> Result<(), ConfigError> {
-        let Some(issuing) = &authority.issuing else { return Ok(()) };
+        let newest = authority.newest_of(Authority::FIRST_ISSUING);
+        let Some(issuing) = newest.and_then(|newest| newest.certificate) else { return Ok(()) };
         let issuing = crate::pki::certificate::Certificate::parse_pem(issuing).map_err(|why| {
             ConfigError(format!("CHY-CA-BROKEN: the issuing certificate: {}", why.0))
         })?;

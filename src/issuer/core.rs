@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Settings;
 use super::caps::Caps;
 use super::clock::{ClockFault, ClockRule};
+use super::issuers::{Issuer, Issuers, RootOf};
 use super::signing::SignQueue;
 use crate::acme::directory::Urls;
 use crate::acme::problem::{Problem, ProblemType};
@@ -21,6 +22,7 @@ use crate::log::record::{IntentV1, IssuedV1, Record};
 use crate::log::writer::AppendError;
 use crate::log::{Appended, Log, Release};
 use crate::pki::certificate::Certificate;
+use crate::pki::cross::{self, Tied};
 use crate::pki::key::{PublicKey, SignatureAlgorithm};
 use crate::pki::policy::Policy;
 use crate::pki::profile::Profile;
@@ -37,12 +39,8 @@ pub(super) struct Core {
     pub(super) urls: Urls,
     pub(super) policy: Policy,
     pub(super) profiles: Vec<Profile>,
-    pub(super) root: Certificate,
-    pub(super) issuing: Certificate,
-    pub(super) issuing_sha256: [u8; 32],
-    pub(super) aia_url: String,
-    pub(super) crl_url: String,
-    pub(super) issuing_key: Arc<dyn SignQueue>,
+    pub(super) roots: Vec<RootOf>,
+    pub(super) issuers: Issuers,
     pub(super) tls_key: Arc<dyn SignQueue>,
     /// SubjectPublicKeyInfos that no certificate may be asked for: the CA's own.
     pub(super) own_keys: Vec<Vec<u8>>,
@@ -59,8 +57,6 @@ pub(super) struct Core {
     pub(super) halted: AtomicBool,
     /// A checkpoint under the log's key excludes the log as it is.
     pub(super) forked: AtomicBool,
-    /// The root's CRL lists this issuing certificate.
-    pub(super) revoked: AtomicBool,
     pub(super) counters: Counters,
     pub(super) caps: Caps,
     pub(super) problems: Problems,
@@ -151,12 +147,16 @@ impl Core {
         self.forked.load(Ordering::SeqCst)
     }
 
-    /// Whether this CA may issue at all: not after the root has revoked it.
-    pub(super) fn may_issue(&self) -> Result<(), NotNow> {
-        if self.revoked.load(Ordering::SeqCst) {
-            return Err(NotNow::Wait(Duration::from_secs(60)));
-        }
-        self.token_signs()
+    /// The issuing CA of a line, if it may issue: not after its root has revoked it.
+    pub(super) fn issuing(&self, line: &str) -> Result<&Arc<Issuer>, NotNow> {
+        let active = self.issuers.active(line).filter(|issuer| !issuer.is_revoked());
+        let issuer = active.ok_or(NotNow::Wait(Duration::from_secs(60)))?;
+        self.token_signs().map(|()| issuer)
+    }
+
+    /// The key of an issuing CA that was asked before whether it may sign.
+    pub(super) fn key_of(&self, issuer: &Issuer) -> Result<Arc<dyn SignQueue>, NotNow> {
+        issuer.key().cloned().ok_or(NotNow::Wait(Duration::from_secs(60)))
     }
 
     pub(super) fn halt(&self, why: &str) {
@@ -198,8 +198,15 @@ impl Core {
     }
 
     /// The URL that a certificate of this serial names for its CRL.
-    pub(super) fn crl_of(&self, serial: Serial) -> String {
-        crate::pki::crl::shard_url(&self.crl_url, self.settings.crl_shards, serial)
+    pub(super) fn crl_of(&self, issuer: &Issuer, serial: Serial) -> String {
+        crate::pki::crl::shard_url(&issuer.crl_url, self.settings.crl_shards, serial)
+    }
+
+    /// What stands behind a leaf, but for the root.
+    pub(super) fn usual_chain(&self, issuer: &Issuer) -> Vec<Certificate> {
+        let tied: Vec<&Tied> = self.roots.iter().map(|root| &root.tied).collect();
+        let ways = cross::ways(&issuer.certificate, &tied);
+        ways.into_iter().next().unwrap_or_else(|| vec![issuer.certificate.clone()])
     }
 
     /// The certificate that two records make.
@@ -213,28 +220,28 @@ impl Core {
             .ok_or_else(|| self.lost_index("two records of one serial make no certificate"))
     }
 
-    /// Puts a fresh signature to an intent's bytes and verifies it under the issuing certificate.
-    /// The pool verified under the key it pinned; this does not rely on that.
-    pub(super) fn assemble(&self, tbs: &[u8], signature: &[u8]) -> Option<Certificate> {
-        let algorithm = self.issuing.public_key().preferred_algorithm();
-        let certificate = Certificate::assemble(tbs, algorithm, signature).ok()?;
-        certificate.verify_issued_by(&self.issuing).then_some(certificate)
-    }
-
-    /// Whether policy, validity and issuer still permit an intent's signature. `Err` is for the log.
-    pub(super) fn still_permits(&self, intent: &IntentV1, now: Timestamp) -> Result<(), String> {
-        if intent.issuer_sha256 != self.issuing_sha256 {
-            return Err("the issuing certificate is another".into());
+    /// Whether policy, validity and issuer still permit an intent's signature, and whose. A superseded issuing CA
+    /// finishes what it began. `Err` is for the log.
+    pub(super) fn still_permits(
+        &self,
+        intent: &IntentV1,
+        now: Timestamp,
+    ) -> Result<Arc<Issuer>, String> {
+        let issuer = self.issuers.of(&intent.issuer_sha256);
+        let issuer = issuer.ok_or("the issuing certificate is another")?;
+        if issuer.key().is_none() {
+            return Err("its issuing CA is done with".into());
         }
-        // Parsed with a signature that nobody will see.
-        let algorithm = self.issuing.public_key().preferred_algorithm();
-        let certificate = Certificate::assemble(&intent.tbs, algorithm, &[0; 64])
+        if issuer.is_revoked() {
+            return Err("its issuing CA was revoked".into());
+        }
+        let certificate = Certificate::of_tbs(&intent.tbs)
             .map_err(|e| format!("its bytes are no certificate: {e}"))?;
         let (_, not_after) = certificate.validity();
         if now > not_after {
             return Err("its validity is over".into());
         }
-        if not_after > self.issuing.validity().1 {
+        if not_after > issuer.certificate.validity().1 {
             return Err("it would outlive its issuer".into());
         }
         match intent.requester {
@@ -250,7 +257,8 @@ impl Core {
                 certificate.identifiers().iter().try_for_each(|identifier| {
                     self.policy.permits(identifier).map_err(|refusal| refusal.to_string())?;
                     profile.permits(identifier).map_err(|refusal| refusal.to_string())
-                })
+                })?;
+                Ok(Arc::clone(issuer))
             }
         }
     }

@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::core::{Core, NotNow, Part, count, lock};
+use super::issuers::Issuer;
 use super::publish::{file_of, put};
 use super::signing::sign_and_wait;
 use crate::hsm::Class;
 use crate::id::{Serial, Timestamp};
 use crate::log::Release;
-use crate::log::index::Listed;
+use crate::log::index::{Issuance, Listed};
 use crate::log::record::{CrlV2, Record};
 use crate::log::tree::sha256;
 use crate::pki::crl::{self, RevokedEntry};
@@ -53,7 +54,7 @@ impl Crls {
     /// When the first of the published CRLs ends; the epoch while one is missing that must be there.
     pub(super) fn next_update(&self) -> Timestamp {
         let published = lock(&self.published);
-        let must = self.current().all(|url| published.contains_key(&url));
+        let must = self.current().iter().all(|url| published.contains_key(url));
         let first = published.values().map(|p| p.next_update).min();
         first.filter(|_| must).unwrap_or_default()
     }
@@ -92,11 +93,25 @@ impl Crls {
         }
     }
 
-    /// The complete one and the shards of the present number.
-    fn current(&self) -> impl Iterator<Item = String> {
-        let core = &self.core;
-        let shards = crl::shard_urls(&core.crl_url, core.settings.crl_shards);
-        std::iter::once(core.crl_url.clone()).chain(shards)
+    /// Of each issuing CA that has begun and is not done with: the complete one and the shards of the present number.
+    /// Of one that issues no more, shards are made as long as certificates name them.
+    fn current(&self) -> Vec<String> {
+        let (issuers, shards) = (&self.core.issuers, self.core.settings.crl_shards);
+        let signing =
+            issuers.all().iter().filter(|issuer| issuer.is_added() && issuer.key().is_some());
+        signing
+            .flat_map(|issuer| {
+                let shards = crl::shard_urls(&issuer.crl_url, shards);
+                let shards = shards.take_while(|_| issuers.is_active(issuer));
+                std::iter::once(issuer.crl_url.clone()).chain(shards)
+            })
+            .collect()
+    }
+
+    /// Whose CRL is at a URL, and whether it is the complete one.
+    fn of(&self, url: &str) -> Option<(&Arc<Issuer>, bool)> {
+        let issuer = self.core.issuers.of_crl(url)?;
+        Some((issuer, url == issuer.crl_url))
     }
 
     /// Those, and what certificates name that were made under another number: until one CRL past the last of
@@ -104,10 +119,11 @@ impl Crls {
     fn wanted(&self, now: Timestamp) -> Result<Vec<String>, NotNow> {
         let named = self.core.log.index().crls().map_err(|e| self.core.lost_index(&e))?;
         let published = lock(&self.published);
-        let mut wanted: Vec<String> = self.current().collect();
+        let mut wanted = self.current();
         for (url, end) in named {
             let since = published.get(&url).map_or(now, |p| p.this_update);
-            if end >= since && !wanted.contains(&url) && file_of(&url).is_ok() {
+            let signs = self.of(&url).is_some_and(|(issuer, _)| issuer.key().is_some());
+            if end >= since && signs && !wanted.contains(&url) && file_of(&url).is_ok() {
                 wanted.push(url);
             }
         }
@@ -119,7 +135,8 @@ impl Crls {
         let mut published = lock(&self.published);
         published.retain(|url, _| {
             let keep = wanted.contains(url);
-            if !keep {
+            // The last complete one of an issuing CA that is done with stays for whoever looks back.
+            if !keep && self.of(url).is_none_or(|(_, complete)| !complete) {
                 tracing::info!(crl = url, "no valid certificate names this CRL any more");
                 let _ = self.core.disk.remove(&self.file(url));
             }
@@ -133,7 +150,7 @@ impl Crls {
         };
         let age = now.since(published.this_update);
         let changed = self.mark(url) != published.mark;
-        let complete = url == self.core.crl_url;
+        let complete = self.of(url).is_some_and(|(_, complete)| complete);
         // Certificates of before there were shards name the complete one, and cannot wait.
         let waits =
             complete && age < COMPLETE_PAUSE && self.core.log.index().listing_mark(url) == 0;
@@ -146,7 +163,12 @@ impl Crls {
 
     fn mark(&self, url: &str) -> u64 {
         let index = self.core.log.index();
-        if url == self.core.crl_url { index.all_listing_marks() } else { index.listing_mark(url) }
+        match self.of(url) {
+            Some((issuer, true)) => {
+                index.listing_marks(&|other| other.is_empty() || issuer.has_crl(other))
+            }
+            _ => index.listing_mark(url),
+        }
     }
 
     fn life(&self) -> Duration {
@@ -166,12 +188,20 @@ impl Crls {
     /// What is listed at `url`, but for what has expired and stood in the CRL of `since`.
     fn listed(&self, url: &str, since: Timestamp) -> Result<Vec<Listed>, NotNow> {
         let index = self.core.log.index();
-        let listed = if url == self.core.crl_url {
-            index.all_listed(since)
-        } else {
-            index.listed(url, since)
-        };
-        let listed = listed.map_err(|e| self.core.lost_index(&e))?;
+        let lost = |why: String| self.core.lost_index(&why);
+        let mut listed = index.listed(url, since).map_err(lost)?;
+        if let Some((issuer, true)) = self.of(url) {
+            for other in index.crls().map_err(lost)?.into_keys() {
+                if other != url && issuer.has_crl(&other) {
+                    listed.extend(index.listed(&other, since).map_err(lost)?);
+                }
+            }
+            for unnamed in index.listed_nowhere(since).map_err(lost)? {
+                if self.is_of(issuer, unnamed.serial)? {
+                    listed.push(unnamed);
+                }
+            }
+        }
         self.core
             .counters
             .crl_rows
@@ -179,8 +209,26 @@ impl Crls {
         Ok(listed)
     }
 
+    /// Whether a certificate that names no CRL is this one's. Of one that is not known any more, the first takes it.
+    fn is_of(&self, issuer: &Issuer, serial: Serial) -> Result<bool, NotNow> {
+        let issuers = &self.core.issuers;
+        let [first, _, ..] = issuers.all() else { return Ok(true) };
+        let found =
+            self.core.log.index().by_serial(serial).map_err(|e| self.core.lost_index(&e))?;
+        let of = match found {
+            None => None,
+            Some(
+                Issuance::Intended { intent, .. }
+                | Issuance::Issued { intent, .. }
+                | Issuance::Abandoned { intent, .. },
+            ) => issuers.of(&self.core.intent(intent)?.issuer_sha256),
+        };
+        Ok(of.unwrap_or(first).sha256 == issuer.sha256)
+    }
+
     /// Takes up the CRL that an earlier process left, if it is this issuer's and lists all it has to.
     fn take_up(&self, url: &str) -> Result<(), NotNow> {
+        let Some((issuer, complete)) = self.of(url) else { return Ok(()) };
         if lock(&self.published).contains_key(url) {
             return Ok(());
         }
@@ -188,8 +236,8 @@ impl Crls {
         let Ok(der) = self.core.disk.read(&self.file(url), crl::MAX_DER as u64) else {
             return Ok(());
         };
-        let Ok(found) = crl::parse_verified(&der, &self.core.issuing) else { return Ok(()) };
-        let shard = (url != self.core.crl_url).then_some(url);
+        let Ok(found) = crl::parse_verified(&der, &issuer.certificate) else { return Ok(()) };
+        let shard = (!complete).then_some(url);
         let serials: std::collections::BTreeSet<Serial> =
             found.revoked.iter().map(|entry| entry.serial).collect();
         let listed = self.listed(url, found.this_update)?;
@@ -203,6 +251,8 @@ impl Crls {
 
     fn make(&self, url: &str, now: Timestamp) -> Result<(), NotNow> {
         let core = &self.core;
+        let Some((issuer, complete)) = self.of(url) else { return Ok(()) };
+        let key = core.key_of(issuer)?;
         core.token_signs()?;
         let mark = self.mark(url);
         let before = lock(&self.published).get(url).map_or(Timestamp(0), |p| p.this_update);
@@ -211,21 +261,21 @@ impl Crls {
         let number = last.saturating_add(1).max(now.0);
         // Whole seconds, as the CRL will say.
         let this_update = Timestamp::from_unix_seconds(now.unix_seconds());
-        let next_update = this_update.plus(self.life()).min(core.issuing.validity().1);
+        let next_update = this_update.plus(self.life()).min(issuer.certificate.validity().1);
         let entries: Vec<RevokedEntry> = self
             .listed(url, before)?
             .into_iter()
             .map(|Listed { serial, at, reason }| RevokedEntry { serial, at, reason })
             .collect();
-        let tbs = if url == core.crl_url {
-            crl::tbs(&core.issuing, number, this_update, next_update, &entries)
+        let tbs = if complete {
+            crl::tbs(&issuer.certificate, number, this_update, next_update, &entries)
         } else {
-            crl::shard_tbs(&core.issuing, url, number, this_update, next_update, &entries)
+            crl::shard_tbs(&issuer.certificate, url, number, this_update, next_update, &entries)
         };
         core.counters.crl_octets.fetch_add(tbs.len() as u64, std::sync::atomic::Ordering::Relaxed);
         let record = CrlV2 {
             at: now,
-            issuer_sha256: core.issuing_sha256,
+            issuer_sha256: issuer.sha256,
             crl: url.to_owned(),
             number,
             this_update,
@@ -234,11 +284,10 @@ impl Crls {
             tbs_sha256: sha256(&tbs),
         };
         let leaf = core.append_wait(Record::CrlV2(record), Release::Durable)?.leaf;
-        let signature = sign_and_wait(&*core.issuing_key, Class::Crl, tbs.clone(), DEADLINE)
+        let signature = sign_and_wait(&*key, Class::Crl, tbs.clone(), DEADLINE)
             .map_err(|e| core.unsigned(e))?;
-        let algorithm = core.issuing.public_key().preferred_algorithm();
-        let der = crl::assemble(&tbs, algorithm, &signature);
-        if let Err(why) = crl::parse_verified(&der, &core.issuing) {
+        let der = crl::assemble(&tbs, issuer.algorithm(), &signature);
+        if let Err(why) = crl::parse_verified(&der, &issuer.certificate) {
             tracing::error!("CHY-SIGNATURE: a CRL was thrown away: {why}");
             return Err(NotNow::Wait(Duration::from_secs(5)));
         }

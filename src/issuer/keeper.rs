@@ -14,6 +14,7 @@ use super::own::Own;
 use super::refusals::Refusals;
 use super::root_crl::RootCrl;
 use super::starts::Starts;
+use super::succession::Succession;
 use crate::log::Release;
 use crate::log::record::{AbandonedV1, ClockAcceptedV1, Record};
 
@@ -27,7 +28,8 @@ struct Shared {
     starts: Arc<Starts>,
     own: Arc<Own>,
     crls: Arc<Crls>,
-    root_crl: Arc<RootCrl>,
+    root_crls: Arc<[Arc<RootCrl>]>,
+    succession: Arc<Succession>,
     key_turn: Arc<KeyTurn>,
     refusals: Arc<Refusals>,
     acceptance: Acceptance,
@@ -48,7 +50,8 @@ impl Keeper {
         starts: Arc<Starts>,
         own: Arc<Own>,
         crls: Arc<Crls>,
-        root_crl: Arc<RootCrl>,
+        root_crls: Arc<[Arc<RootCrl>]>,
+        succession: Arc<Succession>,
         key_turn: Arc<KeyTurn>,
         refusals: Arc<Refusals>,
     ) -> Result<Self, String> {
@@ -58,7 +61,8 @@ impl Keeper {
             starts,
             own,
             crls,
-            root_crl,
+            root_crls,
+            succession,
             key_turn,
             refusals,
             acceptance,
@@ -134,15 +138,19 @@ impl Shared {
         // does not wait for it.
         let started = self.starts.tend();
         if !self.recovered.load(Ordering::SeqCst) {
+            // Before anything is issued: whose turn it is.
+            self.succession.add()?;
             self.recover()?;
             self.recovered.store(true, Ordering::SeqCst);
         }
         // Each is tried, also when the other fails.
         let own = self.own.tend();
         let crl = self.crls.tend();
-        let (root_crl, keys) = (self.root_crl.tend(), self.key_turn.tend());
+        let root_crls = self.root_crls.iter().map(|root_crl| root_crl.tend());
+        let root_crls = root_crls.fold(Ok(()), Result::and);
+        let (keys, ends) = (self.key_turn.tend(), self.succession.retire());
         let refused = self.refusals.tend();
-        own.and(crl).and(root_crl).and(keys).and(refused).and(started)
+        own.and(crl).and(root_crls).and(keys).and(ends).and(refused).and(started)
     }
 
     fn clock(&self) -> Result<(), NotNow> {

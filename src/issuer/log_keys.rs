@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64ct::{Base64, Encoding};
 
 use super::core::{Core, NotNow, lock};
+use super::issuers::digest;
 use crate::id::{LeafIndex, Timestamp};
 use crate::log::Release;
 use crate::log::keys::{LogKeys, Rotation};
@@ -160,14 +161,6 @@ impl Pending {
             transcript_sha256: self.transcript_sha256,
         }
     }
-}
-
-fn digest(hex: &str) -> Option<[u8; 32]> {
-    let octets: Option<Vec<u8>> = (0..hex.len())
-        .step_by(2)
-        .map(|at| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
-        .collect();
-    octets?.try_into().ok()
 }
 
 const DAY: Duration = Duration::from_secs(86_400);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 
 use super::core::{Core, NotNow, Part, count, lock};
+use super::issuers::Issuer;
 use super::signing::sign_and_wait;
 use crate::env::random_16;
 use crate::hsm::Class;
@@ -16,6 +17,7 @@ use crate::ipc::{Answer, Refusal};
 use crate::log::Release;
 use crate::log::index::Issuance;
 use crate::log::record::{IntentV1, IssuedV1, Record, Requester};
+use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
 use crate::pki::name::Identifier;
 use crate::pki::policy::{self, Policy};
@@ -30,7 +32,15 @@ pub(super) struct Own {
     file: PathBuf,
     current: Mutex<Option<Certificate>>,
     /// An intent that is not yet signed: it is signed before another is made.
-    pending: Mutex<Option<(LeafIndex, Serial, Vec<u8>)>>,
+    pending: Mutex<Option<Pending>>,
+}
+
+#[derive(Clone)]
+struct Pending {
+    issuer: Arc<Issuer>,
+    intent: LeafIndex,
+    serial: Serial,
+    tbs: Vec<u8>,
 }
 
 impl Own {
@@ -55,8 +65,10 @@ impl Own {
     pub(super) fn chain(&self) -> Result<Answer, Refusal> {
         let current = lock(&self.current);
         let leaf = current.as_ref().ok_or(Refusal::Retry(1000))?;
+        let issuer = self.core.issuers.of_certificate(leaf).ok_or(Refusal::Retry(1000))?;
+        let behind = self.core.usual_chain(issuer);
         Ok(Answer::TlsChain {
-            chain: [leaf, &self.core.issuing].map(|c| ByteBuf::from(c.der())).into(),
+            chain: std::iter::once(leaf).chain(&behind).map(|c| ByteBuf::from(c.der())).collect(),
             not_after: leaf.validity().1,
         })
     }
@@ -128,26 +140,31 @@ impl Own {
         (intent.requester == Requester::Own
             && named == wanted
             && certificate.public_key() == self.core.tls_key.public_key()
-            && certificate.verify_issued_by(&self.core.issuing))
+            && self.core.issuers.all().iter().any(|issuer| {
+                !issuer.is_retired()
+                    && !issuer.is_revoked()
+                    && certificate.verify_issued_by(&issuer.certificate)
+            }))
         .then_some(certificate)
     }
 
     fn make(&self, now: Timestamp) -> Result<(), NotNow> {
         let core = &self.core;
-        core.may_issue()?;
-        let (intent, serial, tbs) = match lock(&self.pending).take() {
+        let active = core.issuing(Authority::FIRST_ISSUING)?;
+        let pending = match lock(&self.pending).take() {
             Some(pending) => pending,
-            None => self.intend(now)?,
+            None => self.intend(active, now)?,
         };
-        *lock(&self.pending) = Some((intent, serial, tbs.clone()));
-        let signature =
-            sign_and_wait(&*core.issuing_key, Class::Certificate, tbs.clone(), DEADLINE)
-                .map_err(|e| core.unsigned(e))?;
-        let certificate = core.assemble(&tbs, &signature).ok_or_else(|| {
+        *lock(&self.pending) = Some(pending.clone());
+        let Pending { issuer, intent, serial, tbs } = pending;
+        let key = core.key_of(&issuer)?;
+        let signature = sign_and_wait(&*key, Class::Certificate, tbs.clone(), DEADLINE)
+            .map_err(|e| core.unsigned(e))?;
+        let certificate = issuer.assemble(&tbs, &signature).ok_or_else(|| {
             tracing::error!(%serial, "CHY-SIGNATURE: the token's signature does not verify under the issuing certificate; it was thrown away");
             NotNow::Wait(Duration::from_secs(5))
         })?;
-        let algorithm = core.issuing.public_key().preferred_algorithm().identifier_der().to_vec();
+        let algorithm = issuer.algorithm().identifier_der().to_vec();
         let at = core.now()?;
         let record = IssuedV1 { at, intent, serial, algorithm, signature };
         let leaf = core.append_wait(Record::IssuedV1(record), Release::Covered)?.leaf;
@@ -162,7 +179,7 @@ impl Own {
         Ok(())
     }
 
-    fn intend(&self, now: Timestamp) -> Result<(LeafIndex, Serial, Vec<u8>), NotNow> {
+    fn intend(&self, issuer: &Arc<Issuer>, now: Timestamp) -> Result<Pending, NotNow> {
         let core = &self.core;
         let serial = Serial::from_random(random_16(&*core.rng));
         let leaf = Leaf {
@@ -173,9 +190,9 @@ impl Own {
             now,
             not_before: None,
             not_after: None,
-            issuer: &core.issuing,
-            aia_url: &core.aia_url,
-            crl_url: &core.crl_of(serial),
+            issuer: &issuer.certificate,
+            aia_url: &issuer.aia_url,
+            crl_url: &core.crl_of(issuer, serial),
         };
         let tbs =
             rehearse::leaf(&leaf).map_err(|why| {
@@ -190,12 +207,17 @@ impl Own {
             serial,
             requester: Requester::Own,
             profile: PROFILE.into(),
-            issuer_sha256: core.issuing_sha256,
+            issuer_sha256: issuer.sha256,
             tbs: tbs.der().to_vec(),
             validations: Vec::new(),
         };
         let appended = core.append_wait(Record::IntentV1(record), Release::Durable)?;
-        Ok((appended.leaf, serial, tbs.der().to_vec()))
+        Ok(Pending {
+            issuer: Arc::clone(issuer),
+            intent: appended.leaf,
+            serial,
+            tbs: tbs.der().to_vec(),
+        })
     }
 }
 

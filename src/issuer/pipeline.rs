@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::core::{Core, NotNow, count, lock};
+use super::issuers::Issuer;
 use super::refusals::Refusals;
 use super::registry::Registry;
 use crate::acme::directory::Resource;
@@ -23,6 +24,7 @@ use crate::log::Release;
 use crate::log::index::Issuance;
 use crate::log::record::{AbandonedV1, IntentV1, IssuedV1, Record, Requester, ValidationV1};
 use crate::log::tree::sha256;
+use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
 use crate::pki::csr::Csr;
 use crate::pki::name::Identifier;
@@ -48,6 +50,14 @@ struct Signed {
     order: OrderId,
     csr: Csr,
     jws_sha256: [u8; 32],
+}
+
+/// What a finalize request comes to.
+struct Rehearsed<'a> {
+    profile: &'a Profile,
+    issuer: Arc<Issuer>,
+    tbs: Tbs,
+    now: Timestamp,
 }
 
 /// The right to work on an order. While it lives nobody else has it; dropped without an answer, it tells
@@ -115,8 +125,8 @@ impl Pipeline {
             }
             Ok(Some(Issuance::Intended { intent, serial })) => {
                 match self.reopen(&signed, intent, serial) {
-                    Ok(intent_record) => {
-                        return self.sign(intent, serial, intent_record.tbs, claim);
+                    Ok((issuer, record)) => {
+                        return self.sign(issuer, intent, serial, record.tbs, claim);
                     }
                     Err(refusal) => Err(refusal),
                 }
@@ -212,14 +222,15 @@ impl Pipeline {
 
     /// The first time: judge, rehearse, intend.
     fn issue(self: &Arc<Self>, finalize: &Finalize, signed: &Signed, claim: Claim) {
-        let (profile, tbs, now) = match self.rehearse(finalize, signed) {
+        let Rehearsed { profile, issuer, tbs, now } = match self.rehearse(finalize, signed) {
             Ok(rehearsed) => rehearsed,
             Err(refusal) => return claim.answer(Err(refusal)),
         };
         let serial = tbs.serial();
         let (order, account) = (signed.order, signed.account);
         tracing::info!(
-            %order, %account, %serial, profile = profile.name, validations = finalize.validations.len(),
+            %order, %account, %serial, profile = profile.name, issuer = issuer.name,
+            validations = finalize.validations.len(),
             "intending"
         );
         let intent = IntentV1 {
@@ -227,23 +238,19 @@ impl Pipeline {
             serial,
             requester: Requester::Order { order, account, jws_sha256: signed.jws_sha256 },
             profile: profile.name.clone(),
-            issuer_sha256: self.core.issuing_sha256,
+            issuer_sha256: issuer.sha256,
             tbs: tbs.der().to_vec(),
             validations: claims(finalize, &signed.csr),
         };
         let pipeline = Arc::clone(self);
         let tbs = tbs.der().to_vec();
         self.core.append(Record::IntentV1(intent), Release::Durable, move |result| match result {
-            Ok(appended) => pipeline.sign(appended.leaf, serial, tbs, claim),
+            Ok(appended) => pipeline.sign(issuer, appended.leaf, serial, tbs, claim),
             Err(why) => claim.answer(Err(why.into())),
         });
     }
 
-    fn rehearse(
-        &self,
-        finalize: &Finalize,
-        signed: &Signed,
-    ) -> Result<(&Profile, Tbs, Timestamp), Refusal> {
+    fn rehearse(&self, finalize: &Finalize, signed: &Signed) -> Result<Rehearsed<'_>, Refusal> {
         let core = &self.core;
         let refused = |kind, why: &str| Refusal::Refused(Problem::new(kind, why));
         let profile =
@@ -284,7 +291,7 @@ impl Pipeline {
         let tickets = &self.registry.tickets;
         tickets.permits(ticket.as_deref(), csr.identifiers(), Some(&profile.name), now)?;
         proven(profile, finalize, csr)?;
-        core.may_issue()?;
+        let issuer = core.issuing(Authority::FIRST_ISSUING)?;
         if core.is_forked() {
             return Err(Refusal::Retry(60_000));
         }
@@ -299,12 +306,12 @@ impl Pipeline {
             now,
             not_before: finalize.not_before,
             not_after: finalize.not_after,
-            issuer: &core.issuing,
-            aia_url: &core.aia_url,
-            crl_url: &core.crl_of(serial),
+            issuer: &issuer.certificate,
+            aia_url: &issuer.aia_url,
+            crl_url: &core.crl_of(issuer, serial),
         };
         match rehearse::leaf(&leaf) {
-            Ok(tbs) => Ok((profile, tbs, now)),
+            Ok(tbs) => Ok(Rehearsed { profile, issuer: Arc::clone(issuer), tbs, now }),
             Err(RehearsalError::Profile(why)) => Err(refused(ProblemType::BadCsr, &why)),
             // The dates were the order's: refused where they cannot be met, never altered (RFC 8555
             // section 7.4).
@@ -346,26 +353,38 @@ impl Pipeline {
     }
 
     /// The intent is durable: the token may be asked.
-    fn sign(self: &Arc<Self>, intent: LeafIndex, serial: Serial, tbs: Vec<u8>, claim: Claim) {
+    fn sign(
+        self: &Arc<Self>,
+        issuer: Arc<Issuer>,
+        intent: LeafIndex,
+        serial: Serial,
+        tbs: Vec<u8>,
+        claim: Claim,
+    ) {
+        let key = match self.core.key_of(&issuer) {
+            Ok(key) => key,
+            Err(why) => return claim.answer(Err(why.into())),
+        };
         let pipeline = Arc::clone(self);
         let message = tbs.clone();
         let then = Box::new(move |result| match result {
-            Ok(signature) => pipeline.record(intent, serial, &tbs, signature, claim),
+            Ok(signature) => pipeline.record(&issuer, intent, serial, &tbs, signature, claim),
             Err(error) => claim.answer(Err(pipeline.core.unsigned(error).into())),
         });
-        self.core.issuing_key.submit(Class::Certificate, message, then);
+        key.submit(Class::Certificate, message, then);
     }
 
     /// The signature is there: verify, record, and release once a checkpoint covers it.
     fn record(
         self: &Arc<Self>,
+        issuer: &Issuer,
         intent: LeafIndex,
         serial: Serial,
         tbs: &[u8],
         signature: Vec<u8>,
         claim: Claim,
     ) {
-        let Some(certificate) = self.core.assemble(tbs, &signature) else {
+        let Some(certificate) = issuer.assemble(tbs, &signature) else {
             tracing::error!(order = %claim.order, %serial, "CHY-SIGNATURE: the token's signature does not verify under the issuing certificate; it was thrown away");
             return claim.answer(Err(Refusal::Retry(5000)));
         };
@@ -374,8 +393,7 @@ impl Pipeline {
             Ok(at) => at,
             Err(why) => return claim.answer(Err(why.into())),
         };
-        let algorithm =
-            self.core.issuing.public_key().preferred_algorithm().identifier_der().to_vec();
+        let algorithm = issuer.algorithm().identifier_der().to_vec();
         let record = Record::IssuedV1(IssuedV1 { at, intent, serial, algorithm, signature });
         let pipeline = Arc::clone(self);
         self.core.append(record, Release::Covered, move |result| match result {
@@ -414,18 +432,21 @@ impl Pipeline {
         signed: &Signed,
         leaf: LeafIndex,
         serial: Serial,
-    ) -> Result<IntentV1, Refusal> {
+    ) -> Result<(Arc<Issuer>, IntentV1), Refusal> {
         let intent = self.owned(signed, leaf)?;
         let now = self.core.now()?;
-        if let Err(reason) = self.core.still_permits(&intent, now) {
-            tracing::warn!(order = %signed.order, %serial, reason, "abandoned");
-            let record = AbandonedV1 { at: now, intent: leaf, serial, reason };
-            self.core.append_wait(Record::AbandonedV1(record), Release::Durable)?;
-            count(&self.core.counters.abandoned);
-            return Err(abandoned());
-        }
-        tracing::info!(order = %signed.order, %serial, leaf = leaf.0, "signing again from the intent");
-        Ok(intent)
+        let reason = match self.core.still_permits(&intent, now) {
+            Err(reason) => reason,
+            Ok(issuer) => {
+                tracing::info!(order = %signed.order, %serial, leaf = leaf.0, "signing again from the intent");
+                return Ok((issuer, intent));
+            }
+        };
+        tracing::warn!(order = %signed.order, %serial, reason, "abandoned");
+        let record = AbandonedV1 { at: now, intent: leaf, serial, reason };
+        self.core.append_wait(Record::AbandonedV1(record), Release::Durable)?;
+        count(&self.core.counters.abandoned);
+        Err(abandoned())
     }
 
     /// The intent at `leaf`, if it was made for this account.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::core::{Core, NotNow, Part};
+use crate::pki::authority::Authority;
 pub(super) use crate::pki::crl::file_of;
 
 /// Where the files of a CA go, from the URLs that its certificates carry.
@@ -34,19 +35,33 @@ impl Places {
     }
 }
 
-/// Publishes what does not change between ceremonies: root and issuing certificate.
-pub(super) fn publish_chain(core: &Core, places: &Places) -> Result<(), String> {
+/// Publishes what does not change, once it is there: the certificates of roots and issuing CAs, each under its name and
+/// where the URLs in certificates lead.
+pub(super) fn publish_chains(core: &Core) -> Result<(), String> {
     let put = |name: &Path, bytes: &[u8]| {
         put(core, &core.public.join(name), bytes)
             .map_err(|_| format!("CHY-PUBLIC: cannot write {}; see that the directory exists, belongs to the issuer's user and has room", core.public.join(name).display()))
     };
-    let (root, issuing) = (core.root.pem(), core.issuing.pem());
-    put(Path::new("root.pem"), root.as_bytes())?;
-    put(Path::new("root.der"), core.root.der())?;
-    put(Path::new("issuing.pem"), issuing.as_bytes())?;
-    put(Path::new("issuing.der"), core.issuing.der())?;
-    put(Path::new("chain.pem"), [issuing.as_str(), root.as_str()].concat().as_bytes())?;
-    put(&places.issuing, core.issuing.der())
+    for root in &core.roots {
+        put(Path::new(&format!("{}.pem", root.name)), root.tied.certificate.pem().as_bytes())?;
+        put(Path::new(&format!("{}.der", root.name)), root.tied.certificate.der())?;
+    }
+    for issuer in core.issuers.all() {
+        let (name, certificate) = (&issuer.name, &issuer.certificate);
+        let root =
+            core.roots.iter().find(|root| certificate.verify_issued_by(&root.tied.certificate));
+        let root = root.map(|root| root.tied.certificate.pem()).unwrap_or_default();
+        put(Path::new(&format!("{name}.pem")), certificate.pem().as_bytes())?;
+        put(Path::new(&format!("{name}.der")), certificate.der())?;
+        let chain = if name == Authority::FIRST_ISSUING {
+            "chain.pem".to_owned()
+        } else {
+            format!("{name}-chain.pem")
+        };
+        put(Path::new(&chain), [certificate.pem(), root].concat().as_bytes())?;
+        put(&file_of(&issuer.aia_url)?, certificate.der())?;
+    }
+    Ok(())
 }
 
 /// Puts `bytes` under `path` unless they are there already.

@@ -2,26 +2,32 @@
 //! that it leaves in `ca/`, records it and publishes it. The record comes after the signature, because whoever holds
 //! the root key signs without this log; what the log says is which CRL this box published, and when it first had it.
 
-use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::core::{Core, NotNow, Part, lock};
-use super::publish::put;
-use crate::id::Timestamp;
+use super::issuers::RootOf;
+use super::publish::{file_of, put};
+use crate::id::{Serial, Timestamp};
 use crate::log::Release;
 use crate::log::record::{CrlV2, Record};
+use crate::pki::certificate::Certificate;
 use crate::pki::crl::{self, Crl};
 
 pub(super) struct RootCrl {
     core: Arc<Core>,
+    /// Whose.
+    root: Certificate,
     /// Where ceremonies leave it; `None` where no ceremony keeps it.
     file: Option<PathBuf>,
     /// At which URL it is published, and as which file.
     url: String,
     public: PathBuf,
     taken: Mutex<Option<Taken>>,
+    /// Whether what is said of a root's CRL is of this one.
+    complains: AtomicBool,
 }
 
 struct Taken {
@@ -31,14 +37,25 @@ struct Taken {
 }
 
 impl RootCrl {
-    /// Refuses a file that is not the root's. A file that is not there is none: a CA of before it was kept.
+    /// Refuses a file that is not the root's. A file that is not there is none: a CA of before it was kept. `first` is
+    /// where ceremonies leave the CRL of the first root; those of others are beside it, under their names.
     pub(super) fn open(
         core: Arc<Core>,
-        file: Option<PathBuf>,
-        url: &str,
-        public: PathBuf,
+        root: &RootOf,
+        first: Option<&Path>,
     ) -> Result<Self, String> {
-        let this = Self { core, file, url: url.to_owned(), public, taken: Mutex::default() };
+        let file = first.map(|first| first.with_file_name(format!("{}.crl", root.name)));
+        let public = core.public.join(file_of(&root.crl_url)?);
+        let (certificate, url) = (root.tied.certificate.clone(), root.crl_url.clone());
+        let this = Self {
+            core,
+            root: certificate,
+            file,
+            url,
+            public,
+            taken: Mutex::default(),
+            complains: AtomicBool::new(false),
+        };
         match this.read() {
             Ok(Some((der, list))) => {
                 this.take(der, &list);
@@ -46,7 +63,8 @@ impl RootCrl {
             }
             Ok(None) => Ok(this),
             Err(why) => Err(format!(
-                "CHY-CA-BROKEN: ca/root.crl is not the root's: {why}; restore it from the ceremony's backup"
+                "CHY-CA-BROKEN: ca/{}.crl is not the root's: {why}; restore it from the ceremony's backup",
+                root.name
             )),
         }
     }
@@ -70,19 +88,20 @@ impl RootCrl {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(()),
             Err(why) => {
-                core.problems.set(Part::RootCrl, "CHY-CA-BROKEN", format!(
-                    "ca/root.crl is not the root's: {why}; the one before it stays published; hold or import it again"
+                self.complain("CHY-CA-BROKEN", format!(
+                    "{} is not the root's: {why}; the one before it stays published; hold or import it again",
+                    self.place()
                 ));
                 return Ok(());
             }
         };
-        let root = core.root.fingerprint();
+        let root = self.root.fingerprint();
         let last = core.log.index().last_crl_of(&root).map_err(|e| core.lost_index(&e))?;
         let known = last.is_some_and(|last| last.tbs_sha256 == list.tbs_sha256);
         if let Some(last) = last.filter(|last| !known && last.number >= list.number) {
-            core.problems.set(Part::RootCrl, "CHY-ROOT-CRL-OLD", format!(
-                "ca/root.crl has number {}, but this box has published number {}; put the newest CRL of the root back into ca/, or hold another ceremony",
-                list.number, last.number
+            self.complain("CHY-ROOT-CRL-OLD", format!(
+                "{} has number {}, but this box has published number {}; put the newest CRL of the root back into ca/, or hold another ceremony",
+                self.place(), list.number, last.number
             ));
             return Ok(());
         }
@@ -103,8 +122,19 @@ impl RootCrl {
         }
         self.take(der.clone(), &list);
         put(core, &self.public, &der)?;
-        core.problems.clear(Part::RootCrl);
+        if self.complains.swap(false, Ordering::SeqCst) {
+            core.problems.clear(Part::RootCrl);
+        }
         Ok(())
+    }
+
+    fn complain(&self, code: &'static str, message: String) {
+        self.complains.store(true, Ordering::SeqCst);
+        self.core.problems.set(Part::RootCrl, code, message);
+    }
+
+    fn place(&self) -> String {
+        self.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default()
     }
 
     fn read(&self) -> Result<Option<(Vec<u8>, Crl)>, String> {
@@ -114,21 +144,30 @@ impl RootCrl {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
-        let list = crl::parse_verified(&der, &self.core.root)?;
+        let list = crl::parse_verified(&der, &self.root)?;
         if list.shard.is_some() {
             return Err("it is a part of a CRL".into());
         }
         Ok(Some((der, list)))
     }
 
-    /// Remembers it, and stops issuing if the root has revoked this issuing certificate: there is no way back.
+    /// Remembers it, and has what the root has revoked issue nothing any more: there is no way back.
     fn take(&self, der: Vec<u8>, list: &Crl) {
         let core = &self.core;
-        let own = core.issuing.serial();
-        if own.is_some_and(|own| list.revoked.iter().any(|entry| entry.serial == own)) {
-            core.revoked.store(true, Ordering::SeqCst);
-            core.problems.set(Part::Revoked, "CHY-CA-REVOKED",
-                "the root has revoked this issuing certificate; nothing is issued any more, CRLs are; hold a ceremony for another issuing CA".into());
+        let root = self.root.fingerprint();
+        let revoked = |serial: Option<Serial>| {
+            serial.is_some_and(|own| list.revoked.iter().any(|entry| entry.serial == own))
+        };
+        for issuer in core.issuers.all() {
+            if issuer.root_sha256 != root || !revoked(issuer.certificate.serial()) {
+                continue;
+            }
+            issuer.revoke();
+            // One that was superseded before has nothing left to issue.
+            if core.issuers.is_newest(issuer) {
+                core.problems.set(Part::Revoked, "CHY-CA-REVOKED",
+                    "the root has revoked this issuing certificate; nothing is issued any more, CRLs are; hold a ceremony for another issuing CA".into());
+            }
         }
         let mut taken = lock(&self.taken);
         if taken.as_ref().is_none_or(|taken| taken.der != der) {

@@ -42,7 +42,7 @@ pub(super) struct Desk {
     pub(super) cosigner: Arc<Cosigner>,
     pub(super) keeper: Keeper,
     pub(super) workers: Workers,
-    pub(super) root_crl: Arc<RootCrl>,
+    pub(super) root_crls: Arc<[Arc<RootCrl>]>,
     pub(super) key_turn: Arc<KeyTurn>,
     pub(super) started: Timestamp,
 }
@@ -205,8 +205,9 @@ impl Desk {
         }
         let advice = self.witnesses.problems().into_iter().chain(self.cosigner.problems());
         problems.extend(advice.map(|(code, message)| (code.to_owned(), message)));
-        let root_crl = self.root_crl.problem(core.rule.clock().now());
-        problems.extend(root_crl.map(|(code, message)| (code.to_owned(), message)));
+        let now = core.rule.clock().now();
+        let root_crls = self.root_crls.iter().filter_map(|root_crl| root_crl.problem(now));
+        problems.extend(root_crls.map(|(code, message)| (code.to_owned(), message)));
         Health {
             ready: !stopped && !core.halted.load(Ordering::SeqCst),
             problems,

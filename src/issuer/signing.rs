@@ -29,8 +29,6 @@ impl SignQueue for Key {
     }
 }
 
-/// The pin of the key that signs certificates and CRLs.
-pub const ISSUING_KEY: &str = "issuing";
 /// The pin of the key that signs checkpoints: the newest.
 pub const LOG_KEY: &str = "log";
 /// The pin of the log key before it, while it may have to sign too.
@@ -43,16 +41,19 @@ pub const WITNESS_KEY: &str = "witness";
 /// The keys the issuer needs on its token, from what the ceremony fixed.
 pub fn pins(authority: &Authority) -> Result<Vec<KeyPin>, String> {
     let former = authority.former_log_key().map(|record| (FORMER_LOG_KEY, record));
-    [
-        (ISSUING_KEY, &authority.issuing_key),
-        (LOG_KEY, authority.newest_log_key()),
-        (TLS_KEY, &authority.tls_key),
-    ]
-    .into_iter()
-    .chain(authority.witness.as_ref().map(|witness| (WITNESS_KEY, &witness.key)))
-    .chain(former)
-    .map(|(name, record)| pin(name, record))
-    .collect()
+    issuing_keys(authority)
+        .chain([(LOG_KEY, authority.newest_log_key()), (TLS_KEY, &authority.tls_key)])
+        .chain(authority.witness.as_ref().map(|witness| (WITNESS_KEY, &witness.key)))
+        .chain(former)
+        .map(|(name, record)| pin(name, record))
+        .collect()
+}
+
+/// The keys of the issuing CAs that are not done with, pinned under their names.
+pub fn issuing_keys(authority: &Authority) -> impl Iterator<Item = (&str, &KeyRecord)> {
+    let signing =
+        authority.issuers().filter(|issuing| issuing.certificate.is_some() && !issuing.done);
+    signing.map(|issuing| (issuing.name, issuing.key))
 }
 
 fn pin(name: &str, record: &KeyRecord) -> Result<KeyPin, String> {

@@ -1,6 +1,7 @@
 //! From parts to a running issuer: what must hold is checked first, and a part that does not fit
 //! refuses the start with what to do.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,11 +14,12 @@ use super::clock::ClockRule;
 use super::core::{Core, Counters, OnHalt, Problems, TokenProbe};
 use super::cosigner::{Cosigner, CosignerKey};
 use super::crls::Crls;
+use super::issuers::{Issuers, RootOf};
 use super::keeper::Keeper;
 use super::log_keys::KeyTurn;
 use super::own::{self, Own};
 use super::pipeline::Pipeline;
-use super::publish::{self, Places};
+use super::publish;
 use super::refusals::Refusals;
 use super::refused_pin::RefusedPin;
 use super::registry::Registry;
@@ -26,6 +28,7 @@ use super::root_crl::RootCrl;
 use super::service::Desk;
 use super::signing::SignQueue;
 use super::starts::{Configuration, Program, Starts, TokenIdentity};
+use super::succession::Succession;
 use super::tickets::Tickets;
 use super::witnesses::Witnesses;
 use super::workers::Workers;
@@ -40,7 +43,6 @@ use crate::ipc::message::Health;
 use crate::log::Log;
 use crate::log::record::{CeremonyV1, Record};
 use crate::pki::authority::Authority;
-use crate::pki::certificate::Certificate;
 use crate::pki::policy::{self, Policy};
 use crate::pki::profile::Profile;
 use crate::tlog::note::VerifierKey;
@@ -55,7 +57,8 @@ pub struct Parts {
     pub base_url: String,
     /// Where ceremonies leave the root's CRL: taken over whenever there is another.
     pub root_crl: Option<PathBuf>,
-    pub issuing_key: Arc<dyn SignQueue>,
+    /// The keys of the issuing CAs by their names, as [`super::signing::issuing_keys`] says.
+    pub issuing_keys: BTreeMap<String, Arc<dyn SignQueue>>,
     pub tls_key: Arc<dyn SignQueue>,
     pub token: TokenProbe,
     /// Which token and module it is, for the record of the start.
@@ -137,31 +140,32 @@ impl Drop for Running {
 /// is no error: they are states, and show in the health.
 pub fn start(parts: Parts) -> Result<Running, String> {
     let authority = &parts.authority;
-    let (root, issuing) = certificates(authority)?;
-    same_key("issuing", &*parts.issuing_key, issuing.public_key().spki())?;
-    let issuing = issuing.whose_key_signs_as(parts.issuing_key.public_key());
+    let roots = roots(authority)?;
+    let keys = |name: &str| parts.issuing_keys.get(name).cloned();
+    let issuers = Issuers::open(authority, &roots, &keys, &parts.log)?;
     let tls_spki = spki("tls", &authority.tls_key.spki)?;
     same_key("tls", &*parts.tls_key, &tls_spki)?;
     let log_spki = spki("log", &authority.log_key.spki)?;
-    own_log(&parts.log, authority, &root, &issuing, &log_spki)?;
+    own_log(&parts.log, authority, &roots, &issuers, &log_spki)?;
 
     let policy = Policy::new(&parts.policy)
         .map_err(|e| format!("CHY-CONFIG-POLICY: [policy] {}: {:?}: {}", e.list, e.entry, e.why))?;
-    policy.check_within(&issuing).map_err(|why| {
-        format!("CHY-CONFIG-POLICY: the policy allows what the issuing certificate does not permit: {why}; narrow [policy], or hold a ceremony for another issuing certificate")
-    })?;
-    let names = own::names(&parts.settings.tls_names, &issuing)?;
+    let mut names = Vec::new();
+    for issuer in issuers.newest() {
+        policy.check_within(&issuer.certificate).map_err(|why| {
+            format!("CHY-CONFIG-POLICY: the policy allows what the issuing certificate of {} does not permit: {why}; narrow [policy], or hold a ceremony for another issuing certificate", issuer.name)
+        })?;
+        if issuer.line == Authority::FIRST_ISSUING {
+            names = own::names(&parts.settings.tls_names, &issuer.certificate)?;
+        }
+    }
     let urls = Urls::new(&parts.base_url)
         .map_err(|why| format!("CHY-CONFIG-VALUE: [web] base-url: {why}"))?;
-    let places = Places::new(&authority.aia_url, &authority.crl_url, &authority.root_crl_url)
-        .map_err(|why| format!("CHY-CA-BROKEN: ca/authority.json: {why}"))?;
 
-    let mut own_keys = vec![
-        root.public_key().spki().to_vec(),
-        issuing.public_key().spki().to_vec(),
-        log_spki,
-        tls_spki,
-    ];
+    let mut own_keys = vec![log_spki, tls_spki];
+    own_keys.extend(roots.iter().map(|root| root.tied.certificate.public_key().spki().to_vec()));
+    let issuing = issuers.all().iter().map(|issuer| &issuer.certificate);
+    own_keys.extend(issuing.map(|issuing| issuing.public_key().spki().to_vec()));
     own_keys.extend(parts.cosigner.iter().map(CosignerKey::spki));
     for record in &authority.log_key_rotations {
         own_keys.push(spki("log", &record.key.spki)?);
@@ -174,17 +178,13 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     let workers = Workers::start(parts.settings.workers, parts.settings.queue)?;
     let watched = parts.settings.watched_keys()?;
     let core = Arc::new(Core {
-        issuing_sha256: issuing.fingerprint(),
-        aia_url: authority.aia_url.clone(),
-        crl_url: authority.crl_url.clone(),
         caps: Caps::new(&parts.settings),
         settings: parts.settings,
         urls,
         policy,
         profiles: parts.profiles,
-        root,
-        issuing,
-        issuing_key: parts.issuing_key,
+        roots,
+        issuers,
         tls_key: parts.tls_key,
         own_keys,
         origin: authority.origin.clone(),
@@ -197,16 +197,16 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         public: parts.public,
         on_halt: parts.on_halt,
         halted: AtomicBool::new(false),
-        revoked: AtomicBool::new(false),
         forked: AtomicBool::new(false),
         counters: Counters::default(),
         problems: Problems::default(),
     });
-    publish::publish_chain(&core, &places)?;
-    let published = core.public.join(&places.root_crl);
-    let url = &authority.root_crl_url;
-    let root_crl = RootCrl::open(Arc::clone(&core), parts.root_crl, url, published)?;
-    let root_crl = Arc::new(root_crl);
+    publish::publish_chains(&core)?;
+    let root_crls = core.roots.iter().map(|root| {
+        RootCrl::open(Arc::clone(&core), root, parts.root_crl.as_deref()).map(Arc::new)
+    });
+    let root_crls: Arc<[Arc<RootCrl>]> = root_crls.collect::<Result<Vec<_>, String>>()?.into();
+    let succession = Arc::new(Succession::new(Arc::clone(&core)));
     let key_turn = Arc::new(KeyTurn::new(Arc::clone(&core), authority)?);
 
     super::fork::recall(&core);
@@ -232,7 +232,8 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         Arc::clone(&starts),
         Arc::clone(&own),
         Arc::clone(&crls),
-        Arc::clone(&root_crl),
+        Arc::clone(&root_crls),
+        succession,
         Arc::clone(&key_turn),
         Arc::clone(&refusals),
     )?;
@@ -252,7 +253,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         cosigner,
         keeper,
         workers,
-        root_crl,
+        root_crls,
         key_turn,
         started,
     };
@@ -289,24 +290,17 @@ pub fn start_pool(
     Pool::start(settings, super::signing::pins(authority)?, access, clock, Box::new(observer))
 }
 
-fn certificates(authority: &Authority) -> Result<(Certificate, Certificate), String> {
-    let broken = |what: String| {
-        format!("CHY-CA-BROKEN: ca/authority.json: {what}; restore it from the ceremony's backup")
-    };
-    if !matches!(authority.version, 1 | 2) {
-        return Err(broken(format!("version {} is not known here", authority.version)));
+fn roots(authority: &Authority) -> Result<Vec<RootOf>, String> {
+    if authority.version != authority.least_version() {
+        return Err(format!(
+            "CHY-CA-BROKEN: ca/authority.json: version {} is not known here; restore it from the ceremony's backup",
+            authority.version
+        ));
     }
-    let issuing = authority.issuing.as_deref().ok_or(
-        "CHY-CA-INCOMPLETE: the issuing certificate has been requested but not imported; run `chancery ceremony import FILE`",
-    )?;
-    let root = Certificate::parse_pem(&authority.root)
-        .map_err(|e| broken(format!("the root certificate does not parse: {e}")))?;
-    let issuing = Certificate::parse_pem(issuing)
-        .map_err(|e| broken(format!("the issuing certificate does not parse: {e}")))?;
-    if !issuing.is_ca() || !issuing.verify_issued_by(&root) {
-        return Err(broken("the issuing certificate is not the root's".into()));
+    if authority.issuing.is_none() {
+        return Err("CHY-CA-INCOMPLETE: the issuing certificate has been requested but not imported; run `chancery ceremony import FILE`".into());
     }
-    Ok((root, issuing))
+    RootOf::read(authority)
 }
 
 fn spki(name: &str, base64: &str) -> Result<Vec<u8>, String> {
@@ -328,8 +322,8 @@ fn same_key(name: &str, key: &dyn SignQueue, expected: &[u8]) -> Result<(), Stri
 fn own_log(
     log: &Log,
     authority: &Authority,
-    root: &Certificate,
-    issuing: &Certificate,
+    roots: &[RootOf],
+    issuers: &Issuers,
     log_key: &[u8],
 ) -> Result<(), String> {
     let foreign = |why: &str| {
@@ -346,7 +340,9 @@ fn own_log(
     if *origin != authority.origin {
         return Err(foreign(&format!("its origin is {origin:?}, not {:?}", authority.origin)));
     }
-    if *root_sha256 != root.fingerprint() || *issuing_sha256 != issuing.fingerprint() {
+    let root = roots.first().map(|root| root.tied.certificate.fingerprint());
+    let issuing = issuers.all().first().map(|issuer| issuer.sha256);
+    if Some(*root_sha256) != root || Some(*issuing_sha256) != issuing {
         return Err(foreign("its ceremony made other certificates"));
     }
     if logged != log_key {

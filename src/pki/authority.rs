@@ -51,7 +51,7 @@ impl KeyRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Authority {
-    /// Version of this format: 1, or 2 where the log key was rotated.
+    /// Version of this format: the least that can say it, see [`Authority::least_version`].
     pub version: u32,
     /// The log's origin: a schema-less URL.
     pub origin: String,
@@ -80,6 +80,15 @@ pub struct Authority {
     /// it is part of version 2.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log_key_rotations: Vec<LogKeyRotation>,
+    /// Issuing CAs that later ceremonies made, oldest first; version 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_issuers: Vec<FurtherIssuer>,
+    /// Roots that later ceremonies made, oldest first; version 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_roots: Vec<FurtherRoot>,
+    /// The names of the roots and issuing CAs that are done with: their keys need not be on a token; version 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub done: Vec<String>,
 }
 
 /// A witness's key and its name.
@@ -107,12 +116,159 @@ pub struct LogKeyRotation {
     pub former_done: bool,
 }
 
+/// An issuing CA that came after the ceremony's own: it takes over from the one before it in its line, or begins one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FurtherIssuer {
+    /// What this box calls it: its key, its files, its records.
+    pub name: String,
+    /// Of each line only the newest issues. Profiles name lines.
+    pub line: String,
+    /// The name of its root.
+    pub root: String,
+    /// PEM; absent between the export of its request and the import of its certificate: until then the one before it issues.
+    pub certificate: Option<String>,
+    pub key: KeyRecord,
+    /// As for the first.
+    pub aia_url: String,
+    pub crl_url: String,
+    /// SHA-256 over the transcript, hex.
+    pub transcript_sha256: String,
+}
+
+/// A root that took over from the one before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FurtherRoot {
+    /// What this box calls it: its files, its records.
+    pub name: String,
+    /// PEM.
+    pub certificate: String,
+    /// Absent where the key lives elsewhere.
+    pub key: Option<KeyRecord>,
+    /// `http://` URL of its CRL.
+    pub crl_url: String,
+    /// PEM: its name and key, certified by the root before it.
+    pub by_former: String,
+    /// PEM: name and key of the root before it, certified by it.
+    pub of_former: String,
+    /// SHA-256 over the transcript, hex.
+    pub transcript_sha256: String,
+}
+
+/// Any issuing CA, the ceremony's own among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Issuing<'a> {
+    pub name: &'a str,
+    pub line: &'a str,
+    pub root: &'a str,
+    /// PEM.
+    pub certificate: Option<&'a str>,
+    pub key: &'a KeyRecord,
+    pub aia_url: &'a str,
+    pub crl_url: &'a str,
+    pub transcript_sha256: &'a str,
+    /// Signs nothing any more; its key need not be on the token.
+    pub done: bool,
+}
+
+/// Any root, the ceremony's own among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root<'a> {
+    pub name: &'a str,
+    /// PEM.
+    pub certificate: &'a str,
+    pub key: Option<&'a KeyRecord>,
+    pub crl_url: &'a str,
+    /// The cross-certificates of its ceremony, PEM: by the root before it, and of that.
+    pub cross: Option<(&'a str, &'a str)>,
+    pub transcript_sha256: &'a str,
+    /// No certificate below it is valid any more, and devices need not trust it.
+    pub done: bool,
+}
+
 impl Authority {
+    /// What the ceremony's own root and issuing CA are called, and the line that the latter begins.
+    pub const FIRST_ROOT: &str = "root";
+    pub const FIRST_ISSUING: &str = "issuing";
+
+    /// Every issuing CA there was, oldest first.
+    pub fn issuers(&self) -> impl Iterator<Item = Issuing<'_>> {
+        let first = Issuing {
+            name: Self::FIRST_ISSUING,
+            line: Self::FIRST_ISSUING,
+            root: Self::FIRST_ROOT,
+            certificate: self.issuing.as_deref(),
+            key: &self.issuing_key,
+            aia_url: &self.aia_url,
+            crl_url: &self.crl_url,
+            transcript_sha256: &self.transcript_sha256,
+            done: self.is_done(Self::FIRST_ISSUING),
+        };
+        std::iter::once(first).chain(self.further_issuers.iter().map(|further| Issuing {
+            name: &further.name,
+            line: &further.line,
+            root: &further.root,
+            certificate: further.certificate.as_deref(),
+            key: &further.key,
+            aia_url: &further.aia_url,
+            crl_url: &further.crl_url,
+            transcript_sha256: &further.transcript_sha256,
+            done: self.is_done(&further.name),
+        }))
+    }
+
+    /// The newest issuing CA of a line that has its certificate.
+    pub fn newest_of(&self, line: &str) -> Option<Issuing<'_>> {
+        self.issuers()
+            .filter(|issuing| issuing.line == line && issuing.certificate.is_some())
+            .last()
+    }
+
+    /// Every root there was, oldest first.
+    pub fn roots(&self) -> impl Iterator<Item = Root<'_>> {
+        let first = Root {
+            name: Self::FIRST_ROOT,
+            certificate: &self.root,
+            key: self.root_key.as_ref(),
+            crl_url: &self.root_crl_url,
+            cross: None,
+            transcript_sha256: &self.transcript_sha256,
+            done: self.is_done(Self::FIRST_ROOT),
+        };
+        std::iter::once(first).chain(self.further_roots.iter().map(|further| Root {
+            name: &further.name,
+            certificate: &further.certificate,
+            key: further.key.as_ref(),
+            crl_url: &further.crl_url,
+            cross: Some((&further.by_former, &further.of_former)),
+            transcript_sha256: &further.transcript_sha256,
+            done: self.is_done(&further.name),
+        }))
+    }
+
+    fn is_done(&self, name: &str) -> bool {
+        self.done.iter().any(|done| done == name)
+    }
+
+    /// The oldest form that can say it, so that a release before this one reads it as long as it can do what it says.
+    pub fn least_version(&self) -> u32 {
+        let Self { further_issuers, further_roots, done, log_key_rotations, .. } = self;
+        if !further_issuers.is_empty() || !further_roots.is_empty() || !done.is_empty() {
+            3
+        } else if !log_key_rotations.is_empty() {
+            2
+        } else {
+            1
+        }
+    }
+
     /// Every key that it names.
     pub fn keys(&self) -> impl Iterator<Item = &KeyRecord> {
         let witness = self.witness.as_ref().map(|witness| &witness.key);
-        let others = [&self.issuing_key, &self.tls_key];
-        self.root_key.iter().chain(others).chain(self.log_keys()).chain(witness)
+        let roots = self.roots().filter_map(|root| root.key);
+        let issuers = self.issuers().map(|issuing| issuing.key);
+        roots.chain(issuers).chain([&self.tls_key]).chain(self.log_keys()).chain(witness)
     }
 
     /// The newest log key.
@@ -130,5 +286,89 @@ impl Authority {
     /// Every log key there was, oldest first.
     pub fn log_keys(&self) -> impl Iterator<Item = &KeyRecord> {
         [&self.log_key].into_iter().chain(self.log_key_rotations.iter().map(|r| &r.key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> KeyRecord {
+        KeyRecord { uri: format!("pkcs11:object={name}"), spki: String::new(), signature: None }
+    }
+
+    fn first() -> Authority {
+        Authority {
+            version: 1,
+            origin: "ca.lan/log".into(),
+            aia_url: "http://ca.lan/issuing.cer".into(),
+            crl_url: "http://ca.lan/crl/issuing.crl".into(),
+            root_crl_url: "http://ca.lan/crl/root.crl".into(),
+            root: "ROOT".into(),
+            issuing: Some("ISSUING".into()),
+            root_key: Some(key("root")),
+            issuing_key: key("issuing"),
+            log_key: key("log"),
+            tls_key: key("tls"),
+            transcript_sha256: "03".repeat(32),
+            witness: None,
+            log_key_rotations: Vec::new(),
+            further_issuers: Vec::new(),
+            further_roots: Vec::new(),
+            done: Vec::new(),
+        }
+    }
+
+    fn second(certificate: Option<&str>) -> FurtherIssuer {
+        FurtherIssuer {
+            name: "issuing-2".into(),
+            line: "issuing".into(),
+            root: "root".into(),
+            certificate: certificate.map(str::to_owned),
+            key: key("issuing-2"),
+            aia_url: "http://ca.lan/issuing-2.cer".into(),
+            crl_url: "http://ca.lan/crl/issuing-2.crl".into(),
+            transcript_sha256: "04".repeat(32),
+        }
+    }
+
+    #[test]
+    fn the_file_of_a_first_ceremony_is_what_it_was() {
+        let text = r#"{"version":1,"origin":"ca.lan/log","aia_url":"http://ca.lan/issuing.cer",
+            "crl_url":"http://ca.lan/crl/issuing.crl","root_crl_url":"http://ca.lan/crl/root.crl","root":"ROOT",
+            "issuing":"ISSUING","root_key":{"uri":"pkcs11:object=root","spki":""},
+            "issuing_key":{"uri":"pkcs11:object=issuing","spki":""},"log_key":{"uri":"pkcs11:object=log","spki":""},
+            "tls_key":{"uri":"pkcs11:object=tls","spki":""},
+            "transcript_sha256":"0303030303030303030303030303030303030303030303030303030303030303"}"#;
+        let read: Authority = serde_json::from_str(text).unwrap();
+        assert_eq!(read, first());
+        assert_eq!(read.least_version(), 1);
+        let before: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), before);
+        let later = Authority { version: 3, further_issuers: vec![second(None)], ..first() };
+        let text = serde_json::to_string(&later).unwrap();
+        assert_eq!(serde_json::from_str::<Authority>(&text).unwrap(), later);
+        assert_eq!(later.least_version(), 3);
+    }
+
+    #[test]
+    fn of_each_line_the_newest_with_a_certificate_issues() {
+        let name =
+            |authority: &Authority, line| authority.newest_of(line).map(|i| i.name.to_owned());
+        let mut authority = first();
+        assert_eq!(name(&authority, "issuing").as_deref(), Some("issuing"));
+        authority.further_issuers.push(second(None));
+        assert_eq!(name(&authority, "issuing").as_deref(), Some("issuing"));
+        authority.further_issuers = vec![
+            second(Some("2")),
+            FurtherIssuer { name: "pq".into(), line: "pq".into(), ..second(Some("3")) },
+        ];
+        assert_eq!(name(&authority, "issuing").as_deref(), Some("issuing-2"));
+        assert_eq!(name(&authority, "pq").as_deref(), Some("pq"));
+        assert_eq!(name(&authority, "other"), None);
+        authority.done.push("issuing".into());
+        let done: Vec<bool> = authority.issuers().map(|issuing| issuing.done).collect();
+        assert_eq!(done, [true, false, false]);
+        assert_eq!(authority.keys().count(), 6);
     }
 }

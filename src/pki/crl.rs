@@ -89,6 +89,15 @@ pub fn shard_url(crl_url: &str, shards: u16, serial: Serial) -> String {
     format!("{stem}-{shards}/{rest}.crl")
 }
 
+/// Whether a URL is that of a shard of the CA with this complete CRL, of whatever number of shards.
+pub fn is_shard_of(crl_url: &str, url: &str) -> bool {
+    let stem = crl_url.strip_suffix(".crl").unwrap_or(crl_url);
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    url.strip_prefix(stem)
+        .and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".crl")?.split_once('/'))
+        .is_some_and(|(shards, shard)| number(shards) && number(shard))
+}
+
 /// The path below the public directory that a URL in a certificate names. Plain http, plain segments.
 pub fn file_of(url: &str) -> Result<PathBuf, String> {
     let path = url

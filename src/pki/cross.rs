@@ -1,6 +1,77 @@
 //! Cross-certificates: other ways from a leaf to something a device trusts already.
 
+use super::authority::Root;
 use super::certificate::{Certificate, NotACertificate};
+
+/// A root, and how it is tied to the one before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tied {
+    pub certificate: Certificate,
+    /// For its name and key, by the root before it; and for name and key of the root before it, by it.
+    pub ties: Option<(Certificate, Certificate)>,
+    /// Devices need not trust it any more.
+    pub done: bool,
+}
+
+impl Tied {
+    /// Reads what a ceremony fixed of a root.
+    pub fn read(root: &Root<'_>) -> Result<Self, String> {
+        let parse = |what: &str, pem: &str| {
+            Certificate::parse_pem(pem)
+                .map_err(|why| format!("{what} of {} does not parse: {why}", root.name))
+        };
+        let certificate = parse("the certificate", root.certificate)?;
+        if !certificate.is_ca() || !certificate.verify_issued_by(&certificate) {
+            return Err(format!("the certificate of {} is no root's", root.name));
+        }
+        let ties = match root.cross {
+            None => None,
+            Some((by_former, of_former)) => {
+                let by_former = parse("the cross-certificate", by_former)?;
+                let of_former = parse("the former root's cross-certificate", of_former)?;
+                if !is_for(&by_former, &certificate) || !of_former.verify_issued_by(&certificate) {
+                    return Err(format!("the cross-certificates of {} are not its own", root.name));
+                }
+                Some((by_former, of_former))
+            }
+        };
+        Ok(Self { certificate, ties, done: root.done })
+    }
+}
+
+/// Whether `cross` has name and key of `own` without being it.
+fn is_for(cross: &Certificate, own: &Certificate) -> bool {
+    cross.subject_der() == own.subject_der()
+        && cross.public_key() == own.public_key()
+        && cross.der() != own.der()
+}
+
+/// What may stand behind a leaf of `issuing`: the usual way first, to a root that every device has, which while a new
+/// root takes over is the former; then to the issuing certificate's own root without and with it; then to each newer
+/// root. `roots` are all there were, oldest first.
+pub fn ways(issuing: &Certificate, roots: &[&Tied]) -> Vec<Vec<Certificate>> {
+    let own = roots.iter().position(|root| issuing.verify_issued_by(&root.certificate));
+    let alone = vec![issuing.clone()];
+    let Some(own) = own else { return vec![alone] };
+    let mut ways = Vec::new();
+    let mut back = alone.clone();
+    for n in (1..=own).rev() {
+        let (Some((by_former, _)), false) = (&roots[n].ties, roots[n - 1].done) else { break };
+        back.push(by_former.clone());
+    }
+    if back.len() > 1 {
+        ways.push(back);
+    }
+    ways.push(alone.clone());
+    ways.push(vec![issuing.clone(), roots[own].certificate.clone()]);
+    let mut forth = alone;
+    for newer in &roots[own + 1..] {
+        let Some((_, of_former)) = &newer.ties else { break };
+        forth.push(of_former.clone());
+        ways.push(forth.clone());
+    }
+    ways
+}
 
 /// Every certificate of a PEM text, in order.
 pub fn parse_bundle(pem: &str) -> Result<Vec<Certificate>, NotACertificate> {
@@ -12,7 +83,7 @@ pub fn parse_bundle(pem: &str) -> Result<Vec<Certificate>, NotACertificate> {
         .collect()
 }
 
-/// What stands behind a leaf by way of a cross-certificate. `bundle` begins with it, and each of the certificates
+/// What stands behind a leaf by way of a cross-certificate that came from outside. `bundle` begins with it, and each of the certificates
 /// after it certifies the one before. It is for the name and key of the issuing certificate, in whose place it
 /// stands, or for those of the root. `Err` says what does not fit.
 pub fn chain(
@@ -32,14 +103,9 @@ pub fn chain(
             return Err(format!("{below} is not issued by {above}, which follows it"));
         }
     }
-    let stands_for = |own: &Certificate| {
-        cross.subject_der() == own.subject_der()
-            && cross.public_key() == own.public_key()
-            && cross.der() != own.der()
-    };
-    if stands_for(issuing) {
+    if is_for(cross, issuing) {
         Ok(bundle)
-    } else if stands_for(root) {
+    } else if is_for(cross, root) {
         Ok([vec![issuing.clone()], bundle].concat())
     } else {
         Err(format!(

@@ -22,7 +22,7 @@ use chancery::pki::profile::Profile;
 use chancery::store::Store;
 use chancery::store::memory::Memory;
 use chancery::validate::{self, Validator};
-use chancery::web::{Addresses, Listeners, Parts, Settings, Web};
+use chancery::web::{Addresses, Issuing, Listeners, Parts, Settings, Web};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -169,9 +169,14 @@ impl Ca {
             default_profile: profiles[0].name.clone(),
             profiles,
             external_account_required,
+            issuers: vec![Issuing {
+                name: "issuing".into(),
+                line: "issuing".into(),
+                chains: [vec![vec![issuing.clone()], vec![issuing.clone(), root.clone()]], cross]
+                    .concat(),
+                certificate: issuing,
+            }],
             root: root.clone(),
-            issuing,
-            cross,
             public: public.path().to_owned(),
             cosigns: true,
             courier: None,

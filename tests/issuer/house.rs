@@ -3,9 +3,11 @@
 
 mod ca;
 mod client;
+mod further;
 mod key;
 mod token;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,6 +89,8 @@ pub(crate) struct House {
     pub(crate) root_key: Arc<SoftKey>,
     pub(crate) issuing: Certificate,
     pub(crate) issuing_key: Arc<SoftKey>,
+    /// Those of issuing CAs that were added, by name.
+    pub(crate) further_keys: BTreeMap<String, Arc<SoftKey>>,
     pub(crate) log_key: Arc<SoftKey>,
     pub(crate) tls_key: Arc<SoftKey>,
     pub(crate) halted: Arc<AtomicBool>,
@@ -121,6 +125,7 @@ impl House {
             root_key,
             issuing,
             issuing_key,
+            further_keys: BTreeMap::new(),
             log_key,
             tls_key,
             halted: Arc::new(AtomicBool::new(false)),
@@ -192,7 +197,7 @@ impl House {
             authority: self.authority.clone(),
             base_url: self.base_url.clone(),
             root_crl: None,
-            issuing_key: Arc::clone(&self.issuing_key) as Arc<dyn SignQueue>,
+            issuing_keys: self.issuing_keys(),
             tls_key: Arc::clone(&self.tls_key) as Arc<dyn SignQueue>,
             token: Arc::new(|| TokenHealth::Ready),
             identity: Arc::new(|| None),
@@ -211,6 +216,13 @@ impl House {
         })?;
         let disk = self.any_disk();
         Ok(Office::new(running, log, disk, self.public.clone(), self.issuing.clone()))
+    }
+
+    /// The keys of the issuing CAs, by name.
+    fn issuing_keys(&self) -> BTreeMap<String, Arc<dyn SignQueue>> {
+        let first = ("issuing".to_owned(), Arc::clone(&self.issuing_key));
+        let all = std::iter::once(first).chain(self.further_keys.clone());
+        all.map(|(name, key)| (name, key as Arc<dyn SignQueue>)).collect()
     }
 
     /// As the operator does after a long time without a record.

@@ -9,6 +9,7 @@
 //! - tickets: minting, spending, what is bound to them, and a crash in between
 //! - upkeep: clock, CRL, the box's own certificate
 //! - witness: cosigning other logs, and what this log's own witnesses are believed
+//! - succession: an issuing CA takes over from another
 //! - start: a foreign log, foreign keys, a refused PIN
 
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -23,6 +24,7 @@ mod revocation;
 mod shards;
 mod start;
 mod starts;
+mod succession;
 mod tickets;
 mod upkeep;
 mod witness;

@@ -114,15 +114,9 @@ impl Index {
         Ok(all.into_values().collect())
     }
 
-    /// The same over all CRLs, and over certificates that name none.
-    pub fn all_listed(&self, since: Timestamp) -> Result<Vec<Listed>, String> {
-        let newer: BTreeMap<_, _> = self.gather(|layer| {
-            let due = layer.revocations.listed.iter().filter(|(at, _)| at.1 >= since);
-            due.map(|(_, listed)| (listed.serial, *listed)).collect()
-        });
-        let mut all = self.with_db(|db| all_listed(db, since))?;
-        all.extend(newer);
-        Ok(all.into_values().collect())
+    /// The same of certificates that name no CRL.
+    pub fn listed_nowhere(&self, since: Timestamp) -> Result<Vec<Listed>, String> {
+        self.listed("", since)
     }
 
     /// Every CRL that a certificate ever named, by URL, with the latest notAfter of those certificates.
@@ -151,9 +145,10 @@ impl Index {
         self.state().marks.get(crl).copied().unwrap_or_default()
     }
 
-    /// Changes whenever any CRL has something more to list.
-    pub fn all_listing_marks(&self) -> u64 {
-        self.state().marks.values().sum()
+    /// Changes whenever one of the CRLs with such a URL has something more to list; certificates that name none are
+    /// at the empty one.
+    pub fn listing_marks(&self, of: &dyn Fn(&str) -> bool) -> u64 {
+        self.state().marks.iter().filter(|(url, _)| of(url)).map(|(_, mark)| mark).sum()
     }
 }
 
@@ -219,19 +214,6 @@ fn listed(db: &Database, crl: Url, since: Timestamp) -> Result<BTreeMap<Serial, 
         let (key, value) = entry.map_err(text)?;
         let (_, _, serial) = key.value();
         all.extend(of_row(&serial, value.value()));
-    }
-    Ok(all)
-}
-
-fn all_listed(db: &Database, since: Timestamp) -> Result<BTreeMap<Serial, Listed>, String> {
-    let table = db.begin_read().map_err(text)?.open_table(LISTED).map_err(text)?;
-    let mut all = BTreeMap::new();
-    for entry in table.iter().map_err(text)? {
-        let (key, value) = entry.map_err(text)?;
-        let (_, until, serial) = key.value();
-        if until >= since.0 {
-            all.extend(of_row(&serial, value.value()));
-        }
     }
     Ok(all)
 }

@@ -10,7 +10,10 @@ use crate::acme::authz::Authorization;
 use crate::acme::order::{NewOrder, Placed, Terms};
 use crate::acme::problem::Problem;
 use crate::env::random_16;
+use crate::id::Timestamp;
+use crate::pki::authority::Authority;
 use crate::store::{Change, Version};
+use crate::web::chains::Served;
 use crate::web::{Server, limits};
 
 pub(super) async fn answer(server: &Server, signed: Signed) -> Result<Reply, Fault> {
@@ -57,7 +60,10 @@ pub(super) fn with_terms<T>(
         permits: &|name| server.policy.permits(name).map_err(|refusal| refusal.to_string()),
         subdomains: server.policy.subdomains(),
         lifetime: Duration::from_secs(server.settings.order_hours * 3600),
-        issuer_ends: server.issuing.validity().1,
+        issuer_ends: server
+            .chains
+            .newest(Authority::FIRST_ISSUING)
+            .map_or_else(Timestamp::default, Served::ends),
     })
 }
 

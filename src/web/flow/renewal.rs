@@ -35,7 +35,7 @@ pub(super) async fn answer(server: &Server, id: CertId) -> Result<Reply, Fault> 
 }
 
 async fn certified(server: &Server, id: CertId) -> Result<Option<Certified>, Fault> {
-    if server.issuing.subject_key_id() != Some(&id.issuer_key_id[..]) {
+    if !server.chains.knows(&id.issuer_key_id) {
         return Ok(None);
     }
     match server.issuer.ask(Question::Renewal { serial: id.serial }).await? {

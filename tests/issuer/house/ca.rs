@@ -83,6 +83,9 @@ pub(super) fn authority(
         log_key,
         tls_key,
         log_key_rotations: Vec::new(),
+        further_issuers: Vec::new(),
+        further_roots: Vec::new(),
+        done: Vec::new(),
         transcript_sha256: "03".repeat(32),
         witness: None,
     }

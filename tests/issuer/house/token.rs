@@ -4,15 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use base64ct::{Base64, Encoding};
 use chancery::env::system::{SystemClock, SystemDisk, SystemRng};
 use chancery::env::{Clock, Disk};
 use chancery::hsm::pool::{Pin, Settings as TokenSettings};
 use chancery::hsm::token::{Generate, Module, TokenName};
-use chancery::issuer::signing::{ISSUING_KEY, LOG_KEY, TLS_KEY};
+use chancery::issuer::signing::{LOG_KEY, TLS_KEY};
 use chancery::issuer::{self, CheckpointKey, Configuration, Parts, Program, SignQueue};
 use chancery::log::{Log, Opening};
-use chancery::pki::authority::KeyRecord;
+use chancery::pki::authority::{Authority, KeyRecord};
 use chancery::pki::certificate::Certificate;
 use chancery::pki::key::{KeyKind, PublicKey};
 use chancery::pki::policy;
@@ -109,7 +108,7 @@ impl Token {
             on_halt: Box::new(|why| panic!("{why}")),
         };
         let log = Log::create(opening, record).unwrap();
-        let (issuing_key, tls_key) = (key(ISSUING_KEY), key(TLS_KEY));
+        let (issuing_key, tls_key) = (key(Authority::FIRST_ISSUING), key(TLS_KEY));
         let pool = Arc::new(pool);
         let named = Arc::clone(&pool);
         let running = issuer::start(Parts {
@@ -119,7 +118,7 @@ impl Token {
             authority,
             base_url: BASE.into(),
             root_crl: None,
-            issuing_key,
+            issuing_keys: [(Authority::FIRST_ISSUING.to_owned(), issuing_key)].into(),
             tls_key,
             token: Arc::new(move || pool.health()),
             identity: Arc::new(move || named.identity()),
@@ -150,7 +149,7 @@ impl Token {
         let (slot, _) = module.find(&name).unwrap();
         let session = module.open_writing(slot).unwrap();
         session.login(Some(&self.pin.clone().into())).unwrap();
-        let keys = [ISSUING_KEY, LOG_KEY, TLS_KEY].map(|label| {
+        let keys = [Authority::FIRST_ISSUING, LOG_KEY, TLS_KEY].map(|label| {
             let id = label.as_bytes();
             let what =
                 Generate { kind: KeyKind::EcP256, label, id, omit: &[], ed25519_as_name: false };

@@ -78,4 +78,9 @@ pub(super) const CODES: &[Entry] = &[
         means: "The web process does not answer.",
         do_this: "Start it, or see why it stopped: `journalctl -u chancery-web`, or the output of `chancery serve`.",
     },
+    Entry {
+        code: "CHY-WEB-ISSUER",
+        means: "A certificate is of an issuing CA that the web process does not know: a ceremony made it since this process started.",
+        do_this: "Restart the web process. The certificate is issued and is handed out then.",
+    },
 ];
