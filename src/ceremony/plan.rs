@@ -58,7 +58,7 @@ impl KeyFile {
                 bad("the witness key is not ed25519: a cosignature/v1 knows nothing else")
             }
             "tls" if matches!(kind, KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87) => bad(
-                "the TLS key is of ML-DSA, which no TLS library of today's clients speaks; the issuing key may be",
+                "the TLS key is of ML-DSA, which the TLS of few devices speaks, and they enrol through it; the issuing key may be",
             ),
             "tls" if matches!(kind, KeyKind::Rsa(_)) && algorithm != TLS_RSA => bad(
                 "the TLS key signs handshakes, where TLS 1.3 takes RSA as pss-sha256 alone; leave its signature out",
@@ -490,6 +490,48 @@ mod tests {
             (named("ca.test/witness"), [all(), vec![witness.clone()]].concat()),
         ] {
             assert!(Plan::new(document, keys).is_err());
+        }
+    }
+
+    #[test]
+    fn a_key_signs_as_its_use_allows() {
+        let held = |name: &str, kind: Kind, signature: Option<&str>| {
+            let mut keys = all();
+            let key = keys.iter_mut().find(|key| key.name == name).unwrap();
+            (key.kind, key.signature) = (kind, signature.map(str::to_owned));
+            let told = key.algorithm().ok();
+            Plan::new(document(), keys).map(|_| told.unwrap())
+        };
+        use SignatureAlgorithm as S;
+        for (name, kind, signature, algorithm) in [
+            ("issuing", Kind::Rsa2048, None, S::RsaSha256),
+            ("issuing", Kind::Rsa3072, Some("pkcs1-sha384"), S::RsaSha384),
+            ("root", Kind::Rsa4096, Some("pss-sha384"), S::RsaPssSha384),
+            ("issuing", Kind::Rsa3072, Some("pss-sha256"), S::RsaPssSha256),
+            ("root", Kind::EcP384, None, S::EcdsaSha384),
+            ("issuing", Kind::Ed25519, None, S::Ed25519),
+            ("root", Kind::MlDsa87, None, S::MlDsa87),
+            ("issuing", Kind::MlDsa44, None, S::MlDsa44),
+            // What a handshake takes.
+            ("tls", Kind::Rsa2048, None, S::RsaPssSha256),
+            ("tls", Kind::Rsa2048, Some("pss-sha256"), S::RsaPssSha256),
+            ("log", Kind::Ed25519, None, S::Ed25519),
+        ] {
+            assert_eq!(held(name, kind, signature), Ok(algorithm), "{name} {kind:?}");
+        }
+        for (name, kind, signature) in [
+            ("issuing", Kind::EcP256, Some("pss-sha256")),
+            ("issuing", Kind::MlDsa65, Some("pkcs1-sha256")),
+            ("issuing", Kind::Rsa3072, Some("pss")),
+            ("tls", Kind::Rsa2048, Some("pkcs1-sha256")),
+            ("tls", Kind::Rsa2048, Some("pss-sha384")),
+            ("tls", Kind::MlDsa44, None),
+            ("log", Kind::MlDsa44, None),
+            ("log", Kind::Rsa3072, None),
+            ("log", Kind::EcP384, None),
+        ] {
+            let why = held(name, kind, signature).unwrap_err().to_string();
+            assert!(why.starts_with("CHY-CEREMONY-FILE"), "{why}");
         }
     }
 

@@ -233,7 +233,7 @@ fn certified(issuer: &Arc<dyn Issuer>, chain: Vec<Vec<u8>>) -> Result<CertifiedK
         // As the issuer has RSA keys sign handshakes: TLS 1.3 takes no PKCS#1 v1.5, and 1.2 takes PSS too.
         KeyKind::Rsa(_) => (SignatureScheme::RSA_PSS_SHA256, TlsAlgorithm::RSA),
         KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => {
-            return Err("rustls serves no ML-DSA key yet".to_owned());
+            return Err("an ML-DSA key answers no handshakes here".to_owned());
         }
     };
     let key =

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{RSA_PSS_SHA256, RSA_PSS_SHA384, RsaKeyPair, RsaSignatureEncoding};
 use base64ct::{Base64, Encoding};
 use chancery::id::{Serial, Timestamp};
 use chancery::pki::certificate::Certificate;
 use chancery::pki::crl::{self, RevokedEntry};
-use chancery::pki::key::PublicKey;
+use chancery::pki::key::{PublicKey, SignatureAlgorithm};
 use chancery::pki::name::Identifier;
 use chancery::pki::profile::{ExtendedUsage, Profile};
 use chancery::pki::rehearse::{self, Ca, CaTemplate, Leaf};
@@ -32,22 +34,44 @@ pub(crate) fn at(seconds: u64) -> Timestamp {
 pub(crate) struct Key {
     pub(crate) pair: KeyPair,
     pub(crate) public: PublicKey,
+    /// Set where it signs PSS, which rcgen cannot.
+    pss: Option<(RsaKeyPair, &'static RsaSignatureEncoding)>,
 }
 
 impl Key {
     pub(crate) fn new(algorithm: &'static rcgen::SignatureAlgorithm) -> Self {
         let pair = KeyPair::generate_for(algorithm).unwrap();
         let public = PublicKey::from_spki(&pair.subject_public_key_info()).unwrap();
-        Self { pair, public }
+        Self { pair, public, pss: None }
+    }
+
+    /// An RSA key that signs PSS.
+    pub(crate) fn pss(algorithm: SignatureAlgorithm) -> Self {
+        let encoding = match algorithm {
+            SignatureAlgorithm::RsaPssSha256 => &RSA_PSS_SHA256,
+            _ => &RSA_PSS_SHA384,
+        };
+        let key = Self::new(&rcgen::PKCS_RSA_SHA256);
+        let pair = RsaKeyPair::from_pkcs8(key.pair.serialized_der()).unwrap();
+        let public = key.public.signing_with(algorithm).unwrap();
+        Self { pair: key.pair, public, pss: Some((pair, encoding)) }
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let Some((pair, encoding)) = &self.pss else { return self.pair.sign(message).unwrap() };
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(*encoding, &SystemRandom::new(), message, &mut signature).unwrap();
+        signature
     }
 
     pub(crate) fn certificate(&self, tbs: &[u8]) -> Certificate {
-        let signature = self.pair.sign(tbs).unwrap();
-        Certificate::assemble(tbs, self.public.preferred_algorithm(), &signature).unwrap()
+        let signature = self.sign(tbs);
+        let algorithm = self.public.preferred_algorithm();
+        Certificate::assemble(tbs, algorithm, &signature).unwrap().whose_key_signs_as(&self.public)
     }
 
     pub(crate) fn crl(&self, tbs: &[u8]) -> Vec<u8> {
-        let signature = self.pair.sign(tbs).unwrap();
+        let signature = self.sign(tbs);
         crl::assemble(tbs, self.public.preferred_algorithm(), &signature)
     }
 }
@@ -90,7 +114,10 @@ impl Chain {
         algorithm: &'static rcgen::SignatureAlgorithm,
         template: &CaTemplate,
     ) -> Self {
-        let (root_key, issuing_key) = (Key::new(algorithm), Key::new(algorithm));
+        Self::of(Key::new(algorithm), Key::new(algorithm), template)
+    }
+
+    pub(crate) fn of(root_key: Key, issuing_key: Key, template: &CaTemplate) -> Self {
         let mut ca = Ca {
             template: &root_template(),
             key: &root_key.public,
@@ -108,6 +135,7 @@ impl Chain {
         ca.aia_url = Some("http://ca.lan/root.crt");
         ca.crl_url = Some("http://ca.lan/root.crl");
         let issuing = root_key.certificate(rehearse::ca(&ca).unwrap().der());
+        let issuing = issuing.whose_key_signs_as(&issuing_key.public);
         let root_crl = root_key.crl(&crl::tbs(&root, 1, at(NOW - DAY), at(NOW + 90 * DAY), &[]));
         Self { root_key, root, root_crl, issuing_key, issuing }
     }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod algorithms;
 mod authorities;
 mod chain;
 mod leaves;

@@ -204,6 +204,24 @@ mod tests {
     }
 
     #[test]
+    fn an_ml_dsa_key_is_taken_bare_or_wrapped_once() {
+        for (kind, length) in
+            [(KeyKind::MlDsa44, 1312_u16), (KeyKind::MlDsa65, 1952), (KeyKind::MlDsa87, 2592)]
+        {
+            let [high, low] = length.to_be_bytes();
+            // Begins like the header of an OCTET STRING, and is none.
+            let mut bare = vec![0x04, 0x82, high, low];
+            bare.resize(usize::from(length), 7);
+            let wrapped = [&[0x04, 0x82, high, low][..], &bare].concat();
+            let spki = ml_dsa_spki(kind, &bare).unwrap();
+            assert_eq!(ml_dsa_spki(kind, &wrapped).unwrap(), spki);
+            assert_eq!(crate::pki::key::PublicKey::from_spki(&spki).unwrap().kind(), kind);
+            assert!(ml_dsa_spki(kind, &bare[1..]).is_err());
+            assert!(ml_dsa_spki(KeyKind::EcP256, &bare).is_err());
+        }
+    }
+
+    #[test]
     fn ecdsa_numbers_are_minimal_and_positive() {
         let mut raw = [0u8; 64];
         raw[31] = 1;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::algorithm::{ED25519, RSA_PSS_SHA256, RSA_PSS_SHA256_WITHOUT_NULLS, RSA_SHA256};
 use super::*;
+use crate::pki::tlv;
 
 fn key(der: &[u8]) -> PublicKey {
     PublicKey::from_spki(der).unwrap()
@@ -167,6 +168,48 @@ fn a_key_has_one_encoding() {
     // In a length of more octets than it needs.
     let long = [&[0x30, 0x83, 0][..], &der[2..]].concat();
     assert!(PublicKey::from_spki(&long).is_err());
+}
+
+#[test]
+fn an_ml_dsa_key_is_bare_octets_of_its_length() {
+    for (oid, kind, octets) in [
+        (17, KeyKind::MlDsa44, 1312_usize),
+        (18, KeyKind::MlDsa65, 1952),
+        (19, KeyKind::MlDsa87, 2592),
+    ] {
+        let info = |parameters: &[u8], octets: usize| {
+            let identifier = [&[6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, oid][..], parameters];
+            let identifier = tlv::sequence(&identifier);
+            tlv::sequence(&[&identifier, &tlv::bit_string(&vec![7; octets])])
+        };
+        let key = key(&info(&[], octets));
+        assert_eq!((key.kind(), key.key_bits().len()), (kind, octets));
+        assert_eq!(key.check_strength(), Ok(()));
+        for wrong in [octets - 1, octets + 1, octets + 4] {
+            assert!(PublicKey::from_spki(&info(&[], wrong)).is_err());
+        }
+        assert_eq!(
+            PublicKey::from_spki(&info(&tlv::NULL, octets)),
+            Err(NotAKey("the ML-DSA key has parameters"))
+        );
+    }
+}
+
+#[test]
+fn only_rsa_keys_have_a_choice_and_it_makes_no_other_key() {
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let plain = key(pair.public_key().as_der().unwrap().as_ref());
+    assert_eq!(plain.preferred_algorithm(), SignatureAlgorithm::RsaSha256);
+    for (name, algorithm) in SignatureAlgorithm::CHOICES {
+        assert_eq!(SignatureAlgorithm::choice(name), Some(algorithm));
+        assert_eq!(algorithm.choice_name(), Some(name));
+        let told = plain.clone().signing_with(algorithm).unwrap();
+        assert_eq!(told.preferred_algorithm(), algorithm);
+        assert_eq!(told, plain);
+        let ec = EcdsaKeyPair::generate(&aws::ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let ec = key(ec.public_key().as_der().unwrap().as_ref());
+        assert!(ec.signing_with(algorithm).is_none());
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub(super) const PATH_LENGTH: Lint = Lint {
 
 pub(super) const KEY_USAGE: Lint = Lint {
     name: "ca-key-usage",
-    rule: "RFC 5280 section 4.2.1.3: critical, keyCertSign and cRLSign, nothing else",
+    rule: "RFC 5280 section 4.2.1.3: critical, keyCertSign and cRLSign, nothing else, which suits every kind of key (RFC 8410 section 5, RFC 9881 section 5)",
     check: |draft| {
         let found: KeyUsage = draft.required(true)?;
         let due: FlagSet<KeyUsages> = KeyUsages::KeyCertSign | KeyUsages::CRLSign;

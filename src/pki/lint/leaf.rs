@@ -157,7 +157,7 @@ pub(super) const COMMON_NAME_LENGTH: Lint = Lint {
 
 pub(super) const KEY_USAGE: Lint = Lint {
     name: "key-usage",
-    rule: "RFC 5280 section 4.2.1.3: critical, digitalSignature and nothing else",
+    rule: "RFC 5280 section 4.2.1.3: critical, digitalSignature and nothing else, which suits every kind of key (RFC 8410 section 5, RFC 9881 section 5)",
     check: |draft| {
         let found: KeyUsage = draft.required(true)?;
         ensure(found.0 == KeyUsages::DigitalSignature, || format!("{:?}", found.0))

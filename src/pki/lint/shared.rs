@@ -50,7 +50,7 @@ pub(super) const SERIAL: Lint = Lint {
 
 pub(super) const SIGNATURE_ALGORITHM: Lint = Lint {
     name: "signature-algorithm",
-    rule: "RFC 5280 section 4.1.2.3: the algorithm the issuer's key signs with",
+    rule: "RFC 5280 section 4.1.2.3: the algorithm the issuer's key signs with, its parameters exact (RFC 4055 sections 2.1, 3.1 and 5; RFC 9881 section 2)",
     check: |draft| {
         let key = draft.issuer().map_or_else(|| draft.key(), Certificate::public_key);
         let due = key.preferred_algorithm().identifier_der();

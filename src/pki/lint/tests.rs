@@ -9,6 +9,7 @@ use rcgen::{KeyPair, PublicKeyData, SigningKey};
 
 use super::*;
 use crate::pki::constraint::NameConstraints;
+use crate::pki::key::SignatureAlgorithm;
 use crate::pki::name::Identifier;
 use crate::pki::rehearse::{self, CaTemplate, Tbs};
 use crate::pki::tlv;
@@ -262,6 +263,68 @@ fn every_lint_has_its_certificate() {
     let all: BTreeSet<&str> = lints().map(|lint| lint.name).collect();
     assert_eq!(changed, all);
     assert!(lints().all(|lint| !lint.rule.is_empty()));
+}
+
+/// What each kind of issuing key must not be said to sign with, though it is nearly that.
+#[test]
+fn an_algorithm_is_exactly_the_issuing_keys() {
+    let house = &*HOUSE;
+    let rsa = PublicKey::from_spki(
+        &KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap().subject_public_key_info(),
+    )
+    .unwrap();
+    let ml_dsa = PublicKey::from_spki(
+        &KeyPair::generate_for(&rcgen::PKCS_ML_DSA_65).unwrap().subject_public_key_info(),
+    )
+    .unwrap();
+    let pss = |algorithm| rsa.clone().signing_with(algorithm).unwrap();
+    for issuer in [
+        pss(SignatureAlgorithm::RsaPssSha256),
+        pss(SignatureAlgorithm::RsaPssSha384),
+        pss(SignatureAlgorithm::RsaSha384),
+        ml_dsa,
+    ] {
+        let template = issuing_template(&["lan"]);
+        let due = issuer.preferred_algorithm();
+        let tbs = rehearse::ca(&issuing(&issuer, &template, &house.root, NOW - 10 * DAY)).unwrap();
+        let certificate = house.root_key.sign(tbs.der()).whose_key_signs_as(&issuer);
+        let identifiers = [Identifier::parse("dns", "nas.lan").unwrap()];
+        let profile = crate::pki::profile::Profile::server();
+        let leaf = rehearse::Leaf {
+            profile: &profile,
+            identifiers: &identifiers,
+            key: &house.leaf_key.1,
+            serial: Serial::from_random([3; 16]),
+            now: Timestamp::from_unix_seconds(NOW),
+            not_before: None,
+            not_after: None,
+            issuer: &certificate,
+            aia_url: "http://ca.lan/issuing.crt",
+            crl_url: "http://ca.lan/issuing.crl",
+        };
+        let tbs = rehearse::leaf(&leaf).unwrap();
+        let good = Pieces::of(tbs.der());
+        assert_eq!(good.fields[ALGORITHM], due.identifier_der());
+        let mut wrong: Vec<Vec<u8>> = SignatureAlgorithm::ALL
+            .into_iter()
+            .filter(|other| *other != due)
+            .map(|other| other.identifier_der().to_vec())
+            .collect();
+        // PSS: another salt; ML-DSA: NULL where nothing stands.
+        let mut salt = due.identifier_der().to_vec();
+        *salt.last_mut().unwrap() ^= 0x10;
+        wrong.push(salt);
+        let content = Any::from_der(due.identifier_der()).unwrap();
+        wrong.push(tlv::sequence(&[content.value(), &tlv::NULL]));
+        for identifier in wrong {
+            let mut pieces = Pieces::of(tbs.der());
+            pieces.fields[ALGORITHM] = identifier;
+            let der = pieces.der();
+            let Ok(draft) = Draft::read(&der, Expected::Leaf(&leaf)) else { continue };
+            let found: Vec<_> = draft.findings().iter().map(|finding| finding.lint).collect();
+            assert_eq!(found, ["signature-algorithm"], "{due:?}");
+        }
+    }
 }
 
 #[test]
