@@ -72,6 +72,11 @@ pub struct KeyLine {
     pub name: String,
     pub label: String,
     pub uri: String,
+    /// As key files spell it, and what the key signs with. Empty in transcripts that did not say it.
+    #[serde(default)]
+    pub kind: String,
+    #[serde(default)]
+    pub signs_with: String,
     /// SubjectPublicKeyInfo, base64.
     pub spki: String,
     /// SHA-256 over it, hex.
@@ -222,6 +227,8 @@ impl Transcript {
                     name: name.clone(),
                     label: at_hand.label.clone(),
                     uri: at_hand.uri.to_string(),
+                    kind: at_hand.key.public_key().kind().to_string(),
+                    signs_with: at_hand.key.public_key().preferred_algorithm().to_string(),
                     spki: Base64::encode_string(at_hand.key.public_key().spki()),
                     spki_sha256: hex(&at_hand.key.public_key().spki_sha256()),
                     attributes: at_hand.key.attributes.clone(),
@@ -297,6 +304,7 @@ impl Transcript {
             writeln!(out, "\nKEY {}", key.name)?;
             writeln!(out, "  label         {}", key.label)?;
             writeln!(out, "  uri           {}", key.uri)?;
+            writeln!(out, "  kind          {}, signs {}", key.kind, key.signs_with)?;
             writeln!(out, "  public key    SHA-256 {}", grouped(&key.spki_sha256))?;
             writeln!(
                 out,

@@ -204,6 +204,22 @@ impl PublicKey {
     }
 }
 
+impl fmt::Display for KeyKind {
+    /// As key files and profiles spell it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EcP256 => f.write_str("ec-p256"),
+            Self::EcP384 => f.write_str("ec-p384"),
+            Self::EcP521 => f.write_str("ec-p521"),
+            Self::Rsa(bits) => write!(f, "rsa-{bits}"),
+            Self::Ed25519 => f.write_str("ed25519"),
+            Self::MlDsa44 => f.write_str("ml-dsa-44"),
+            Self::MlDsa65 => f.write_str("ml-dsa-65"),
+            Self::MlDsa87 => f.write_str("ml-dsa-87"),
+        }
+    }
+}
+
 impl KeyKind {
     /// What a key of this kind signs with unless it is told otherwise.
     pub fn usual_algorithm(self) -> SignatureAlgorithm {

@@ -235,6 +235,7 @@ mod tests {
         let profile = Profile::server();
         assert_eq!(profile.check(), Ok(()));
         for (name, kind) in Profile::KEYS {
+            assert_eq!(kind.to_string(), name);
             assert_eq!(profile.accepts(kind), !name.starts_with("ml-dsa"), "{name}");
         }
         assert!(!profile.accepts(KeyKind::Rsa(1024)));

@@ -106,7 +106,19 @@ impl House {
 
     /// The same at another time, for who compares with this machine's clock.
     pub(crate) fn made_at(now: Timestamp) -> Self {
-        let (issuing_key, log_key, tls_key) = (SoftKey::new(), SoftKey::new(), SoftKey::new());
+        Self::with(SoftKey::new(), now)
+    }
+
+    /// A CA with this issuing key, in a directory of this machine.
+    pub(crate) fn issuing_with(issuing_key: Arc<SoftKey>, dir: &std::path::Path) -> Self {
+        let (dir, public) = (dir.join("issuer"), dir.join("public"));
+        let house = Self { real: true, dir, public, ..Self::with(issuing_key, NOW) };
+        house.hold_ceremony();
+        house
+    }
+
+    fn with(issuing_key: Arc<SoftKey>, now: Timestamp) -> Self {
+        let (log_key, tls_key) = (SoftKey::new(), SoftKey::new());
         let (root, issuing, root_key) = certificates(&issuing_key.public, now);
         let keys = [issuing_key.record(), log_key.record(), tls_key.record()];
         let house = Self {
@@ -138,10 +150,7 @@ impl House {
 
     /// A CA in a directory of this machine: for much data, which the simulated disk is slow with.
     pub(crate) fn in_dir(dir: &std::path::Path) -> Self {
-        let (dir, public) = (dir.join("issuer"), dir.join("public"));
-        let house = Self { real: true, dir, public, ..Self::new() };
-        house.hold_ceremony();
-        house
+        Self::issuing_with(SoftKey::new(), dir)
     }
 
     fn hold_ceremony(&self) {

@@ -7,6 +7,7 @@
 //! - shards: what fifty thousand revocations cost, and that OpenSSL reads what comes of them
 //! - registry: key change, deactivation, and what is told of them
 //! - tickets: minting, spending, what is bound to them, and a crash in between
+//! - algorithms: an issuing key of each algorithm, from the order to the verified log
 //! - upkeep: clock, CRL, the box's own certificate
 //! - witness: cosigning other logs, and what this log's own witnesses are believed
 //! - succession: an issuing CA takes over from another
@@ -15,6 +16,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod accounts;
+mod algorithms;
 mod house;
 mod issuance;
 mod petitioner;

@@ -42,8 +42,8 @@ impl Lab {
         lab
     }
 
-    /// Token, configuration and ceremony; nothing serves yet.
-    pub fn prepare(dir: &Path, options: &Options) -> Self {
+    /// Token and configuration: the ceremony is still to be held.
+    pub fn without_ceremony(dir: &Path, options: &Options) -> Self {
         let dir = dir.canonicalize().unwrap();
         succeed(Command::new(format!("{REPOSITORY}/hsm/sandbox.sh")).arg(dir.join("token")));
         std::fs::create_dir_all(dir.join("dns")).unwrap();
@@ -85,7 +85,12 @@ retry-seconds = 1
             more = options.more,
         );
         std::fs::write(dir.join("chancery.toml"), config).unwrap();
-        let lab = Self { acme, http, dns, dir, serve: None, name_server };
+        Self { acme, http, dns, dir, serve: None, name_server }
+    }
+
+    /// Token, configuration and the lab's ceremony; nothing serves yet.
+    pub fn prepare(dir: &Path, options: &Options) -> Self {
+        let lab = Self::without_ceremony(dir, options);
         match &options.origin {
             None => {
                 let file = format!("{REPOSITORY}/hsm/ceremony/lab.toml");

@@ -1,5 +1,7 @@
 //! Signature algorithms: as X.509 writes them, as aws-lc-rs verifies them, as key files name them.
 
+use std::fmt;
+
 use aws_lc_rs::signature::{self as aws, VerificationAlgorithm};
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +101,26 @@ impl SignatureAlgorithm {
             _ => {}
         }
         Self::ALL.into_iter().find(|algorithm| algorithm.identifier_der() == der)
+    }
+}
+
+impl fmt::Display for SignatureAlgorithm {
+    /// As the standards call it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EcdsaSha256 => "ecdsa-with-SHA256",
+            Self::EcdsaSha384 => "ecdsa-with-SHA384",
+            Self::EcdsaSha512 => "ecdsa-with-SHA512",
+            Self::RsaSha256 => "sha256WithRSAEncryption",
+            Self::RsaSha384 => "sha384WithRSAEncryption",
+            Self::RsaSha512 => "sha512WithRSAEncryption",
+            Self::RsaPssSha256 => "RSASSA-PSS with SHA-256",
+            Self::Ed25519 => "Ed25519",
+            Self::RsaPssSha384 => "RSASSA-PSS with SHA-384",
+            Self::MlDsa44 => "ML-DSA-44",
+            Self::MlDsa65 => "ML-DSA-65",
+            Self::MlDsa87 => "ML-DSA-87",
+        })
     }
 }
 

@@ -6,16 +6,20 @@ use std::time::Duration;
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
-use base64ct::{Base64, Encoding};
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    self as aws, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
+    Ed25519KeyPair, KeyPair, PqdsaKeyPair, RsaEncoding, RsaKeyPair,
+};
 use chancery::hsm::{Class, OnSigned, SignError};
 use chancery::issuer::SignQueue;
 use chancery::pki::authority::KeyRecord;
-use chancery::pki::key::PublicKey;
+use chancery::pki::key::{PublicKey, SignatureAlgorithm};
+use chancery::pki::uri::Pkcs11Uri;
 
-/// A P-256 key in this process.
+/// A key in this process: P-256, where nothing else is asked for.
 pub(crate) struct SoftKey {
-    pair: EcdsaKeyPair,
+    pair: Pair,
     pub(super) public: PublicKey,
     asked: Mutex<Vec<(Class, Vec<u8>)>>,
     fail: Mutex<Option<SignError>>,
@@ -24,12 +28,56 @@ pub(crate) struct SoftKey {
     pub(crate) refuse: AtomicBool,
 }
 
+enum Pair {
+    Ecdsa(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+    Rsa(RsaKeyPair, &'static dyn RsaEncoding),
+    MlDsa(PqdsaKeyPair),
+}
+
 type Hook = Box<dyn Fn(Class, &[u8]) + Send>;
 
 impl SoftKey {
     pub(crate) fn new() -> Arc<Self> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-        let public = PublicKey::from_spki(pair.public_key().as_der().unwrap().as_ref()).unwrap();
+        Self::of(SignatureAlgorithm::EcdsaSha256)
+    }
+
+    /// A key that signs so; RSA with 2048 bits.
+    pub(crate) fn of(algorithm: SignatureAlgorithm) -> Arc<Self> {
+        use SignatureAlgorithm as S;
+        let ecdsa = |algorithm| {
+            let pair = EcdsaKeyPair::generate(algorithm).unwrap();
+            let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
+            (Pair::Ecdsa(pair), spki)
+        };
+        let rsa = |encoding| {
+            let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+            let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
+            (Pair::Rsa(pair, encoding), spki)
+        };
+        let ml_dsa = |algorithm| {
+            let pair = PqdsaKeyPair::generate(algorithm).unwrap();
+            let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
+            (Pair::MlDsa(pair), spki)
+        };
+        let (pair, spki) = match algorithm {
+            S::EcdsaSha256 => ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING),
+            S::EcdsaSha384 => ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING),
+            S::RsaSha256 => rsa(&aws::RSA_PKCS1_SHA256),
+            S::RsaSha384 => rsa(&aws::RSA_PKCS1_SHA384),
+            S::RsaPssSha256 => rsa(&aws::RSA_PSS_SHA256),
+            S::RsaPssSha384 => rsa(&aws::RSA_PSS_SHA384),
+            S::Ed25519 => {
+                let pair = Ed25519KeyPair::generate().unwrap();
+                let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
+                (Pair::Ed25519(pair), spki)
+            }
+            S::MlDsa44 => ml_dsa(&aws::ML_DSA_44_SIGNING),
+            S::MlDsa65 => ml_dsa(&aws::ML_DSA_65_SIGNING),
+            S::MlDsa87 => ml_dsa(&aws::ML_DSA_87_SIGNING),
+            S::EcdsaSha512 | S::RsaSha512 => panic!("no CA key signs {algorithm:?}"),
+        };
+        let public = PublicKey::from_spki(&spki).unwrap().signing_with(algorithm).unwrap();
         Arc::new(Self {
             pair,
             public,
@@ -66,15 +114,27 @@ impl SoftKey {
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
+        let rng = SystemRandom::new();
+        match &self.pair {
+            Pair::Ecdsa(pair) => pair.sign(&rng, message).unwrap().as_ref().to_vec(),
+            Pair::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
+            Pair::Rsa(pair, encoding) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(*encoding, &rng, message, &mut signature).unwrap();
+                signature
+            }
+            Pair::MlDsa(pair) => {
+                let mut signature = vec![0; pair.algorithm().signature_len()];
+                let length = pair.sign(message, &mut signature).unwrap();
+                signature.truncate(length);
+                signature
+            }
+        }
     }
 
     pub(super) fn record(&self) -> KeyRecord {
-        KeyRecord {
-            uri: "pkcs11:token=none;id=%01".into(),
-            spki: Base64::encode_string(self.spki()),
-            signature: None,
-        }
+        let uri = Pkcs11Uri::parse("pkcs11:token=none;id=%01").unwrap();
+        KeyRecord::new(&uri, &self.public)
     }
 }
 
