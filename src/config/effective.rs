@@ -158,7 +158,7 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
     let paths = Paths { state: document.state.dir };
     let authority = read_authority(&paths.authority())?;
     if let Some(authority) = &authority {
-        judge.within(&document.policy, authority)?;
+        judge.within(&document.policy, &profiles, authority)?;
     }
     // The issuer publishes no entries that nobody may read.
     let entries = !document.web.log_entries_for.is_empty();

@@ -222,13 +222,43 @@ impl Judge<'_> {
         ))
     }
 
-    /// The policy allows nothing that the issuing certificate's name constraints forbid.
+    /// Every profile's issuing CA is there, and the policy allows nothing that its name constraints forbid.
     pub(super) fn within(
         &self,
         policy: &crate::pki::policy::Settings,
+        profiles: &[Profile],
         authority: &Authority,
     ) -> Result<(), ConfigError> {
-        let newest = authority.newest_of(Authority::FIRST_ISSUING);
+        let first = Authority::FIRST_ISSUING;
+        for profile in profiles.iter().filter(|profile| profile.issuer != first) {
+            if authority.newest_of(&profile.issuer).is_none() {
+                let lines: Vec<&str> = authority.issuers().map(|issuing| issuing.line).collect();
+                let near = super::nearest(&profile.issuer, lines.into_iter())
+                    .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                return Err(self.refuse(
+                    "CHY-CONFIG-PROFILE",
+                    &["profiles"],
+                    &format!(
+                        "profile `{}`: `issuer`: no ceremony here made an issuing CA of the line `{}`{near}",
+                        profile.name, profile.issuer
+                    ),
+                ));
+            }
+        }
+        let others = profiles.iter().map(|profile| profile.issuer.as_str());
+        let mut lines: Vec<&str> = std::iter::once(first).chain(others).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        lines.into_iter().try_for_each(|line| self.within_line(policy, authority, line))
+    }
+
+    fn within_line(
+        &self,
+        policy: &crate::pki::policy::Settings,
+        authority: &Authority,
+        line: &str,
+    ) -> Result<(), ConfigError> {
+        let newest = authority.newest_of(line);
         let Some(issuing) = newest.and_then(|newest| newest.certificate) else { return Ok(()) };
         let issuing = crate::pki::certificate::Certificate::parse_pem(issuing).map_err(|why| {
             ConfigError(format!("CHY-CA-BROKEN: the issuing certificate: {}", why.0))

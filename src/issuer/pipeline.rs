@@ -24,7 +24,6 @@ use crate::log::Release;
 use crate::log::index::Issuance;
 use crate::log::record::{AbandonedV1, IntentV1, IssuedV1, Record, Requester, ValidationV1};
 use crate::log::tree::sha256;
-use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
 use crate::pki::csr::Csr;
 use crate::pki::name::Identifier;
@@ -291,7 +290,7 @@ impl Pipeline {
         let tickets = &self.registry.tickets;
         tickets.permits(ticket.as_deref(), csr.identifiers(), Some(&profile.name), now)?;
         proven(profile, finalize, csr)?;
-        let issuer = core.issuing(Authority::FIRST_ISSUING)?;
+        let issuer = core.issuing(&profile.issuer)?;
         if core.is_forked() {
             return Err(Refusal::Retry(60_000));
         }

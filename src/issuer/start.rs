@@ -159,6 +159,11 @@ pub fn start(parts: Parts) -> Result<Running, String> {
             names = own::names(&parts.settings.tls_names, &issuer.certificate)?;
         }
     }
+    for profile in &parts.profiles {
+        if !issuers.newest().any(|issuer| issuer.line == profile.issuer) {
+            return Err(no_line(profile));
+        }
+    }
     let urls = Urls::new(&parts.base_url)
         .map_err(|why| format!("CHY-CONFIG-VALUE: [web] base-url: {why}"))?;
 
@@ -301,6 +306,13 @@ fn roots(authority: &Authority) -> Result<Vec<RootOf>, String> {
         return Err("CHY-CA-INCOMPLETE: the issuing certificate has been requested but not imported; run `chancery ceremony import FILE`".into());
     }
     RootOf::read(authority)
+}
+
+fn no_line(profile: &Profile) -> String {
+    format!(
+        "CHY-CONFIG-PROFILE: profile {:?}: issuer = {:?}: no ceremony here made an issuing CA of that line; hold one that does, or take the profile out of `profiles`",
+        profile.name, profile.issuer
+    )
 }
 
 fn spki(name: &str, base64: &str) -> Result<Vec<u8>, String> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::authority::Authority;
 use super::key::KeyKind;
 use super::name::{DnsName, Identifier};
 use super::policy::Network;
@@ -23,7 +24,8 @@ pub struct Profile {
     pub backdate_minutes: u32,
     /// Purposes, each one of `server`, `client`, `code-signing`.
     pub usages: Vec<ExtendedUsage>,
-    /// Key kinds accepted: `ec-p256`, `ec-p384`, `ec-p521`, `rsa-2048`, `rsa-3072`, `rsa-4096`, `ed25519`.
+    /// Key kinds accepted: `ec-p256`, `ec-p384`, `ec-p521`, `rsa-2048`, `rsa-3072`, `rsa-4096`, `ed25519`, `ml-dsa-44`,
+    /// `ml-dsa-65`, `ml-dsa-87`.
     pub keys: Vec<String>,
     /// At most this many identifiers in a certificate.
     pub max_names: usize,
@@ -42,6 +44,14 @@ pub struct Profile {
     /// Whether the certificate says that it is never revoked (RFC 9608), and so names no CRL.
     #[serde(default)]
     pub no_rev_avail: bool,
+    /// The line of issuing CAs that signs it: of each line the newest issues.
+    #[serde(default = "first_line")]
+    pub issuer: String,
+}
+
+/// The line that the first ceremony begins.
+fn first_line() -> String {
+    Authority::FIRST_ISSUING.to_owned()
 }
 
 /// Why a name is outside a profile; `Display` is fit for a problem document.
@@ -135,6 +145,7 @@ impl Profile {
             allow_networks: Vec::new(),
             challenges: Vec::new(),
             no_rev_avail: false,
+            issuer: first_line(),
         }
     }
 
@@ -144,6 +155,9 @@ impl Profile {
             || !self.name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         {
             return Err(format!("name: {:?} is not letters, digits, - and _", self.name));
+        }
+        if self.issuer.is_empty() {
+            return Err("issuer: the name of a line of issuing CAs".to_owned());
         }
         if !(1..=Self::MAX_LIFETIME_HOURS).contains(&self.lifetime_hours) {
             return Err(format!("lifetime-hours: 1 to {}", Self::MAX_LIFETIME_HOURS));

@@ -3,14 +3,19 @@
 
 use std::sync::Arc;
 
+use chancery::acme::problem::ProblemType;
 use chancery::audit::verify::{Evidence, Means, verify};
 use chancery::env::system::SystemDisk;
+use chancery::hsm::Class;
+use chancery::id::OrderId;
 use chancery::ipc::message::{Answer, Question};
 use chancery::pki::certificate::Certificate;
-use chancery::pki::key::SignatureAlgorithm;
+use chancery::pki::crl::parse_verified;
+use chancery::pki::key::{KeyKind, SignatureAlgorithm};
+use chancery::pki::profile::Profile;
 
-use crate::certificate;
 use crate::house::{Csr, House, SoftKey, eventually};
+use crate::{certificate, refused};
 
 #[test]
 fn every_algorithm_issues_revokes_and_is_verified() {
@@ -68,4 +73,60 @@ fn every_algorithm_issues_revokes_and_is_verified() {
                 .unwrap();
         assert!(verdict.findings.is_empty(), "{algorithm:?}: {:?}", verdict.findings);
     }
+}
+
+/// Two issuing CAs at once: a profile of its own leads to the post-quantum one, for devices with classical keys and for
+/// those with ML-DSA keys; everything else stays with the first.
+#[test]
+fn a_profile_leads_to_a_second_post_quantum_issuing_ca() {
+    let mut house = House::new();
+    let running = house.start();
+    let account = running.register();
+    drop(running);
+    house.profiles.push(Profile {
+        name: "post-quantum".into(),
+        issuer: "pq".into(),
+        keys: vec!["ec-p256".into(), "ml-dsa-44".into()],
+        ..Profile::server()
+    });
+    let why = house.try_start().err().unwrap();
+    assert!(why.starts_with("CHY-CONFIG-PROFILE") && why.contains("\"pq\""), "{why}");
+
+    let (pq, key) = house.add_issuer_with(SoftKey::of(SignatureAlgorithm::MlDsa65), "pq", "pq");
+    let running = house.start();
+    let question = |order: u8, profile: &str, csr: &Csr| {
+        let Question::Finalize(mut finalize) = account.finalize(OrderId([order; 16]), csr) else {
+            unreachable!("a finalize question");
+        };
+        finalize.profile = profile.into();
+        Question::Finalize(finalize)
+    };
+    let ml_dsa = |name: &str| {
+        Csr::of_key(&[name], &rcgen::KeyPair::generate_for(&rcgen::PKCS_ML_DSA_44).unwrap())
+    };
+    let (a, b) = (Csr::names(&["a.lan"]), Csr::names(&["b.lan"]));
+    let (classical, ..) = certificate(running.ask(question(1, "server", &a)));
+    assert!(classical.verify_issued_by(&house.issuing));
+    let (quantum, ..) = certificate(running.ask(question(2, "post-quantum", &b)));
+    assert!(quantum.verify_issued_by(&pq));
+    assert_eq!(quantum.signature().0, SignatureAlgorithm::MlDsa65);
+    assert!(quantum.crl_url().unwrap().starts_with("http://ca.lan/pq-8/"));
+    let (whole, ..) = certificate(running.ask(question(3, "post-quantum", &ml_dsa("c.lan"))));
+    assert_eq!(whole.public_key().kind(), KeyKind::MlDsa44);
+    assert!(whole.verify_issued_by(&pq));
+    assert_eq!(key.asked(Class::Certificate, &["a.lan"]), 0);
+    // A classical profile takes no such key; what both issued stands after a restart.
+    let other = running.ask(question(4, "server", &ml_dsa("d.lan")));
+    assert_eq!(refused(other), ProblemType::BadCsr);
+    drop(running);
+    let running = house.start();
+    assert_eq!(certificate(running.ask(question(2, "post-quantum", &b))).0, quantum);
+    // Each has its own CRL.
+    let question = Question::Revoke(Box::new(account.revoke(quantum.der(), Some(4))));
+    assert!(matches!(running.ask(question), Ok(Answer::Revoked)));
+    let file = quantum.crl_url().unwrap().strip_prefix("http://ca.lan/").unwrap().to_owned();
+    eventually(|| {
+        let read = running.public(&file).map(|der| parse_verified(&der, &pq).unwrap());
+        read.is_some_and(|crl| crl.revoked.iter().any(|e| Some(e.serial) == quantum.serial()))
+    });
 }

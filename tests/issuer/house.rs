@@ -84,6 +84,7 @@ pub(crate) struct House {
     /// What the box is configured with, as far as it is recorded.
     pub(crate) configuration: serde_json::Value,
     pub(crate) policy: policy::Settings,
+    pub(crate) profiles: Vec<Profile>,
     pub(crate) authority: Authority,
     pub(crate) root: Certificate,
     pub(crate) root_key: Arc<SoftKey>,
@@ -132,6 +133,7 @@ impl House {
             settings: settings(),
             configuration: serde_json::json!({"issuer": {"crl-shards": 8}}),
             policy: policy::Settings::default(),
+            profiles: profiles(),
             authority: authority(&root, &issuing, keys),
             root,
             root_key,
@@ -202,7 +204,7 @@ impl House {
         let running = issuer::start(Parts {
             settings: self.settings.clone(),
             policy: self.policy.clone(),
-            profiles: profiles(),
+            profiles: self.profiles.clone(),
             authority: self.authority.clone(),
             base_url: self.base_url.clone(),
             root_crl: None,

@@ -243,7 +243,7 @@ impl NewOrder {
         if ends.since(begins.min(now)) >= profile.lifetime() {
             return refused("notAfter is later than the profile's lifetime allows");
         }
-        if ends > terms.issuer_ends {
+        if ends > (terms.issuer_ends)(profile) {
             return refused("notAfter is later than the end of the issuing certificate");
         }
         Ok(())

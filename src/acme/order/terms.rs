@@ -22,8 +22,8 @@ pub struct Terms<'a> {
     pub subdomains: bool,
     /// How long an order, and an authorization, stays pending.
     pub lifetime: Duration,
-    /// The end of the issuing certificate, which no certificate outlives.
-    pub issuer_ends: Timestamp,
+    /// The end of the certificate that issues for a profile, which no certificate outlives.
+    pub issuer_ends: &'a dyn Fn(&Profile) -> Timestamp,
 }
 
 /// What an authorization will be for, and how it can be proven.

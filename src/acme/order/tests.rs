@@ -63,7 +63,7 @@ fn place_with(
         },
         subdomains: true,
         lifetime: 10 * HOUR,
-        issuer_ends: NOW.plus(30 * HOUR),
+        issuer_ends: &|_| NOW.plus(30 * HOUR),
     };
     let mut next = 0u8;
     let mut random = || {

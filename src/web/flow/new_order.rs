@@ -11,7 +11,6 @@ use crate::acme::order::{NewOrder, Placed, Terms};
 use crate::acme::problem::Problem;
 use crate::env::random_16;
 use crate::id::Timestamp;
-use crate::pki::authority::Authority;
 use crate::store::{Change, Version};
 use crate::web::chains::Served;
 use crate::web::{Server, limits};
@@ -60,10 +59,9 @@ pub(super) fn with_terms<T>(
         permits: &|name| server.policy.permits(name).map_err(|refusal| refusal.to_string()),
         subdomains: server.policy.subdomains(),
         lifetime: Duration::from_secs(server.settings.order_hours * 3600),
-        issuer_ends: server
-            .chains
-            .newest(Authority::FIRST_ISSUING)
-            .map_or_else(Timestamp::default, Served::ends),
+        issuer_ends: &|profile| {
+            server.chains.newest(&profile.issuer).map_or_else(Timestamp::default, Served::ends)
+        },
     })
 }
 

@@ -14,7 +14,16 @@ use chancery::env::Clock;
 impl House {
     /// The newest issuing certificate of a line takes over at the next start; its certificate and key.
     pub(crate) fn add_issuer(&mut self, name: &str, line: &str) -> (Certificate, Arc<SoftKey>) {
-        let key = SoftKey::new();
+        self.add_issuer_with(SoftKey::new(), name, line)
+    }
+
+    /// The same with this key.
+    pub(crate) fn add_issuer_with(
+        &mut self,
+        key: Arc<SoftKey>,
+        name: &str,
+        line: &str,
+    ) -> (Certificate, Arc<SoftKey>) {
         let texts = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect();
         let template = CaTemplate {
             common_name: format!("Test {name}"),
