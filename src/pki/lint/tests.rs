@@ -290,7 +290,7 @@ fn an_algorithm_is_exactly_the_issuing_keys() {
         let certificate = house.root_key.sign(tbs.der()).whose_key_signs_as(&issuer);
         let identifiers = [Identifier::parse("dns", "nas.lan").unwrap()];
         let profile = crate::pki::profile::Profile::server();
-        let leaf = rehearse::Leaf {
+        let leaf = Leaf {
             profile: &profile,
             identifiers: &identifiers,
             key: &house.leaf_key.1,
