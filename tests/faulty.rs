@@ -206,7 +206,7 @@ fn the_token_is_the_same_by_its_name() {
         faulty.rules("interface 2.40");
         let module = Module::load(&token.settings.module).unwrap();
         module.initialize().unwrap();
-        let name = TokenName { label: Some(LABEL.into()), serial: None };
+        let name = TokenName::labelled(LABEL);
         assert_eq!(module.find(&name).unwrap().1.label, LABEL);
     });
 }

@@ -285,7 +285,7 @@ fn a_wrong_token_label() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("CHY-TOKEN-ABSENT: "), "{text}");
-    assert!(text.contains("elsewhere") && text.contains("\"chancery\""), "{text}");
+    assert!(text.contains("token=elsewhere") && text.contains("token=chancery;serial="), "{text}");
 }
 
 /// What `doctor` tried in vain it remembers for the issuer, and tries no second time.

@@ -25,6 +25,8 @@ mod ipc_frame;
 mod jws;
 #[path = "fuzz/judges/log_frame.rs"]
 mod log_frame;
+#[path = "fuzz/judges/pkcs11_uri.rs"]
+mod pkcs11_uri;
 #[path = "fuzz/judges/proof.rs"]
 mod proof;
 
@@ -72,6 +74,11 @@ fn answers_of_dns() {
 #[test]
 fn answers_of_web_servers() {
     exercise("http_answer", http_answer::judge, &["elsewhere", "redirect", "secret"], 1500);
+}
+
+#[test]
+fn uris_of_tokens_and_keys() {
+    exercise("pkcs11_uri", pkcs11_uri::judge, &["pin-value"], 6000);
 }
 
 #[test]

@@ -174,7 +174,7 @@ pub fn sign_request(
         ));
     }
     let key = request::parse(pem)?;
-    let uri = Pkcs11Uri::parse(&record.root_key.uri).map_err(&broken)?;
+    let uri = Pkcs11Uri::parse(&record.root_key.uri).map_err(|why| broken(why.to_string()))?;
     let id = uri.id.ok_or_else(|| broken("the URI of the root key has no id".to_owned()))?;
     let role = plan
         .keys

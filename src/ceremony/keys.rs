@@ -58,12 +58,10 @@ pub(super) fn make_keys(
             unfinished("CHY-INTERNAL: the plan's algorithm does not fit the key".to_owned())
         })?;
         let uri = Pkcs11Uri {
-            token: Some(direct.token.label.clone()),
-            serial: Some(direct.token.serial.clone()),
             object: Some(file.label.clone()),
             object_type: Some("private".to_owned()),
             id: Some(id),
-            ..Pkcs11Uri::default()
+            ..direct.token.uri()
         };
         keys.insert(file.name.clone(), AtHand { key, label: file.label.clone(), uri });
     }
@@ -85,7 +83,7 @@ pub(super) fn find_key(
         .iter()
         .find(|key| key.name == name)
         .ok_or_else(|| refused(format!("CHY-CEREMONY-FILE: no key {name:?}")))?;
-    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why))?;
+    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why.to_string()))?;
     let id = uri.id.clone().ok_or_else(|| broken("its URI has no id"))?;
     let public = record.public_key().map_err(broken)?;
     let direct = token(tokens, &file.token)?;

@@ -1,10 +1,14 @@
 //! What a ceremony file says, parsed and checked: which keys on which tokens, which certificates, which names
 //! and URLs for good. Reading the files is `config`'s part.
 
+mod naming;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use naming::{PinEntry, TokenEntry};
 
 use super::CeremonyError;
 use crate::pki::key::{KeyKind, SignatureAlgorithm};
@@ -16,7 +20,8 @@ use crate::pki::rehearse::CaTemplate;
 pub struct KeyFile {
     /// `root`, `issuing`, `log`, `tls` or `witness`.
     pub name: String,
-    /// CKA_LABEL of both halves.
+    /// CKA_LABEL of both halves; as `uri`, `pkcs11:object=LABEL`.
+    #[serde(alias = "uri", deserialize_with = "naming::label_or_uri")]
     pub label: String,
     pub kind: Kind,
     /// What an RSA key signs with: `pkcs1-sha256` (as if absent), `pkcs1-sha384`, `pss-sha256` or `pss-sha384`.
@@ -136,30 +141,6 @@ pub struct Document {
     pub root: Option<CaTemplate>,
     #[serde(default)]
     pub issuing: Option<CaTemplate>,
-}
-
-/// A token by role.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct TokenEntry {
-    pub label: String,
-    #[serde(default)]
-    pub serial: Option<String>,
-    /// A file like `hsm/token/*.toml`, relative to this one; else the box's own `[token]`.
-    #[serde(default)]
-    pub settings: Option<PathBuf>,
-    /// Where its PIN is; else where the box's own is.
-    #[serde(default)]
-    pub pin: Option<PinEntry>,
-}
-
-/// Where a PIN is: `{ file = "PATH" }`, `{ credential = "NAME" }` or `{ prompt = true }`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PinEntry {
-    File(PathBuf),
-    Credential(String),
-    Prompt(bool),
 }
 
 /// The log.
@@ -431,7 +412,7 @@ mod tests {
     }
 
     fn document() -> Document {
-        let token = TokenEntry { label: "t".into(), serial: None, settings: None, pin: None };
+        let token = TokenEntry::labelled("t");
         Document {
             name: "test".into(),
             description: String::new(),

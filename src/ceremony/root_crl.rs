@@ -91,7 +91,7 @@ pub fn sign(
     let days = plan.document.root_crl_days.unwrap_or_default();
     let next = NextCrl { number: last.saturating_add(1).max(now.0), days, revoked };
 
-    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(place, &why))?;
+    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(place, &why.to_string()))?;
     let id = uri.id.ok_or_else(|| broken(place, "the URI of the root key has no id"))?;
     let role = plan.keys.iter().find(|key| key.name == "root");
     let role = role.ok_or_else(|| refused("CHY-CEREMONY-FILE: this file has no root key"))?;

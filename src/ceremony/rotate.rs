@@ -209,7 +209,7 @@ fn broken(why: &str) -> CeremonyError {
 }
 
 fn id_of(record: &KeyRecord) -> Result<Vec<u8>, CeremonyError> {
-    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why))?;
+    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why.to_string()))?;
     uri.id.ok_or_else(|| broken("its URI has no id"))
 }
 

@@ -218,7 +218,7 @@ impl Place {
         }
         let id = |record: &KeyRecord| {
             let uri = Pkcs11Uri::parse(&record.uri)
-                .map_err(|why| broken(&self.authority_path(), &why))?;
+                .map_err(|why| broken(&self.authority_path(), &why.to_string()))?;
             uri.id.ok_or_else(|| broken(&self.authority_path(), "a URI has no id"))
         };
         records.iter().map(id).collect()

@@ -223,7 +223,7 @@ fn open_tokens(
     directories::prepare(&config.paths, None, None)?;
     let mut tokens = Tokens::new();
     for (role, entry) in entries {
-        let settings: Settings = match &entry.settings {
+        let mut settings: Settings = match &entry.settings {
             Some(path) => Settings {
                 refuse_software: config.production,
                 ..crate::config::read(&beside(file, path))
@@ -231,6 +231,7 @@ fn open_tokens(
             },
             None => config.token.clone(),
         };
+        settings.module = entry.module(&settings.module).map_err(Failure::operator)?;
         let source = match &entry.pin {
             None => config.pin.clone(),
             Some(PinEntry::File(path)) => PinSource::File(beside(file, path)),
@@ -238,10 +239,9 @@ fn open_tokens(
             Some(PinEntry::Prompt(_)) => PinSource::Prompt,
         };
         if matches!(source, PinSource::Prompt) {
-            eprintln!("token {:?} for {role}:", entry.label);
+            eprintln!("token {} for {role}:", entry.token_name());
         }
-        let name = TokenName { label: Some(entry.label.clone()), serial: entry.serial.clone() };
-        let direct = Direct::open(&settings, &name, &pin::read(&source)?, true)
+        let direct = Direct::open(&settings, &entry.token_name(), &pin::read(&source)?, true)
             .map_err(|error| Failure::operator(error.to_string()))?;
         tokens.insert(role.clone(), direct);
     }
@@ -361,8 +361,7 @@ fn rehearse(file: &Path, context: &Context) -> Result<(), Failure> {
                 dir.display()
             ),
         )?;
-        let mut labels: Vec<&str> =
-            plan.document.tokens.values().map(|token| token.label.as_str()).collect();
+        let mut labels: Vec<&str> = plan.document.tokens.values().map(rehearsal_label).collect();
         labels.sort_unstable();
         labels.dedup();
         for label in labels {
@@ -404,9 +403,13 @@ fn rehearsal(file: &Path, dir: &Path, context: &Context) -> Result<(), Failure> 
     let pin = pin::read(&PinSource::File(dir.join("pin")))?;
     let mut tokens = Tokens::new();
     for (role, entry) in &plan.document.tokens {
-        let name = TokenName { label: Some(entry.label.clone()), serial: None };
-        let direct = Direct::open(&Settings::new(module.clone()), &name, &pin, true)
-            .map_err(|error| Failure::operator(error.to_string()))?;
+        let direct = Direct::open(
+            &Settings::new(module.clone()),
+            &TokenName::labelled(rehearsal_label(entry)),
+            &pin,
+            true,
+        )
+        .map_err(|error| Failure::operator(error.to_string()))?;
         tokens.insert(role.clone(), direct);
     }
     let paths = Paths { state: dir.join("state") };
@@ -417,6 +420,11 @@ fn rehearsal(file: &Path, dir: &Path, context: &Context) -> Result<(), Failure> 
         print("REHEARSAL: these keys and certificates are thrown away again\n")?;
     }
     tell(&outcome, context)
+}
+
+/// The label of the throw-away token that stands for one of the file.
+fn rehearsal_label(entry: &TokenEntry) -> &str {
+    if entry.label.is_empty() { "rehearsal" } else { &entry.label }
 }
 
 const SOFTHSM2: [&str; 3] = [

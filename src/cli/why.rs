@@ -5,6 +5,7 @@ mod codes;
 pub use codes::codes;
 
 use super::{Context, Failure};
+use crate::hsm::token::ckr;
 
 /// One stable code. Codes are never reused for another meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub struct Entry {
 /// `chancery why`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The code, as printed: CHY-…. Without one, all are listed.
+    /// The code, as printed: CHY-…, or what a token answers: CKR_…. Without one, all CHY- codes are listed.
     pub code: Option<String>,
 }
 
@@ -39,6 +40,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
         Some(code) => match find(code) {
             Some(entry) => vec![entry],
             None => {
+                if let Some(told) = ckr::find(code.trim().trim_end_matches(':')) {
+                    return say(&told, context);
+                }
                 let nearest = crate::config::nearest(
                     &code.to_ascii_uppercase(),
                     codes().into_iter().map(|e| e.code),
@@ -67,6 +71,19 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Prints what a token's answer means.
+fn say(told: &ckr::Told, context: &Context) -> Result<(), Failure> {
+    if context.json {
+        return super::print_json(&[serde_json::json!({
+            "code": told.code, "ckr": told.name, "means": told.means, "do": told.do_this
+        })]);
+    }
+    super::print(&format!(
+        "{} (a token's answer; reported as {})\n  means  {}\n  do     {}\n",
+        told.name, told.code, told.means, told.do_this
+    ))
+}
+
 /// `docs/errors.md`, from the table.
 pub(crate) fn markdown() -> String {
     let mut text = String::from(
@@ -79,6 +96,16 @@ pub(crate) fn markdown() -> String {
             entry.code,
             cell(entry.means),
             cell(entry.do_this)
+        ));
+    }
+    text.push_str(
+        "\n# What a token answers\n\nEvery return value of PKCS#11 3.2; `chancery why CKR_…` prints one of them.\n\n\
+         | Value | | Means | Reported as | Do this |\n|---|---|---|---|---|\n",
+    );
+    for (number, told) in ckr::all() {
+        text.push_str(&format!(
+            "| 0x{number:x} | `{}` | {} | `{}` | {} |\n",
+            told.name, told.means, told.code, told.do_this
         ));
     }
     text

@@ -17,7 +17,7 @@ pub(super) fn decode<T: DeserializeOwned>(root: &Node) -> Result<T, ConfigError>
     T::deserialize(root).map_err(|error| {
         let place = error.place.as_ref().unwrap_or(&root.place);
         let path: Vec<&str> = error.path.iter().rev().map(String::as_str).collect();
-        let (code, what) = (error.code, &error.what);
+        let (code, what) = (&error.code, &error.what);
         ConfigError(match path.join(".") {
             path if path.is_empty() => format!("{code}: {place}: {what}"),
             path => format!("{code}: {place}: `{path}`: {what}"),
@@ -28,7 +28,7 @@ pub(super) fn decode<T: DeserializeOwned>(root: &Node) -> Result<T, ConfigError>
 /// What is wrong, and, once known, where.
 #[derive(Debug)]
 pub(super) struct Error {
-    code: &'static str,
+    code: String,
     what: String,
     place: Option<Place>,
     /// Keys from the innermost outwards.
@@ -36,8 +36,8 @@ pub(super) struct Error {
 }
 
 impl Error {
-    fn new(code: &'static str, what: String) -> Self {
-        Self { code, what, place: None, path: Vec::new() }
+    fn new(code: &str, what: String) -> Self {
+        Self { code: code.to_owned(), what, place: None, path: Vec::new() }
     }
 
     fn at(mut self, place: &Place) -> Self {
@@ -61,7 +61,12 @@ impl std::error::Error for Error {}
 
 impl de::Error for Error {
     fn custom<T: fmt::Display>(what: T) -> Self {
-        Self::new("CHY-CONFIG-VALUE", what.to_string())
+        let what = what.to_string();
+        // A room that judges a value of its own may have a code of its own.
+        match what.split_once(": ") {
+            Some((code, rest)) if code.starts_with("CHY-") => Self::new(code, rest.to_owned()),
+            _ => Self::new("CHY-CONFIG-VALUE", what),
+        }
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {

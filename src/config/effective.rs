@@ -12,6 +12,7 @@ use super::{Config, ConfigError, Paths, PinSource};
 use crate::acme::challenge::ChallengeType;
 use crate::pki::authority::Authority;
 use crate::pki::profile::Profile;
+use crate::pki::uri::{Pkcs11Uri, UriError};
 
 /// The whole of a configuration as it is written.
 #[derive(Debug, Deserialize)]
@@ -236,6 +237,12 @@ pub(super) fn judge(text: &str) -> Result<(), ConfigError> {
 /// Refuses every text or number under a key that names a secret.
 pub(super) fn refuse_secrets(node: &Node) -> Result<(), ConfigError> {
     match &node.value {
+        Value::Text(text) if holds_pin(text) => Err(ConfigError(format!(
+            "{}: {}: {}",
+            UriError::PinValue.code(),
+            node.place,
+            UriError::PinValue
+        ))),
         Value::Array(items) => items.iter().try_for_each(refuse_secrets),
         Value::Table(table) => table.iter().try_for_each(|(key, (_, value))| {
             let secret = SECRETS.contains(&key.to_ascii_lowercase().replace('_', "-").as_str());
@@ -251,6 +258,12 @@ pub(super) fn refuse_secrets(node: &Node) -> Result<(), ConfigError> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether a text is a PKCS#11 URI with a PIN in it, be it well-formed or not.
+fn holds_pin(text: &str) -> bool {
+    let text = text.trim_start().to_ascii_lowercase();
+    text.starts_with("pkcs11:") && text.contains("pin-value")
 }
 
 const SECRETS: &[&str] = &[
@@ -360,6 +373,12 @@ fn read_authority(file: &Path) -> Result<Option<Authority>, ConfigError> {
         Err(error) => return Err(broken(&error)),
     };
     let authority: Authority = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
+    for key in authority.keys() {
+        Pkcs11Uri::parse(&key.uri).map_err(|why| match why {
+            UriError::PinValue => ConfigError(format!("{}: {}: {why}", why.code(), file.display())),
+            UriError::Bad(_) => broken(&format!("the URI of a key: {why}")),
+        })?;
+    }
     if authority.version != authority.least_version() {
         return Err(broken(&format!("version {} is newer than this program", authority.version)));
     }

@@ -218,12 +218,7 @@ fn refusal(code: &'static str, message: impl Into<String>) -> TokenError {
 
 impl fmt::Display for Wanted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let uri = Pkcs11Uri {
-            token: Some(self.token.label.clone()),
-            serial: Some(self.token.serial.clone()),
-            id: Some(self.id.to_vec()),
-            ..Pkcs11Uri::default()
-        };
+        let uri = Pkcs11Uri { id: Some(self.id.to_vec()), ..self.token.uri() };
         write!(f, "key {:?} ({uri})", self.name)
     }
 }

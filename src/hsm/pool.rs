@@ -491,10 +491,10 @@ fn pooled(settings: &Settings, pins: Vec<KeyPin>) -> Result<(TokenName, Vec<Pool
     let mut token = None;
     let mut keys = Vec::with_capacity(pins.len());
     for pin in pins {
-        let name = TokenName::of(&pin.uri);
-        if name == TokenName::default() {
-            return bad(format!("the URI of key {:?} names no token", pin.name));
+        if let Err(why) = pin.uri.check_names_token() {
+            return bad(format!("the URI of key {:?} {why}", pin.name));
         }
+        let name = TokenName::of(&pin.uri);
         if *token.get_or_insert_with(|| name.clone()) != name {
             return bad(format!("key {:?} is on another token than the keys before it", pin.name));
         }

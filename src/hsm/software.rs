@@ -63,8 +63,9 @@ pub fn refuse(module: &ModuleInfo, token: &TokenInfo) -> Result<(), TokenError> 
         Remedy::Operator,
         "CHY-TOKEN-SOFTWARE",
         format!(
-            "token {:?} (serial {:?}) of {} is {name}, which keeps keys in ordinary files, and this is a production board; no PIN was tried. Use a token of hardware, or set [board] production = false in a lab",
-            token.label, token.serial, module.path
+            "token {} of {} is {name}, which keeps keys in ordinary files, and this is a production board; no PIN was tried. Use a token of hardware, or set [board] production = false in a lab",
+            token.uri(),
+            module.path
         ),
     ))
 }

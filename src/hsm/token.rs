@@ -4,20 +4,22 @@
 //! Everything here blocks, and may block for ever in a bad module: callers stand under a watchdog.
 //! C_Initialize is done with OS locking; the process must never fork afterwards.
 
-mod ckr;
+pub mod ckr;
 pub mod form;
 pub mod session;
+pub mod survey;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Info, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::slot::Slot as CkSlot;
 use serde::{Deserialize, Serialize};
 
 use crate::pki::key::{KeyKind, SignatureAlgorithm};
+use crate::pki::uri::Pkcs11Uri;
 
 pub use session::{Generate, Handle, KeyAttributes, Session};
 
@@ -63,12 +65,9 @@ pub struct ModuleInfo {
     pub cryptoki: String,
 }
 
-/// Which token is meant. Never a slot number: those change.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct TokenName {
-    pub label: Option<String>,
-    pub serial: Option<String>,
-}
+/// Which token is meant: what an RFC 7512 URI says of library, slot and token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenName(Pkcs11Uri);
 
 /// What may mend an error, weakest first. The pool's recovery climbs from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -189,10 +188,7 @@ impl Module {
 
     /// C_GetInfo.
     pub fn info(&self) -> Result<ModuleInfo, TokenError> {
-        let info = self
-            .pkcs11
-            .get_library_info()
-            .map_err(|e| TokenError::from_cryptoki("C_GetInfo", &e))?;
+        let info = self.library()?;
         Ok(ModuleInfo {
             path: self.path.display().to_string(),
             description: info.library_description().trim_end().to_owned(),
@@ -200,6 +196,10 @@ impl Module {
             version: info.library_version().to_string(),
             cryptoki: info.cryptoki_version().to_string(),
         })
+    }
+
+    fn library(&self) -> Result<Info, TokenError> {
+        self.pkcs11.get_library_info().map_err(|e| TokenError::from_cryptoki("C_GetInfo", &e))
     }
 
     /// Every initialized token.
@@ -214,18 +214,23 @@ impl Module {
     /// The one token of this name: absent is worth waiting for, ambiguous is not.
     pub fn find(&self, name: &TokenName) -> Result<(Slot, TokenInfo), TokenError> {
         let all = self.tokens()?;
-        let mut hits: Vec<&(Slot, TokenInfo)> =
-            all.iter().filter(|(_, info)| name.matches(info)).collect();
+        let mut hits = Vec::new();
+        for found @ (slot, info) in &all {
+            if name.matches(self, *slot, info)? {
+                hits.push(found);
+            }
+        }
         match (hits.pop(), hits.len()) {
             (Some(hit), 0) => Ok(hit.clone()),
             (None, _) => {
-                let seen: Vec<String> = all.iter().map(|(_, i)| format!("{:?}", i.label)).collect();
+                let seen: Vec<String> =
+                    all.iter().map(|(_, info)| info.uri().to_string()).collect();
                 let seen = if seen.is_empty() { "no token at all".into() } else { seen.join(", ") };
                 Err(TokenError::new(
                     Remedy::Reinitialize,
                     "CHY-TOKEN-ABSENT",
                     format!(
-                        "no token {name} in any slot of {}; seen: {seen}. Plug it in, or correct the label and serial",
+                        "no token {name} in any slot of {}; seen: {seen}. Plug it in, or correct what names it",
                         self.path.display()
                     ),
                 ))
@@ -244,19 +249,7 @@ impl Module {
             .pkcs11
             .get_token_info(slot.0)
             .map_err(|e| TokenError::from_cryptoki("C_GetTokenInfo", &e))?;
-        Ok(TokenInfo {
-            label: info.label().trim_end().to_owned(),
-            serial: info.serial_number().trim_end().to_owned(),
-            manufacturer: info.manufacturer_id().trim_end().to_owned(),
-            model: info.model().trim_end().to_owned(),
-            hardware: info.hardware_version().to_string(),
-            firmware: info.firmware_version().to_string(),
-            pin_count_low: info.user_pin_count_low(),
-            pin_final_try: info.user_pin_final_try(),
-            pin_locked: info.user_pin_locked(),
-            pin_unset: !info.user_pin_initialized(),
-            pin_pad: info.protected_authentication_path(),
-        })
+        Ok(TokenInfo::of(&info))
     }
 
     /// The names of the signing and key generation mechanisms of ours that the token offers.
@@ -306,29 +299,106 @@ impl Module {
 }
 
 impl TokenName {
-    /// The token that a key's URI names.
-    pub fn of(uri: &crate::pki::uri::Pkcs11Uri) -> Self {
-        Self { label: uri.token.clone(), serial: uri.serial.clone() }
+    /// The token that a URI names, be it a token's or a key's.
+    pub fn of(uri: &Pkcs11Uri) -> Self {
+        Self(Pkcs11Uri {
+            object: None,
+            object_type: None,
+            id: None,
+            module_name: None,
+            module_path: None,
+            pin_source: None,
+            ..uri.clone()
+        })
     }
 
-    fn matches(&self, info: &TokenInfo) -> bool {
-        let same = |want: &Option<String>, have: &str| want.as_deref().is_none_or(|w| w == have);
-        same(&self.label, &info.label) && same(&self.serial, &info.serial)
+    /// The token of this label, whatever else it is.
+    pub fn labelled(label: &str) -> Self {
+        Self(Pkcs11Uri { token: Some(label.to_owned()), ..Pkcs11Uri::default() })
     }
+
+    fn matches(&self, module: &Module, slot: Slot, info: &TokenInfo) -> Result<bool, TokenError> {
+        Ok(self.matches_token(info)
+            && self.matches_library(module)?
+            && self.matches_slot(module, slot)?)
+    }
+
+    fn matches_token(&self, info: &TokenInfo) -> bool {
+        let uri = &self.0;
+        is(&uri.token, &info.label)
+            && is(&uri.serial, &info.serial)
+            && is(&uri.manufacturer, &info.manufacturer)
+            && is(&uri.model, &info.model)
+    }
+
+    fn matches_library(&self, module: &Module) -> Result<bool, TokenError> {
+        let uri = &self.0;
+        if (&uri.library_manufacturer, &uri.library_description, uri.library_version)
+            == (&None, &None, None)
+        {
+            return Ok(true);
+        }
+        let info = module.library()?;
+        let version = (info.library_version().major(), info.library_version().minor());
+        Ok(is(&uri.library_manufacturer, info.manufacturer_id().trim_end())
+            && is(&uri.library_description, info.library_description().trim_end())
+            && uri.library_version.is_none_or(|wanted| wanted == version))
+    }
+
+    fn matches_slot(&self, module: &Module, slot: Slot) -> Result<bool, TokenError> {
+        let uri = &self.0;
+        if uri.slot_id.is_some_and(|wanted| wanted != slot.0.id()) {
+            return Ok(false);
+        }
+        if (&uri.slot_manufacturer, &uri.slot_description) == (&None, &None) {
+            return Ok(true);
+        }
+        let info = module
+            .pkcs11
+            .get_slot_info(slot.0)
+            .map_err(|e| TokenError::from_cryptoki("C_GetSlotInfo", &e))?;
+        Ok(is(&uri.slot_manufacturer, info.manufacturer_id().trim_end())
+            && is(&uri.slot_description, info.slot_description().trim_end()))
+    }
+}
+
+/// What a URI does not say matches everything.
+fn is(wanted: &Option<String>, have: &str) -> bool {
+    wanted.as_deref().is_none_or(|wanted| wanted == have)
 }
 
 impl fmt::Display for TokenName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.label, &self.serial) {
-            (Some(label), Some(serial)) => write!(f, "labelled {label:?} with serial {serial:?}"),
-            (Some(label), None) => write!(f, "labelled {label:?}"),
-            (None, Some(serial)) => write!(f, "with serial {serial:?}"),
-            (None, None) => f.write_str("of any name"),
-        }
+        self.0.fmt(f)
     }
 }
 
 impl TokenInfo {
+    fn of(info: &cryptoki::slot::TokenInfo) -> Self {
+        Self {
+            label: info.label().trim_end().to_owned(),
+            serial: info.serial_number().trim_end().to_owned(),
+            manufacturer: info.manufacturer_id().trim_end().to_owned(),
+            model: info.model().trim_end().to_owned(),
+            hardware: info.hardware_version().to_string(),
+            firmware: info.firmware_version().to_string(),
+            pin_count_low: info.user_pin_count_low(),
+            pin_final_try: info.user_pin_final_try(),
+            pin_locked: info.user_pin_locked(),
+            pin_unset: !info.user_pin_initialized(),
+            pin_pad: info.protected_authentication_path(),
+        }
+    }
+
+    /// The name to know it by again: label and serial.
+    pub fn uri(&self) -> Pkcs11Uri {
+        Pkcs11Uri {
+            token: Some(self.label.clone()),
+            serial: Some(self.serial.clone()),
+            ..Pkcs11Uri::default()
+        }
+    }
+
     /// Whether one may log in by machine: not when the PIN is locked or unset, and not when a wrong one
     /// would lock the token, unless `force`.
     pub fn may_log_in(&self, force: bool) -> Result<(), TokenError> {
@@ -395,14 +465,30 @@ pub(super) mod tests {
 
     #[test]
     fn names_match_on_what_they_state() {
-        let name = |label: Option<&str>, serial: Option<&str>| TokenName {
-            label: label.map(Into::into),
-            serial: serial.map(Into::into),
-        };
-        assert!(name(Some("lab"), None).matches(&info()));
-        assert!(name(Some("lab"), Some("01")).matches(&info()));
-        assert!(!name(Some("lab"), Some("02")).matches(&info()));
-        assert!(!name(Some("la"), None).matches(&info()));
+        let info = TokenInfo { manufacturer: "Acme".into(), model: "M1".into(), ..info() };
+        let matches =
+            |uri: &str| TokenName::of(&Pkcs11Uri::parse(uri).unwrap()).matches_token(&info);
+        for good in [
+            "pkcs11:token=lab",
+            "pkcs11:token=lab;serial=01",
+            "pkcs11:manufacturer=%41cme;model=M1",
+            // A key's URI names the token that the key is on.
+            "pkcs11:token=lab;object=key;type=private;id=%01?module-name=other",
+        ] {
+            assert!(matches(good), "{good}");
+        }
+        for bad in [
+            "pkcs11:token=la",
+            "pkcs11:token=LAB",
+            "pkcs11:token=",
+            "pkcs11:token=lab;serial=02",
+            "pkcs11:token=lab;model=M2",
+            "pkcs11:manufacturer=Acme%20",
+        ] {
+            assert!(!matches(bad), "{bad}");
+        }
+        assert!(TokenName::labelled("lab").matches_token(&info));
+        assert_eq!(TokenName::labelled("my lab").to_string(), "pkcs11:token=my%20lab");
     }
 
     #[test]

@@ -1,11 +1,16 @@
-//! PKCS#11 URIs (RFC 7512): how configuration and key files name a token or a key.
+//! PKCS#11 URIs (RFC 7512): how ceremony files, key files, records and messages name a token or a key.
 
 use std::fmt;
+use std::path::PathBuf;
 
-/// A parsed URI. `pin-value` is refused: secrets do not belong in names.
+#[cfg(test)]
+mod tests;
+
+/// A parsed URI. An attribute that is absent matches everything, one that is there must be equal, octet for octet, to
+/// what module, slot, token or object say (section 2.5); an empty value matches only emptiness.
 ///
-/// Attributes that say nothing about a token or key this program looks for (slots, library versions,
-/// vendor attributes) are refused too, rather than silently not compared.
+/// Attributes that RFC 7512 does not define are refused, in the query too: one that this program does not know cannot
+/// be compared, and would seem to narrow what it does not.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Pkcs11Uri {
     /// CKA_LABEL of the token.
@@ -20,19 +25,69 @@ pub struct Pkcs11Uri {
     pub id: Option<Vec<u8>>,
     /// `private`, `public`, `cert`, `secret-key` or `data`.
     pub object_type: Option<String>,
+    pub library_manufacturer: Option<String>,
+    pub library_description: Option<String>,
+    /// Major and minor.
+    pub library_version: Option<(u8, u8)>,
+    pub slot_manufacturer: Option<String>,
+    pub slot_description: Option<String>,
+    /// The slot's number. It changes with what is plugged in, and never names a token alone.
+    pub slot_id: Option<u64>,
+    /// Query attribute `module-name`: the file name of the module without `lib` and suffix.
+    pub module_name: Option<String>,
     /// Query attribute `module-path`.
     pub module_path: Option<String>,
     /// Query attribute `pin-source`: where the PIN is, never what it is.
     pub pin_source: Option<String>,
 }
 
-impl Pkcs11Uri {
-    /// Parses `pkcs11:path?query`. The error says what is wrong and repeats no value.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        if text.len() > MAX {
-            return Err(format!("a PKCS#11 URI has at most {MAX} octets"));
+/// Why a text is no URI that can be used. Says what is wrong and repeats no value, which may be a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UriError {
+    /// It holds a PIN. Whoever wrote it down should change the PIN.
+    PinValue,
+    /// It is malformed, or means nothing here.
+    Bad(String),
+}
+
+impl UriError {
+    /// The operator's code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::PinValue => "CHY-URI-PIN-VALUE",
+            Self::Bad(_) => "CHY-URI",
         }
-        let rest = text.strip_prefix("pkcs11:").ok_or("a PKCS#11 URI begins with `pkcs11:`")?;
+    }
+}
+
+impl fmt::Display for UriError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PinValue => f.write_str(
+                "`pin-value` puts the PIN where everybody reads it; use `pin-source` or the pin settings, and change the PIN",
+            ),
+            Self::Bad(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for UriError {}
+
+fn bad<T>(why: impl Into<String>) -> Result<T, UriError> {
+    Err(UriError::Bad(why.into()))
+}
+
+impl Pkcs11Uri {
+    /// Parses `pkcs11:path?query` (section 2.3).
+    pub fn parse(text: &str) -> Result<Self, UriError> {
+        if text.len() > MAX {
+            return bad(format!("a PKCS#11 URI has at most {MAX} octets"));
+        }
+        let rest = match text.split_at_checked(SCHEME.len()) {
+            // Schemes know no case (RFC 3986 section 3.1); everything after it does.
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => rest,
+            _ => return bad("a PKCS#11 URI begins with `pkcs11:`"),
+        };
         let (path, query) = match rest.split_once('?') {
             Some((path, query)) => (path, query),
             None => (rest, ""),
@@ -47,48 +102,135 @@ impl Pkcs11Uri {
         Ok(uri)
     }
 
-    fn take(&mut self, attribute: &str, extra: &str, in_query: bool) -> Result<(), String> {
-        let (name, value) =
-            attribute.split_once('=').ok_or("an attribute of a PKCS#11 URI has no `=`")?;
-        let octets = decode(value, extra).map_err(|why| format!("`{name}`: {why}"))?;
-        let text = |octets: Vec<u8>| {
-            String::from_utf8(octets).map_err(|_| format!("`{name}` is not UTF-8"))
+    /// Parses a URI that names a token: by label, serial, manufacturer or model, and by no object.
+    pub fn parse_token(text: &str) -> Result<Self, UriError> {
+        let uri = Self::parse(text)?;
+        uri.check_names_token()?;
+        if uri.object.is_some() || uri.id.is_some() || uri.object_type.is_some() {
+            return bad("`object`, `type` and `id` name a key, where a token is to be named");
+        }
+        Ok(uri)
+    }
+
+    /// Whether it says enough to know a token again.
+    pub fn check_names_token(&self) -> Result<(), UriError> {
+        let told = [&self.token, &self.serial, &self.manufacturer, &self.model];
+        if told.iter().any(|value| value.is_some()) {
+            return Ok(());
+        }
+        if self.slot_id.is_some() {
+            return bad(
+                "`slot-id` alone names no token: slots are numbered anew with what is plugged in; say `token` or `serial`",
+            );
+        }
+        bad("names no token: say `token` (its label) or `serial`")
+    }
+
+    /// The file that `pin-source` names. What else it may be (a command, a URI of another scheme) is refused: this box
+    /// reads PINs from files, credentials and the terminal.
+    pub fn pin_file(&self) -> Result<Option<PathBuf>, UriError> {
+        let Some(source) = &self.pin_source else { return Ok(None) };
+        if source.starts_with('|') {
+            return bad(
+                "`pin-source` is a command, and this box runs none to get a PIN; name a file",
+            );
+        }
+        // RFC 8089: `file:/PATH`, `file:///PATH`, `file://localhost/PATH`. It is a URI within a URI.
+        let path = match source.split_at_checked(5) {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file:") => {
+                let local = match rest.strip_prefix("//") {
+                    Some(rest) => rest.strip_prefix("localhost").unwrap_or(rest),
+                    None => rest,
+                };
+                let octets = decode(local, FILE_EXTRA)
+                    .map_err(|why| UriError::Bad(format!("`pin-source`: {why}")))?;
+                String::from_utf8(octets)
+                    .map_err(|_| UriError::Bad("`pin-source` is not UTF-8".into()))?
+            }
+            _ => source.clone(),
         };
-        let twice = || format!("`{name}` stands twice");
+        if !path.starts_with('/') || path.contains('\0') {
+            return bad("`pin-source` takes the absolute path of a file, or `file:` and that path");
+        }
+        Ok(Some(PathBuf::from(path)))
+    }
+
+    /// Whether `module-path` and `module-name` allow the module at this path.
+    pub fn allows_module(&self, path: &std::path::Path) -> bool {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let stem = file.split_once(".so").map_or(&*file, |(stem, _)| stem);
+        let named = |want: &String| want == stem || Some(want.as_str()) == stem.strip_prefix("lib");
+        self.module_path.as_ref().is_none_or(|want| std::path::Path::new(want) == path)
+            && self.module_name.as_ref().is_none_or(named)
+    }
+
+    fn take(&mut self, attribute: &str, extra: &str, in_query: bool) -> Result<(), UriError> {
+        let Some((name, value)) = attribute.split_once('=') else {
+            return bad("an attribute of a PKCS#11 URI has no `=`");
+        };
+        // Before anything that could fail on its value.
+        if name == "pin-value" {
+            return Err(UriError::PinValue);
+        }
+        let octets = decode(value, extra).map_err(|why| UriError::Bad(format!("`{name}`: {why}")));
+        let once = |is_first: bool| match is_first {
+            true => Ok(()),
+            false => bad(format!("`{name}` stands twice")),
+        };
+        match (name, in_query) {
+            ("id", false) => return once(self.id.replace(octets?).is_none()),
+            ("slot-id", false) => {
+                let number = decimal(&octets?)
+                    .ok_or_else(|| UriError::Bad("`slot-id` is no decimal number".into()))?;
+                return once(self.slot_id.replace(number).is_none());
+            }
+            ("library-version", false) => {
+                let version = version(&octets?).ok_or_else(|| {
+                    UriError::Bad("`library-version` is not MAJOR or MAJOR.MINOR".into())
+                })?;
+                return once(self.library_version.replace(version).is_none());
+            }
+            _ => {}
+        }
         let field = match (name, in_query) {
-            ("id", false) => {
-                if self.id.replace(octets).is_some() {
-                    return Err(twice());
-                }
-                return Ok(());
-            }
-            ("type", false) => {
-                if !TYPES.iter().any(|known| known.as_bytes() == octets) {
-                    return Err(format!("`type` takes one of {}", TYPES.join(", ")));
-                }
-                &mut self.object_type
-            }
+            ("type", false) => &mut self.object_type,
             ("token", false) => &mut self.token,
             ("serial", false) => &mut self.serial,
             ("manufacturer", false) => &mut self.manufacturer,
             ("model", false) => &mut self.model,
             ("object", false) => &mut self.object,
+            ("library-manufacturer", false) => &mut self.library_manufacturer,
+            ("library-description", false) => &mut self.library_description,
+            ("slot-manufacturer", false) => &mut self.slot_manufacturer,
+            ("slot-description", false) => &mut self.slot_description,
+            ("module-name", true) => &mut self.module_name,
             ("module-path", true) => &mut self.module_path,
             ("pin-source", true) => &mut self.pin_source,
-            ("pin-value", _) => {
-                return Err(
-                    "`pin-value` puts a secret where everybody reads it; use `pin-source` \
-                            or the pin settings"
-                        .to_owned(),
-                );
-            }
-            _ => return Err("holds an attribute this program does not compare".to_owned()),
+            _ => return Err(misplaced(name, in_query)),
         };
-        if field.replace(text(octets)?).is_some() {
-            return Err(twice());
+        let text = String::from_utf8(octets?)
+            .map_err(|_| UriError::Bad(format!("`{name}` is not UTF-8")))?;
+        if name == "type" && !TYPES.contains(&text.as_str()) {
+            return bad(format!("`type` takes one of {}", TYPES.join(", ")));
         }
-        Ok(())
+        once(field.replace(text).is_none())
     }
+}
+
+/// An attribute that may not stand where it does. Its name is repeated only if it is one of RFC 7512.
+fn misplaced(name: &str, in_query: bool) -> UriError {
+    let known = |names: &[&'static str]| names.iter().copied().find(|known| *known == name);
+    let why = match (known(PATH_NAMES), known(QUERY_NAMES), in_query) {
+        (Some(name), _, _) => format!("`{name}` belongs before the `?`"),
+        (_, Some(name), _) => format!("`{name}` belongs after a `?`"),
+        (None, None, false) => {
+            "holds an attribute before the `?` that RFC 7512 does not define, which this program cannot compare".into()
+        }
+        (None, None, true) => {
+            "holds an attribute after the `?` that RFC 7512 does not define, which means nothing here".into()
+        }
+    };
+    UriError::Bad(why)
 }
 
 impl fmt::Display for Pkcs11Uri {
@@ -101,6 +243,10 @@ impl fmt::Display for Pkcs11Uri {
             ("manufacturer", &self.manufacturer),
             ("serial", &self.serial),
             ("model", &self.model),
+            ("library-manufacturer", &self.library_manufacturer),
+            ("library-description", &self.library_description),
+            ("slot-manufacturer", &self.slot_manufacturer),
+            ("slot-description", &self.slot_description),
             ("object", &self.object),
             ("type", &self.object_type),
         ] {
@@ -110,13 +256,24 @@ impl fmt::Display for Pkcs11Uri {
                 separator = ";";
             }
         }
+        if let Some((major, minor)) = self.library_version {
+            write!(f, "{separator}library-version={major}.{minor}")?;
+            separator = ";";
+        }
+        if let Some(number) = self.slot_id {
+            write!(f, "{separator}slot-id={number}")?;
+            separator = ";";
+        }
         if let Some(id) = &self.id {
             write!(f, "{separator}id=")?;
             id.iter().try_for_each(|octet| write!(f, "%{octet:02X}"))?;
         }
         separator = "?";
-        for (name, value) in [("module-path", &self.module_path), ("pin-source", &self.pin_source)]
-        {
+        for (name, value) in [
+            ("module-name", &self.module_name),
+            ("module-path", &self.module_path),
+            ("pin-source", &self.pin_source),
+        ] {
             if let Some(value) = value {
                 write!(f, "{separator}{name}=")?;
                 encode(f, value, QUERY_EXTRA)?;
@@ -162,83 +319,45 @@ fn encode(f: &mut fmt::Formatter<'_>, value: &str, extra: &str) -> fmt::Result {
     })
 }
 
+/// Digits and nothing else: `str::parse` would take a sign.
+fn decimal(octets: &[u8]) -> Option<u64> {
+    let digits = octets.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(octets).ok().filter(|_| digits)?.parse().ok()
+}
+
+/// Without a minor version it is 0 (section 2.3).
+fn version(octets: &[u8]) -> Option<(u8, u8)> {
+    let mut parts = octets.split(|octet| *octet == b'.').map(decimal);
+    let major = parts.next()??;
+    let minor = match parts.next() {
+        None => 0,
+        Some(minor) => minor?,
+    };
+    let whole = parts.next().is_none();
+    whole.then_some((u8::try_from(major).ok()?, u8::try_from(minor).ok()?))
+}
+
+const SCHEME: &str = "pkcs11:";
 const MAX: usize = 2048;
 const TYPES: [&str; 5] = ["private", "public", "cert", "secret-key", "data"];
+const PATH_NAMES: &[&str] = &[
+    "token",
+    "manufacturer",
+    "serial",
+    "model",
+    "library-manufacturer",
+    "library-description",
+    "library-version",
+    "slot-manufacturer",
+    "slot-description",
+    "slot-id",
+    "object",
+    "type",
+    "id",
+];
+const QUERY_NAMES: &[&str] = &["module-name", "module-path", "pin-source"];
 /// What may stand unencoded in a value besides the unreserved characters (RFC 7512 section 2.3).
 const PATH_EXTRA: &str = ":[]@!$'()*+,=&";
 const QUERY_EXTRA: &str = ":[]@!$'()*+,=/?|";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn the_parts_are_found() {
-        let uri = Pkcs11Uri::parse(
-            "pkcs11:token=The%20Software%20PKCS%2311;serial=0A1B;object=my-key;type=private;id=%69%95%3E%5C%F4\
-             ?module-path=/usr/lib/libsofthsm2.so&pin-source=file:/etc/pin",
-        )
-        .unwrap();
-        assert_eq!(uri.token.as_deref(), Some("The Software PKCS#11"));
-        assert_eq!(uri.serial.as_deref(), Some("0A1B"));
-        assert_eq!(uri.object.as_deref(), Some("my-key"));
-        assert_eq!(uri.object_type.as_deref(), Some("private"));
-        assert_eq!(uri.id.as_deref(), Some(&[0x69, 0x95, 0x3e, 0x5c, 0xf4][..]));
-        assert_eq!(uri.module_path.as_deref(), Some("/usr/lib/libsofthsm2.so"));
-        assert_eq!(uri.pin_source.as_deref(), Some("file:/etc/pin"));
-        assert_eq!(Pkcs11Uri::parse("pkcs11:"), Ok(Pkcs11Uri::default()));
-    }
-
-    #[test]
-    fn what_cannot_be_meant_is_refused() {
-        for text in [
-            "",
-            "token=a",
-            "PKCS11:token=a",
-            "pkcs11:token",
-            "pkcs11:token=a;token=b",
-            "pkcs11:id=%01;id=%02",
-            "pkcs11:token=%4",
-            "pkcs11:token=%zz",
-            "pkcs11:token=%FF",
-            "pkcs11:token=a b",
-            "pkcs11:token=a/b",
-            "pkcs11:type=key",
-            "pkcs11:slot-id=1",
-            "pkcs11:x-vendor=1",
-            "pkcs11:pin-source=a",
-            "pkcs11:?token=a",
-        ] {
-            assert!(Pkcs11Uri::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_pin_is_refused_and_not_repeated() {
-        let error = Pkcs11Uri::parse("pkcs11:token=a?pin-value=s3cret").unwrap_err();
-        assert!(error.contains("pin-value") && !error.contains("s3cret"));
-        let error = Pkcs11Uri::parse("pkcs11:token=a?pin-source=s3 cret").unwrap_err();
-        assert!(!error.contains("cret"));
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_printed_parses_to_the_same(
-            token in proptest::option::of("\\PC{0,12}"),
-            object in proptest::option::of("\\PC{0,12}"),
-            id in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..8)),
-            pin_source in proptest::option::of("\\PC{0,12}"),
-        ) {
-            let uri = Pkcs11Uri { token, object, id, pin_source, ..Pkcs11Uri::default() };
-            prop_assert_eq!(Pkcs11Uri::parse(&uri.to_string()), Ok(uri));
-        }
-
-        #[test]
-        fn foreign_text_never_panics(text in "pkcs11:\\PC{0,60}") {
-            if let Ok(uri) = Pkcs11Uri::parse(&text) {
-                prop_assert_eq!(Pkcs11Uri::parse(&uri.to_string()), Ok(uri));
-            }
-        }
-    }
-}
+/// In the path of a `file:` URI (RFC 3986 section 3.3).
+const FILE_EXTRA: &str = "/!$&'()*+,;=:@";

@@ -73,7 +73,7 @@ impl Token {
     pub fn session(&self) -> (Module, Session) {
         let module = Module::load(&self.settings.module).unwrap();
         module.initialize().unwrap();
-        let name = TokenName { label: Some(LABEL.into()), serial: None };
+        let name = TokenName::labelled(LABEL);
         let (slot, _) = module.find(&name).unwrap();
         let session = module.open_writing(slot).unwrap();
         session.login(Some(&self.pin.clone().into())).unwrap();
@@ -101,7 +101,7 @@ impl Token {
     pub fn wrong_pin_seen(&self) -> bool {
         let module = Module::load(&self.settings.module).unwrap();
         module.initialize().unwrap();
-        let name = TokenName { label: Some(LABEL.into()), serial: None };
+        let name = TokenName::labelled(LABEL);
         module.find(&name).unwrap().1.pin_count_low
     }
 }

@@ -145,7 +145,7 @@ impl Token {
     fn generate(&self, module: &Path) -> [(KeyRecord, PublicKey); 3] {
         let module = Module::load(module).unwrap();
         module.initialize().unwrap();
-        let name = TokenName { label: Some("chancery".into()), serial: None };
+        let name = TokenName::labelled("chancery");
         let (slot, _) = module.find(&name).unwrap();
         let session = module.open_writing(slot).unwrap();
         session.login(Some(&self.pin.clone().into())).unwrap();

@@ -64,6 +64,11 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Check [token] module: architecture, dependencies (`ldd`), and that it exports C_GetFunctionList.",
     },
     Entry {
+        code: "CHY-MODULE-UNFIT",
+        means: "The PKCS#11 module cannot be used by a program with threads of its own.",
+        do_this: "Use another module, or a newer version of it.",
+    },
+    Entry {
         code: "CHY-PIN-COUNT-LOW",
         means: "A wrong PIN was tried since the last right one; few tries are left before the token locks.",
         do_this: "Log in once with the right PIN (`pkcs11-tool --login`), which resets the counter, and find out who tried.",
@@ -187,5 +192,20 @@ pub(super) const CODES: &[Entry] = &[
         code: "CHY-TOKEN-TEMPLATE",
         means: "The token refuses an attribute in the template of a new key.",
         do_this: "Name the attribute under quirks.omit in the token's settings; see hsm/README.md.",
+    },
+    Entry {
+        code: "CHY-TOKEN-UNINITIALIZED",
+        means: "There is a token, but it has not been initialized: it has neither a label nor a PIN.",
+        do_this: "Initialize it with its maker's own tool (`pkcs11-tool --init-token`, then --init-pin), then run `chancery doctor` again. Keys that it may have had are gone with that.",
+    },
+    Entry {
+        code: "CHY-URI",
+        means: "A PKCS#11 URI (RFC 7512) is malformed, says what cannot be compared, or names something else than it stands for.",
+        do_this: "Correct it as the message says; `chancery doctor --module PATH` shows the URI of each token.",
+    },
+    Entry {
+        code: "CHY-URI-PIN-VALUE",
+        means: "A PKCS#11 URI holds the PIN itself (`pin-value`), where everybody reads it.",
+        do_this: "Change the PIN with the token's own tool, keep it in a file of mode 0600 or a credential, and name that: `pin-source=file:/PATH`, or the pin settings.",
     },
 ];
