@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{Lab, Options};
+use lab::{Lab, Options, segments};
 
 /// Runs to the end: exit code, and everything that was said.
 fn run(command: &mut Command) -> (i32, String) {
@@ -24,28 +24,8 @@ fn json(command: &mut Command) -> serde_json::Value {
     serde_json::from_str(&lab::succeed(command)).unwrap()
 }
 
-fn segments(dir: &Path) -> Vec<PathBuf> {
-    let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let mut found: Vec<PathBuf> =
-        names.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).collect();
-    found.sort();
-    found
-}
-
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
-}
-
-/// Enough records for another segment of a MiB.
-fn fill(lab: &Lab, log: &Path) {
-    let before = segments(log).len();
-    for _ in 0..5 {
-        lab::succeed(lab.chancery().args(["ticket", "create", "--count", "5000"]));
-        if segments(log).len() > before {
-            return;
-        }
-    }
-    panic!("no segment is complete: {:?}", segments(log));
 }
 
 /// A box whose log has complete segments, and the directory of its log.
@@ -53,7 +33,7 @@ fn filled(directory: &Path) -> (Lab, PathBuf) {
     let more = "\n[log]\nsegment-mib = 1\nreserve-mib = 1\n".to_owned();
     let lab = Lab::start_in(directory, Options { more, ..Options::default() });
     let log = lab.dir.join("state/issuer/log");
-    fill(&lab, &log);
+    lab.fill_segment();
     (lab, log)
 }
 
@@ -108,7 +88,7 @@ fn complete_segments_are_archived_verified_there_and_read_from_there() {
     rewrite(&whole);
 
     // The log goes on, and so does the archive.
-    fill(&lab, &log);
+    lab.fill_segment();
     let second = archive(&lab);
     assert!(second["copied"].as_u64().unwrap() >= 1, "{second}");
     assert_eq!(verify(&lab).0, 0);

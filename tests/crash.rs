@@ -10,12 +10,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/client.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod client;
-#[path = "support/lab.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod lab;
+#[path = "support/plant.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared by several test programs"
+)]
+mod plant;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -25,8 +27,9 @@ use std::time::Duration;
 
 use chancery::pki::certificate::Certificate;
 use chancery::pki::crl;
-use client::{Client, Failure, Responder};
-use lab::{Lab, Options};
+use plant::Plant;
+use plant::client::{Client, Failure};
+use plant::lab::{self, Lab, Options};
 
 /// What one client saw and will ask for again.
 struct Witness {
@@ -47,22 +50,16 @@ fn killed_at_any_moment_nothing_released_is_lost() {
         u64::from_le_bytes(octets)
     });
     println!("CHANCERY_SEED={seed} CHANCERY_KILLS={kills}");
-    let dir = tempfile::tempdir().unwrap();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let options = Options { http_port: responder.address.port(), ..Options::default() };
-    let mut lab = Lab::start_in(dir.path(), options);
+    let mut plant = Plant::start(Options::default());
+    let runtime = Arc::clone(&plant.runtime);
     let began = lab::now();
 
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..4)
-        .map(|number| {
-            let client = Client::new(lab.acme, "localhost", "/acme/directory", responder.clone());
-            runtime.spawn(load(client, number, Arc::clone(&stop)))
-        })
+        .map(|number| runtime.spawn(load(plant.client(), number, Arc::clone(&stop))))
         .collect();
-    let killed = kill(&mut lab, kills, Moments(seed));
+    let lab = &mut plant.lab;
+    let killed = kill(lab, kills, Moments(seed));
     lab::pause(Duration::from_millis(500));
     stop.store(true, Ordering::Relaxed);
     let mut witnesses: Vec<Witness> =
@@ -93,7 +90,7 @@ fn killed_at_any_moment_nothing_released_is_lost() {
     lab.stop();
     lab.serve();
     for certificate in &revoked {
-        wait_listed(&lab, certificate);
+        wait_listed(lab, certificate);
     }
     lab.stop();
     let recorded = lab::succeed(lab.chancery().args(["log", "list", "--kind", "revoked"]));

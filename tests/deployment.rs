@@ -3,20 +3,22 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/client.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod client;
-#[path = "support/lab.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod lab;
+#[path = "support/plant.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared by several test programs"
+)]
+mod plant;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use client::{Client, Responder};
-use lab::{Lab, Options, succeed};
+use plant::Plant;
+use plant::lab::{self, Lab, Options, succeed};
 
 const UNITS: [&str; 2] = ["chancery-issuer", "chancery-web"];
 
@@ -123,21 +125,12 @@ fn the_units_allow_every_system_call_that_is_made() {
     if !has("systemd-analyze") || !has("strace") {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let lab = Lab::prepare(
-        directory.path(),
-        &Options { http_port: responder.address.port(), ..Options::default() },
-    );
+    let plant = Plant::prepare(Options::default());
+    let lab = &plant.lab;
     let traced: Vec<Traced> =
-        ["issuer", "web"].into_iter().map(|role| Traced::start(&lab, role)).collect();
+        ["issuer", "web"].into_iter().map(|role| Traced::start(lab, role)).collect();
     lab.wait_ready(Duration::from_secs(60));
-    runtime.block_on(async {
-        let mut client = Client::new(lab.acme, "localhost", "/acme/directory", responder.clone());
-        client.register().await.unwrap();
-        client.order(&["traced.lab.test"]).await.unwrap();
-    });
+    plant.enrol(&mut plant.registered(), &["traced.lab.test"]);
     let groups = groups();
     for (mut process, name) in traced.into_iter().zip(UNITS) {
         let called = process.end();

@@ -3,20 +3,23 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/client.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
-mod client;
-#[path = "support/lab.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
-mod lab;
+#[path = "support/plant.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared by several test programs"
+)]
+mod plant;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use client::{Client, Failure, Responder};
-use lab::{Lab, Options};
+use plant::Plant;
+use plant::client::Failure;
+use plant::lab::{self, Lab, Options};
 
 fn is_root() -> bool {
     lab::succeed(Command::new("id").arg("-u")).trim() == "0"
@@ -24,18 +27,6 @@ fn is_root() -> bool {
 
 fn left_out(why: &str) {
     eprintln!("left out: {why}");
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
-fn options(responder: &Responder, more: &str) -> Options {
-    Options { http_port: responder.address.port(), more: more.to_owned(), ..Options::default() }
-}
-
-fn client(lab: &Lab, responder: &Responder) -> Client {
-    Client::new(lab.acme, "localhost", "/acme/directory", responder.clone())
 }
 
 /// Waits until `/readyz` answers 503 with a line that begins with the code; gives the answer.
@@ -111,19 +102,18 @@ fn a_full_disk_stops_orders_but_not_the_crl_and_passes_by_itself() {
     let Some(_mounted) = is_root().then(|| Mounted::tmpfs(&state, 40)).flatten() else {
         return left_out("the full disk: only root may mount a small file system");
     };
-    let runtime = runtime();
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let more = "\n[log]\nsegment-mib = 1\nreserve-mib = 1\n";
-    let mut lab = Lab::start_in(directory.path(), options(&responder, more));
-    let mut client = client(&lab, &responder);
-    runtime.block_on(client.register()).unwrap();
+    let more = "\n[log]\nsegment-mib = 1\nreserve-mib = 1\n".to_owned();
+    let mut plant = Plant::prepare_in(directory.path(), Options { more, ..Options::default() });
+    plant.lab.serve();
+    let mut client = plant.registered();
+    let (lab, runtime) = (&mut plant.lab, &plant.runtime);
     runtime.block_on(client.order(&["before.test"])).unwrap();
 
     fill(&state.join("ballast"));
     let failure = runtime.block_on(client.order(&["during.test"])).err().unwrap();
     unavailable(failure);
-    wait_trouble(&lab, "CHY-DISK-FULL");
-    status_says(&lab, "CHY-DISK-FULL");
+    wait_trouble(lab, "CHY-DISK-FULL");
+    status_says(lab, "CHY-DISK-FULL");
     let (serve, web) = (lab.processes()[0].1, lab.process("web"));
 
     // A new issuer finds no CRL and makes one, full as the disk is.
@@ -136,7 +126,7 @@ fn a_full_disk_stops_orders_but_not_the_crl_and_passes_by_itself() {
         assert!(began.elapsed() < Duration::from_secs(30), "no CRL:\n{}", lab.log_tail());
         lab::pause(Duration::from_millis(50));
     }
-    wait_trouble(&lab, "CHY-DISK-FULL");
+    wait_trouble(lab, "CHY-DISK-FULL");
 
     for ballast in ["ballast", "ballast-2"] {
         std::fs::remove_file(state.join(ballast)).unwrap();
@@ -154,10 +144,9 @@ fn a_clock_set_forward_must_be_accepted_and_one_set_back_signs_nothing() {
     let Some(library) = faketime() else {
         return left_out("the clock: Debian's faketime is not installed");
     };
-    let directory = tempfile::tempdir().unwrap();
-    let runtime = runtime();
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let mut lab = Lab::prepare(directory.path(), &options(&responder, ""));
+    let mut plant = Plant::prepare(Options::default());
+    let (mut newcomer, mut client) = (plant.client(), plant.client());
+    let (lab, runtime) = (&mut plant.lab, &plant.runtime);
     let later = |lab: &Lab, arguments: &[&str]| {
         let mut command = lab.chancery();
         command.args(arguments).env("LD_PRELOAD", &library).env("FAKETIME", "+3d");
@@ -166,18 +155,17 @@ fn a_clock_set_forward_must_be_accepted_and_one_set_back_signs_nothing() {
     };
 
     // Three days ahead of the ceremony: perhaps right, and for a person to say.
-    let mut serve = later(&lab, &["serve"]);
+    let mut serve = later(lab, &["serve"]);
     lab.run(&mut serve);
-    wait_trouble(&lab, "CHY-CLOCK-JUMP");
-    status_says(&lab, "CHY-CLOCK-JUMP");
-    let output = later(&lab, &["clock", "accept"]).output().unwrap();
+    wait_trouble(lab, "CHY-CLOCK-JUMP");
+    status_says(lab, "CHY-CLOCK-JUMP");
+    let output = later(lab, &["clock", "accept"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains("--yes"), "{text}");
     // Both times: hours and minutes stand in both, whatever the dates are.
     assert_eq!(text.matches('Z').count(), 2, "not both times: {text}");
-    lab::succeed(&mut later(&lab, &["clock", "accept", "--yes"]));
+    lab::succeed(&mut later(lab, &["clock", "accept", "--yes"]));
     lab.wait_ready(Duration::from_secs(30));
-    let mut client = client(&lab, &responder);
     runtime.block_on(client.register()).unwrap();
     runtime.block_on(client.order(&["ahead.test"])).unwrap();
     lab.stop();
@@ -188,10 +176,9 @@ fn a_clock_set_forward_must_be_accepted_and_one_set_back_signs_nothing() {
     let mut serve = lab.chancery();
     serve.arg("serve");
     lab.run(&mut serve);
-    wait_trouble(&lab, "CHY-CLOCK-BACK");
-    status_says(&lab, "CHY-CLOCK-BACK");
+    wait_trouble(lab, "CHY-CLOCK-BACK");
+    status_says(lab, "CHY-CLOCK-BACK");
     assert!(lab.log_tail().contains("CHY-CLOCK-BACK: "), "{}", lab.log_tail());
-    let mut newcomer = Client::new(lab.acme, "localhost", "/acme/directory", responder.clone());
     unavailable(runtime.block_on(newcomer.register()).err().unwrap());
     // An order is taken and waits: nothing is lost, and nothing is signed.
     let waits = runtime.block_on(async {

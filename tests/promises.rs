@@ -8,12 +8,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/client.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod client;
-#[path = "support/lab.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod lab;
+#[path = "support/plant.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared by several test programs"
+)]
+mod plant;
 
 use std::collections::HashMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -24,20 +26,16 @@ use std::process::Command;
 use base64ct::{Base64, Encoding};
 use chancery::log::checkpoint::Checkpoint;
 use chancery::log::note::VerifierKey;
-use client::{Client, Responder};
-use lab::{Lab, Options, get, succeed};
+use plant::Plant;
+use plant::lab::{Lab, Options, get, succeed};
 
 /// Several clients at once, so that certificates share cycles of the log. With each chain, the checkpoint that
 /// was public right after it was downloaded.
-fn enrol(
-    lab: &Lab,
-    responder: &Responder,
-    runtime: &tokio::runtime::Runtime,
-) -> Vec<(Vec<u8>, String)> {
+fn enrol(plant: &Plant) -> Vec<(Vec<u8>, String)> {
+    let runtime = &plant.runtime;
     let clients: Vec<_> = (0..4)
         .map(|number| {
-            let (acme, http) = (lab.acme, lab.http);
-            let mut client = Client::new(acme, "localhost", "/acme/directory", responder.clone());
+            let (mut client, http) = (plant.client(), plant.lab.http);
             runtime.spawn(async move {
                 client.register().await.unwrap();
                 let mut seen = Vec::new();
@@ -59,13 +57,9 @@ fn enrol(
 
 #[test]
 fn promise_2_and_3_hold_for_every_certificate_that_left_the_box() {
-    let dir = tempfile::tempdir().unwrap();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let options = Options { http_port: responder.address.port(), ..Options::default() };
-    let lab = Lab::start_in(dir.path(), options);
-    let seen = enrol(&lab, &responder, &runtime);
+    let plant = Plant::start(Options::default());
+    let lab = &plant.lab;
+    let seen = enrol(&plant);
     assert_eq!(seen.len(), 16);
 
     let export = succeed(lab.chancery().args(["log", "export", "--format", "jsonl"]));

@@ -3,12 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/client.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod client;
-#[path = "support/lab.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod lab;
+#[path = "support/plant.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared by several test programs"
+)]
+mod plant;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -24,17 +26,15 @@ use chancery::tlog::note::VerifierKey;
 use chancery::tlog::proof::{Proof, verify_consistency};
 use chancery::tlog::tile::{self, Tile, TilePath, TiledTree, hashes, split_hashes};
 use chancery::tlog::tree::{TreeHead, leaf_hash};
-use client::{Client, Responder};
-use lab::{Lab, Options, now, pause, succeed};
-use tokio::runtime::Runtime;
+use plant::client::Client;
+use plant::lab::{Options, now, pause, succeed};
+use plant::{Plant, leaf};
 
 /// A box, and an account that gets certificates from it.
 struct House {
-    lab: Lab,
+    plant: Plant,
     acme: Client,
-    runtime: Runtime,
     config: String,
-    _dir: tempfile::TempDir,
 }
 
 struct Answer {
@@ -46,43 +46,32 @@ struct Answer {
 impl House {
     /// `readers` may read entries.
     fn start(readers: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let runtime = Runtime::new().unwrap();
-        let responder = runtime.block_on(Responder::start(0)).unwrap();
-        let port = responder.address.port();
-        let lab = Lab::prepare(dir.path(), &Options { http_port: port, ..Options::default() });
-        let acme = Client::new(lab.acme, "localhost", "/acme/directory", responder);
-        let config = std::fs::read_to_string(lab.dir.join("chancery.toml")).unwrap();
-        let mut house = Self { lab, acme, runtime, config, _dir: dir };
+        let plant = Plant::prepare(Options::default());
+        let config = std::fs::read_to_string(plant.lab.dir.join("chancery.toml")).unwrap();
+        let mut house = Self { acme: plant.client(), plant, config };
         house.serve(readers);
-        house.runtime.block_on(house.acme.register()).unwrap();
+        house.acme = house.plant.registered();
         house
     }
 
     fn serve(&mut self, readers: &str) {
-        self.lab.stop();
+        self.plant.lab.stop();
         let config =
             self.config.replace("[web]\n", &format!("[web]\nlog-entries-for = {readers}\n"));
-        std::fs::write(self.lab.dir.join("chancery.toml"), config).unwrap();
-        self.lab.serve();
+        std::fs::write(self.plant.lab.dir.join("chancery.toml"), config).unwrap();
+        self.plant.lab.serve();
     }
 
     /// A new certificate, and the order it came from.
     fn certificate(&mut self, name: &str) -> (Certificate, serde_json::Value) {
-        self.runtime.block_on(async {
+        self.plant.runtime.block_on(async {
             let issued = self.acme.order(&[name]).await.unwrap();
-            let end = "-----END CERTIFICATE-----";
-            let first = issued.chain.split_once(end).unwrap().0;
-            let pem = format!("{}{end}", first.trim_start());
-            (
-                Certificate::parse_pem(&pem).unwrap(),
-                self.acme.fetch(&issued.order_url).await.unwrap(),
-            )
+            (leaf(&issued.chain), self.acme.fetch(&issued.order_url).await.unwrap())
         })
     }
 
     fn get(&self, path: &str) -> Answer {
-        let mut stream = TcpStream::connect(self.lab.http).unwrap();
+        let mut stream = TcpStream::connect(self.plant.lab.http).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .unwrap();
         let mut octets = Vec::new();
@@ -94,7 +83,7 @@ impl House {
     }
 
     fn key(&self) -> VerifierKey {
-        succeed(self.lab.chancery().args(["log", "key"])).trim().parse().unwrap()
+        succeed(self.plant.lab.chancery().args(["log", "key"])).trim().parse().unwrap()
     }
 
     fn checkpoint(&self) -> TreeHead {
@@ -118,11 +107,11 @@ impl House {
     }
 
     fn tiles(&self, name: &str) -> PathBuf {
-        self.lab.dir.join("state/public/tiles").join(name)
+        self.plant.lab.dir.join("state/public/tiles").join(name)
     }
 
     fn write(&self, name: &str, text: &str) -> String {
-        let path = self.lab.dir.join(name);
+        let path = self.plant.lab.dir.join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
@@ -229,7 +218,7 @@ fn a_certificate_is_proven_with_the_public_key_alone() {
     let key = house.key().to_string();
     let file = house.write("a.tlog-proof", &served);
     let pem = house.write("a.pem", &certificate.pem());
-    let issuing = house.lab.dir.join("state/public/issuing.pem");
+    let issuing = house.plant.lab.dir.join("state/public/issuing.pem");
     let issuing = issuing.to_str().unwrap();
     let all = [file.as_str(), "--key", &key, "--certificate", &pem, "--issuer", issuing];
     let (code, said) = house.check_proof(&all);
@@ -274,15 +263,16 @@ fn a_certificate_is_proven_with_the_public_key_alone() {
 
     // The command finds the same path, from the tiles and without them; and the same again after a restart.
     let prove = |house: &House| {
-        let text = succeed(house.lab.chancery().args(["log", "prove", &serial.to_string()]));
+        let text = succeed(house.plant.lab.chancery().args(["log", "prove", &serial.to_string()]));
         Proof::parse(text.as_bytes()).unwrap()
     };
-    house.lab.stop();
+    house.plant.lab.stop();
     let offline = prove(&house);
     assert!(check(&offline, &trust).is_ok());
     std::fs::remove_dir_all(house.tiles("")).unwrap();
     assert_eq!(prove(&house), offline);
-    let unknown = house.lab.chancery().args(["log", "prove", &"49".repeat(16)]).output().unwrap();
+    let unknown =
+        house.plant.lab.chancery().args(["log", "prove", &"49".repeat(16)]).output().unwrap();
     assert!(String::from_utf8_lossy(&unknown.stderr).starts_with("CHY-LOG-UNKNOWN"));
     house.serve("[]");
     wait("are the tiles back", || house.get(&path).status == 200);

@@ -4,20 +4,22 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/client.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod client;
-#[path = "support/lab.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod lab;
+#[path = "support/plant.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared by several test programs"
+)]
+mod plant;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use base64ct::{Base64, Encoding};
-use client::{Client, Responder};
-use lab::{Lab, Options, succeed};
+use plant::Plant;
+use plant::lab::{Lab, Options, succeed};
 use serde_json::Value;
 
 fn stranger(lab: &Lab, certificates: &Path) -> Output {
@@ -45,15 +47,10 @@ fn der(pem: &str) -> Vec<u8> {
 
 #[test]
 fn a_stranger_reads_the_log_of_a_real_box() {
-    let dir = tempfile::tempdir().unwrap();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let options = Options { http_port: responder.address.port(), ..Options::default() };
-    let mut lab = Lab::start_in(dir.path(), options);
-    let mut acme = Client::new(lab.acme, "localhost", "/acme/directory", responder);
+    let mut plant = Plant::start(Options::default());
+    let mut acme = plant.registered();
+    let (lab, runtime) = (&mut plant.lab, &plant.runtime);
     let chain = runtime.block_on(async {
-        acme.register().await.unwrap();
         let chain = acme.order(&["a.reader.test"]).await.unwrap().chain;
         acme.order(&["b.reader.test", "c.reader.test"]).await.unwrap();
         chain
@@ -70,7 +67,7 @@ fn a_stranger_reads_the_log_of_a_real_box() {
 
     let certificates = lab.dir.join("certificates");
     std::fs::create_dir(&certificates).unwrap();
-    let read = stranger(&lab, &certificates);
+    let read = stranger(lab, &certificates);
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
     let theirs = objects(std::str::from_utf8(&read.stdout).unwrap());
     let mut ours = objects(&succeed(lab.chancery().args(["log", "export"])));
@@ -117,5 +114,5 @@ fn a_stranger_reads_the_log_of_a_real_box() {
     let mut octets = std::fs::read(&segment).unwrap();
     octets[300] ^= 4;
     std::fs::write(&segment, octets).unwrap();
-    assert!(!stranger(&lab, &certificates).status.success());
+    assert!(!stranger(lab, &certificates).status.success());
 }

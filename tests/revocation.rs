@@ -3,27 +3,22 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/client.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod client;
-#[path = "support/lab.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod lab;
+#[path = "support/plant.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared by several test programs"
+)]
+mod plant;
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use chancery::pki::certificate::Certificate;
-use client::{Client, Responder};
-use lab::{Lab, Options, get, now, pause, signal, succeed};
-
-/// The first certificate of a chain.
-fn leaf(chain: &str) -> Certificate {
-    let end = "-----END CERTIFICATE-----";
-    let first = chain.split_once(end).unwrap().0;
-    Certificate::parse_pem(&format!("{}{end}", first.trim_start())).unwrap()
-}
+use plant::Plant;
+use plant::lab::{Lab, Options, get, now, pause, signal, succeed};
 
 /// What `openssl verify -crl_check_all` says of a certificate with the CRLs that the box serves now.
 fn verify(lab: &Lab, certificate: &Certificate) -> String {
@@ -73,29 +68,19 @@ fn wait_revoked(lab: &Lab, certificate: &Certificate) {
 
 #[test]
 fn a_revoked_device_is_refused_whoever_revoked_it_and_whatever_was_killed() {
-    let dir = tempfile::tempdir().unwrap();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let options = Options { http_port: responder.address.port(), ..Options::default() };
-    let lab = Lab::start_in(dir.path(), options);
-    let mut acme = Client::new(lab.acme, "localhost", "/acme/directory", responder);
-    let devices: Vec<Certificate> = runtime.block_on(async {
-        acme.register().await.unwrap();
-        let mut devices = Vec::new();
-        for name in ["a.revoked.test", "b.revoked.test", "c.revoked.test"] {
-            devices.push(leaf(&acme.order(&[name]).await.unwrap().chain));
-        }
-        devices
-    });
+    let plant = Plant::start(Options::default());
+    let (lab, runtime) = (&plant.lab, &plant.runtime);
+    let mut acme = plant.registered();
+    let devices = ["a.revoked.test", "b.revoked.test", "c.revoked.test"]
+        .map(|name| plant.enrol(&mut acme, &[name]));
     for device in &devices {
-        assert!(verify(&lab, device).contains("leaf.pem: OK"));
+        assert!(verify(lab, device).contains("leaf.pem: OK"));
     }
 
     // By the account, and once.
     let answer = runtime.block_on(acme.revoke(devices[0].der(), 4)).unwrap();
     assert_eq!(answer, (200, String::new()));
-    wait_revoked(&lab, &devices[0]);
+    wait_revoked(lab, &devices[0]);
     let again = format!("{:?}", runtime.block_on(acme.revoke(devices[0].der(), 4)).unwrap_err());
     assert!(again.contains("400") && again.contains("alreadyRevoked"), "{again}");
 
@@ -109,10 +94,10 @@ fn a_revoked_device_is_refused_whoever_revoked_it_and_whatever_was_killed() {
     let output = cert(&["revoke", &serial]).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && told.contains("b.revoked.test"), "{told}");
-    assert!(verify(&lab, &devices[1]).contains("leaf.pem: OK"));
+    assert!(verify(lab, &devices[1]).contains("leaf.pem: OK"));
     let told = succeed(&mut cert(&["revoke", &serial, "--reason", "key-compromise", "--yes"]));
     assert!(told.contains(devices[1].crl_url().unwrap()), "{told}");
-    wait_revoked(&lab, &devices[1]);
+    wait_revoked(lab, &devices[1]);
     let output = cert(&["revoke", &serial, "--yes"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("CHY-CERT-REVOKED"));
 
@@ -138,7 +123,7 @@ fn a_revoked_device_is_refused_whoever_revoked_it_and_whatever_was_killed() {
     signal(issuer, "KILL");
     assert_eq!(answer.0, 200);
     lab.wait_gone(issuer);
-    wait_revoked(&lab, &devices[2]);
+    wait_revoked(lab, &devices[2]);
     lab.wait_ready(Duration::from_secs(30));
     succeed(lab.chancery().args(["log", "verify"]));
     let complete = lab.dir.join("state/public/crl/issuing.crl");

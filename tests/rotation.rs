@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/client.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
-mod client;
-#[path = "support/lab.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
-mod lab;
+#[path = "support/plant.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared by several test programs"
+)]
+mod plant;
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -16,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use client::{Client, Responder};
-use lab::{Lab, Options};
+use plant::Plant;
+use plant::lab::{self, Lab, Options};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -29,11 +31,11 @@ struct Load {
 }
 
 impl Load {
-    fn on(lab: &Lab, responder: &Responder, runtime: &Arc<tokio::runtime::Runtime>) -> Self {
+    fn on(plant: &Plant) -> Self {
         let (stop, issued) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let mut client = Client::new(lab.acme, "localhost", "/acme/directory", responder.clone());
-        let (halt, count, runtime) = (Arc::clone(&stop), Arc::clone(&issued), Arc::clone(runtime));
-        runtime.block_on(client.register()).unwrap();
+        let mut client = plant.registered();
+        let (halt, count) = (Arc::clone(&stop), Arc::clone(&issued));
+        let runtime = Arc::clone(&plant.runtime);
         let thread = std::thread::spawn(move || {
             for n in 0.. {
                 if halt.load(Ordering::SeqCst) {
@@ -122,17 +124,24 @@ fn sound(lab: &Lab, checkpoints: &[&Path]) -> Output {
 
 #[test]
 fn the_log_key_is_rotated_while_devices_order() {
-    let directory = tempfile::tempdir().unwrap();
-    let runtime = Arc::new(tokio::runtime::Runtime::new().unwrap());
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let options = Options { http_port: responder.address.port(), ..Options::default() };
-    let lab = Lab::start_in(directory.path(), options);
-    let load = Load::on(&lab, &responder, &runtime);
-    load.goes_on(&lab, 2);
-    let file = rotation_file(&lab);
+    let more = "\n[log]\nsegment-mib = 1\nreserve-mib = 1\n".to_owned();
+    let plant = Plant::start(Options { more, ..Options::default() });
+    let lab = &plant.lab;
+    // What will be archived is from before the rotation.
+    lab.fill_segment();
+    let load = Load::on(&plant);
+    load.goes_on(lab, 2);
+    let archived = || {
+        done(chancery(lab, &["log", "archive", "--to", "cold"]));
+        let told = done(chancery(lab, &["log", "verify", "--dir", "cold"]));
+        assert!(told.contains("this is an archive"), "{told}");
+    };
+    let keys = || done(chancery(lab, &["log", "key"])).lines().count();
+    archived();
+    let file = rotation_file(lab);
     let file = file.to_str().unwrap();
     let rotate =
-        |more: &[&str]| chancery(&lab, &[&["ceremony", "rotate-log-key", file][..], more].concat());
+        |more: &[&str]| chancery(lab, &[&["ceremony", "rotate-log-key", file][..], more].concat());
     let checkpoint = lab.dir.join("state/public/checkpoint");
     let keep = |name: &str| {
         let kept = lab.dir.join(name);
@@ -154,41 +163,45 @@ fn the_log_key_is_rotated_while_devices_order() {
     assert_eq!(std::fs::read(&authority).unwrap(), old);
     assert!(lab.dir.join("state/ca/unfinished.json").exists());
     refused(&rotate(&["--yes"]), "CHY-CEREMONY-UNFINISHED");
-    crash_issuer(&lab);
-    assert_eq!(signing(&lab), [true]);
+    crash_issuer(lab);
+    assert_eq!(signing(lab), [true]);
     let told = done(rotate(&["--yes", "--discard-unfinished"]));
     assert!(told.contains("taking over") && told.contains("Restart the issuer"), "{told}");
     refused(&rotate(&["--yes"]), "CHY-LOG-KEY-BUSY");
     // Made, and not yet in the log: the running issuer knows nothing of it.
-    assert_eq!(signing(&lab), [true, false]);
-    refused(&chancery(&lab, &["log-key", "retire", "--yes"]), "CHY-LOG-KEY-ALONE");
+    assert_eq!(signing(lab), [true, false]);
+    refused(&chancery(lab, &["log-key", "retire", "--yes"]), "CHY-LOG-KEY-ALONE");
 
-    crash_issuer(&lab);
-    eventually(&lab, "both keys sign", || signing(&lab) == [true, true]);
-    load.goes_on(&lab, 2);
+    crash_issuer(lab);
+    eventually(lab, "both keys sign", || signing(lab) == [true, true]);
+    load.goes_on(lab, 2);
     let during = keep("during.txt");
-    crash_issuer(&lab);
-    load.goes_on(&lab, 1);
-    assert_eq!(signing(&lab), [true, true]);
+    archived();
+    assert_eq!(keys(), 2);
+    crash_issuer(lab);
+    load.goes_on(lab, 1);
+    assert_eq!(signing(lab), [true, true]);
     let finish = |more: &[&str]| {
-        chancery(&lab, &[&["ceremony", "finish-log-key", file, "--yes"][..], more].concat())
+        chancery(lab, &[&["ceremony", "finish-log-key", file, "--yes"][..], more].concat())
     };
     refused(&finish(&["--remove"]), "CHY-LOG-KEY-BUSY");
 
-    done(chancery(&lab, &["log-key", "retire", "--yes"]));
-    eventually(&lab, "the new key signs alone", || signing(&lab) == [false, true]);
-    refused(&chancery(&lab, &["log-key", "retire", "--yes"]), "CHY-LOG-KEY-ALONE");
+    done(chancery(lab, &["log-key", "retire", "--yes"]));
+    eventually(lab, "the new key signs alone", || signing(lab) == [false, true]);
+    refused(&chancery(lab, &["log-key", "retire", "--yes"]), "CHY-LOG-KEY-ALONE");
     let told = done(finish(&["--remove"]));
     assert!(told.contains("done with") && told.contains("removed"), "{told}");
     assert!(done(finish(&["--remove"])).contains("removed"), "asked again, it goes on");
-    crash_issuer(&lab);
-    load.goes_on(&lab, 2);
+    crash_issuer(lab);
+    load.goes_on(lab, 2);
     drop(load);
+    archived();
+    assert_eq!(keys(), 1);
 
     // Every record, and every checkpoint of all three times.
-    let told = done(sound(&lab, &[&before, &during]));
+    let told = done(sound(lab, &[&before, &during]));
     assert!(!told.contains("log key is taken from the log"), "{told}");
-    let rotations = done(chancery(&lab, &["log", "list", "--kind", "log-key"]));
+    let rotations = done(chancery(lab, &["log", "list", "--kind", "log-key"]));
     assert_eq!(rotations.matches("another log key").count(), 1, "{rotations}");
     // With the former key's line alone it is no checkpoint of the cross-over.
     let text = std::fs::read_to_string(&during).unwrap();
@@ -196,13 +209,13 @@ fn the_log_key_is_rotated_while_devices_order() {
     let [body @ .., _former, new] = lines.as_slice() else { panic!("{text}") };
     let forged = lab.dir.join("forged.txt");
     std::fs::write(&forged, format!("{}\n{new}\n", body.join("\n"))).unwrap();
-    assert!(!sound(&lab, &[&forged]).status.success());
+    assert!(!sound(lab, &[&forged]).status.success());
     // ca/ as it was before the ceremony does not fit this log any more.
     let pid = lab.process("issuer").unwrap();
     let newest = std::fs::read(&authority).unwrap();
     std::fs::write(&authority, &old).unwrap();
     lab::signal(pid, "KILL");
-    eventually(&lab, "the start is refused", || lab.log_tail().contains("CHY-LOG-KEY:"));
+    eventually(lab, "the start is refused", || lab.log_tail().contains("CHY-LOG-KEY:"));
     std::fs::write(&authority, &newest).unwrap();
 }
 

@@ -6,12 +6,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/client.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod client;
-#[path = "support/lab.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
-mod lab;
+#[path = "support/plant.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared by several test programs"
+)]
+mod plant;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -26,10 +28,10 @@ use chancery::log::record::Record;
 use chancery::log::segment::{FRAME_HEADER, HEADER, Header, file_name, parse_frame, push_frame};
 use chancery::pki::certificate::Certificate;
 use chancery::tlog::checkpoint::Checkpoint;
-use chancery::tlog::note::VerifierKey;
+use chancery::tlog::note::{Note, NoteSignature, VerifierKey};
 use chancery::tlog::tree::{RightEdge, leaf_hash};
-use client::{Client, Responder};
-use lab::{Lab, Options, succeed};
+use plant::Plant;
+use plant::lab::{Options, succeed};
 
 /// What a box left behind.
 struct Real {
@@ -50,28 +52,18 @@ struct Real {
 }
 
 static REAL: LazyLock<Real> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().unwrap();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let options = Options { http_port: responder.address.port(), ..Options::default() };
-    let mut lab = Lab::start_in(dir.path(), options);
-    let state = lab.dir.join("state");
-    let mut acme = Client::new(lab.acme, "localhost", "/acme/directory", responder);
-    runtime.block_on(acme.register()).unwrap();
-    let enrol = |acme: &mut Client, name: &str| {
-        let chain = runtime.block_on(acme.order(&[name])).unwrap().chain;
-        let end = chain.find("-----END CERTIFICATE-----").unwrap() + 25;
-        Certificate::parse_pem(&format!("{}\n", &chain[..end])).unwrap()
-    };
-    let first = enrol(&mut acme, "first.tampered.test");
+    let mut plant = Plant::start(Options::default());
+    let state = plant.lab.dir.join("state");
+    let mut acme = plant.registered();
+    let first = plant.enrol(&mut acme, &["first.tampered.test"]);
     let earlier = std::fs::read(state.join("public/checkpoint")).unwrap();
-    let second = enrol(&mut acme, "second.tampered.test");
-    assert_eq!(runtime.block_on(acme.revoke(first.der(), 4)).unwrap().0, 200);
+    let second = plant.enrol(&mut acme, &["second.tampered.test"]);
+    assert_eq!(plant.runtime.block_on(acme.revoke(first.der(), 4)).unwrap().0, 200);
     let serial = second.serial().unwrap().to_string();
     let revoke = ["cert", "revoke", serial.as_str(), "--reason", "key-compromise", "--yes"];
-    succeed(lab.chancery().args(revoke));
-    enrol(&mut acme, "third.tampered.test");
+    succeed(plant.lab.chancery().args(revoke));
+    plant.enrol(&mut acme, &["third.tampered.test"]);
+    let lab = &mut plant.lab;
     lab.stop();
     let said = succeed(lab.chancery().args(["log", "verify"]));
     let audit = ["log", "audit", "--verify", "--proofs", "--format", "html"];
@@ -177,7 +169,7 @@ impl Real {
         Evidence {
             issuers: vec![Certificate::parse_pem(&self.issuing).unwrap()],
             origin: Some(self.name.clone()),
-            log_key: Some(self.spki.clone()),
+            log_keys: vec![self.spki.clone()],
             checkpoints: vec![
                 "/log/checkpoint".into(),
                 "/kept".into(),
@@ -421,6 +413,39 @@ fn a_replaced_checkpoint_is_found() {
     found(&real.verify(&disk), "/public/checkpoint is older than /kept");
 }
 
+/// A witness's cosignature line is as good as its signature, in the file where the box publishes it.
+#[test]
+fn a_forged_cosignature_is_found_and_its_witness_named() {
+    let real = &*REAL;
+    let (pair, spki) = forger();
+    let witness = VerifierKey::cosigner("w.lan/witness", &spki).unwrap();
+    let disk = real.disk();
+    let mut evidence = real.evidence(&disk);
+    evidence.witnesses = vec![witness.clone()];
+    evidence.checkpoints.push("/public/checkpoint.witnessed".into());
+    let mut note = Note::parse(&real.checkpoint).unwrap();
+    let head = Checkpoint::parse_text(&note.text).unwrap().head;
+    let now = real.verify(&disk).newest;
+    let message = witness.message(note.text.as_bytes(), &head, now);
+    let octets = witness.signature_octets(pair.sign(&message).as_ref(), now);
+    note.signatures.push(NoteSignature { name: witness.name().into(), id: witness.id(), octets });
+    let judge = |note: &Note| {
+        let path = Path::new("/public/checkpoint.witnessed");
+        disk.replace(path, note.to_string().as_bytes(), true).unwrap();
+        verify(Arc::new(disk.clone()), "/log".as_ref(), &evidence, Means::default()).unwrap()
+    };
+    let verdict = judge(&note);
+    assert!(verdict.is_sound(), "{verdict}");
+    assert_eq!((verdict.cosignatures, verdict.cosigned[0].size), (1, head.size));
+    let octets = note.signatures.last().unwrap().octets.len() as u64;
+    for bit in bits(octets, 5) {
+        let mut forged = note.clone();
+        forged.signatures.last_mut().unwrap().octets[(bit / 8) as usize] ^= 1 << (bit % 8);
+        let expected = "checkpoint.witnessed: the cosignature of witness w.lan/witness does not";
+        found(&judge(&forged), expected);
+    }
+}
+
 #[test]
 fn a_log_signed_anew_with_other_content_is_found() {
     let real = &*REAL;
@@ -440,7 +465,7 @@ fn a_log_signed_anew_with_other_content_is_found() {
     // Who believes what the log says of itself, and kept a checkpoint.
     disk.replace("/kept".as_ref(), &real.checkpoint, true).unwrap();
     let mut evidence = real.evidence(&disk);
-    evidence.log_key = None;
+    evidence.log_keys.clear();
     let verdict = verify(Arc::new(disk), "/log".as_ref(), &evidence, Means::default()).unwrap();
     found(&verdict, "/kept: a checkpoint without a valid signature by the log's key");
 }

@@ -149,6 +149,12 @@ fn two_boxes_watch_each_other_and_a_backup_put_back_is_caught() {
     let leaves = metrics.lines().find_map(|l| l.strip_prefix(line)).unwrap();
     assert!(leaves.trim().parse::<u64>().unwrap() >= 1, "{metrics}");
 
+    // What is published of it is verified with the log.
+    let verify = |lab: &Lab| lab.chancery().args(["log", "verify"]).output().unwrap();
+    let told = verify(&a.lab);
+    let text = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success() && text.contains("witness b.test/witness cosigned "), "{text}");
+
     // What the specification has a witness answer to whoever asks.
     let add = |body: &str| post(b.lab.http, "/witness/add-checkpoint", body);
     let (status, head, size) = add(&format!("old 0\n\n{kept}"));
@@ -186,6 +192,16 @@ fn two_boxes_watch_each_other_and_a_backup_put_back_is_caught() {
     a.lab.serve();
     a.await_cosigned(&b.witness, before + 2);
     a.lab.stop();
+    let witnessed = state.join("public/checkpoint.witnessed");
+    let whole = std::fs::read(&witnessed).unwrap();
+    let mut forged = Note::parse(&whole).unwrap();
+    forged.signatures.last_mut().unwrap().octets[20] ^= 1;
+    std::fs::write(&witnessed, forged.to_string()).unwrap();
+    let told = verify(&a.lab);
+    let text = String::from_utf8_lossy(&told.stdout);
+    let forged = "checkpoint.witnessed: the cosignature of witness b.test/witness does not verify";
+    assert!(!told.status.success() && text.contains(forged), "{text}");
+    std::fs::write(&witnessed, whole).unwrap();
     std::fs::rename(&state, &newer).unwrap();
     let evidence = a.lab.dir.join("kept-by-b");
     let kept = get(b.lab.http, &format!("/witness/{}/checkpoint", origin_hash("a.test/log")));

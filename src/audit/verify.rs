@@ -51,18 +51,19 @@ use self::ledger::Ledger;
 use self::places::Places;
 use self::tiles::Tiled;
 use crate::env::{Disk, DiskFile};
-use crate::id::Timestamp;
+use crate::id::{LeafIndex, Timestamp};
 use crate::log::Progress;
 use crate::log::reader::Reader;
-use crate::log::record::{IntentV1, IssuedV1};
+use crate::log::record::{IntentV1, IssuedV1, Record};
 use crate::log::recover::OpenError;
 use crate::pki::certificate::Certificate;
 use crate::pki::key::SignatureAlgorithm;
+use crate::tlog::note::VerifierKey;
 use crate::tlog::tree::Hash;
 
 pub use findings::{Finding, MAX_FINDINGS, Place};
 pub(super) use pairs::Open;
-pub use verdict::{Kept, Verdict};
+pub use verdict::{Cosigned, Kept, Verdict};
 
 /// What is known from elsewhere and held against the log.
 #[derive(Default)]
@@ -71,8 +72,10 @@ pub struct Evidence {
     pub issuers: Vec<Certificate>,
     /// The log's origin.
     pub origin: Option<String>,
-    /// The log key's SubjectPublicKeyInfo.
-    pub log_key: Option<Vec<u8>>,
+    /// The SubjectPublicKeyInfo of every key that the log is known to have had, oldest first: the first will do.
+    pub log_keys: Vec<Vec<u8>>,
+    /// Keys of the log's witnesses: each cosignature that a checkpoint has by one of them must verify.
+    pub witnesses: Vec<VerifierKey>,
     /// Files that hold a checkpoint; those that do not exist are left out.
     pub checkpoints: Vec<PathBuf>,
     /// Which of them is the one that is published: none of the others may be newer. Named last above, because a box
@@ -81,6 +84,9 @@ pub struct Evidence {
     /// For an archive, which ends before the log does: the proof (RFC 6962 section 2.1.2) that one of the
     /// checkpoints, over more records than it has, continues them.
     pub continuation: Option<Vec<Hash>>,
+    /// The records about the log's own keys that an archive says came behind its end; their signatures are their own
+    /// proof.
+    pub later_keys: Vec<(LeafIndex, Record)>,
     /// The CRLs that are published, of the issuers above; `None` if it is not known where.
     pub crls: Option<Vec<PathBuf>>,
     /// The present, by which a CRL that should be there is missing.
@@ -122,7 +128,7 @@ pub fn verify(
     let findings = Findings::default();
     let ledger = Mutex::new(Ledger::new(means.scratch, means.rows));
     // What is published is read before the log is opened: a box that runs has logged it before.
-    let stated = Stated::read(&*disk, &evidence.checkpoints, &findings);
+    let stated = Stated::read(&*disk, evidence, &findings);
     let published = Published::read(&*disk, evidence, &ledger, &findings);
     let tiled = Tiled::open(&disk, evidence.tiles.as_deref(), &findings);
     let reader = match Reader::open(Arc::clone(&disk), dir) {

@@ -214,7 +214,7 @@ fn id_of(record: &KeyRecord) -> Result<Vec<u8>, CeremonyError> {
 }
 
 fn verifier(origin: &str, record: &KeyRecord) -> Result<VerifierKey, CeremonyError> {
-    let spki = Base64::decode_vec(&record.spki).map_err(|_| broken("its spki is not base64"))?;
+    let spki = record.spki_der().map_err(broken)?;
     VerifierKey::from_spki(origin, &spki).map_err(|why| broken(why.0))
 }
 

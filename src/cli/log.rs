@@ -53,7 +53,8 @@ pub enum LogCommand {
     Prove(proof::Prove),
     /// Check such a proof, with the log's public key alone and no log. Exit code 1 if it does not hold.
     CheckProof(proof::CheckProof),
-    /// Print the log's public key (a vkey), which proofs and checkpoints are checked with. Keep it elsewhere.
+    /// Print the log's public key (a vkey), which proofs and checkpoints are checked with; two while the log key is
+    /// being rotated. Keep it elsewhere. `log-key show` has those of former times too.
     Key,
     /// What each day had: records, certificates, revocations.
     Days(Days),

@@ -1,11 +1,12 @@
 //! `chancery log-key`: the keys that sign the log's checkpoints, and the end of a cross-over.
 
-use base64ct::{Base64, Encoding};
 use clap::Subcommand;
 
 use super::admin::{Issuer, unexpected};
 use super::{Context, Failure, confirm, print, print_json};
 use crate::config::Config;
+use crate::env::Disk;
+use crate::env::system::SystemDisk;
 use crate::ipc::admin::{AdminAnswer, AdminQuestion};
 use crate::log::note::{MAX_NOTE, Note, VerifierKey};
 
@@ -46,25 +47,76 @@ pub fn run(command: &LogKeyCommand, context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn show(config: &Config, json: bool) -> Result<(), Failure> {
-    let authority = crate::app::require_authority(config)?;
-    let broken = |why: &str| {
-        Failure::operator(format!(
-            "CHY-CA-BROKEN: {}: a log key: {why}",
-            config.paths.authority().display()
-        ))
-    };
-    let path = config.paths.public().join("checkpoint");
-    // Absent or unreadable: then nobody signs, as far as can be told.
-    let note = std::fs::read(path).ok().filter(|octets| octets.len() <= MAX_NOTE);
-    let note = note.and_then(|octets| Note::parse(&octets).ok());
-    let mut keys = Vec::new();
-    for record in authority.log_keys() {
-        let spki = Base64::decode_vec(&record.spki).map_err(|_| broken("not base64"))?;
-        let key = VerifierKey::from_spki(&authority.origin, &spki).map_err(|why| broken(why.0))?;
-        let signs = note.as_ref().is_some_and(|note| note.by(&key).next().is_some());
-        keys.push((key, signs));
+/// The keys of this box's log, as `ca/authority.json` names them. Nothing else of the command line reads them.
+pub(super) struct Known {
+    /// Oldest first; never empty.
+    keys: Vec<VerifierKey>,
+    /// Whether the one before the newest may still sign.
+    crossing: bool,
+}
+
+impl Known {
+    pub(super) fn of(config: &Config) -> Result<Self, Failure> {
+        let Some(authority) = &config.authority else {
+            return Err(Failure::operator(format!(
+                "CHY-CA-ABSENT: no ceremony has been held in {}",
+                config.paths.state.display()
+            )));
+        };
+        let keys = authority.log_keys().map(|record| {
+            let spki = record.spki_der().map_err(|why| broken(config, &why))?;
+            VerifierKey::from_spki(&authority.origin, &spki).map_err(|why| broken(config, &why))
+        });
+        let crossing = authority.former_log_key().is_some();
+        Ok(Self { keys: keys.collect::<Result<_, _>>()?, crossing })
     }
+
+    /// Every one there was, oldest first.
+    pub(super) fn all(&self) -> &[VerifierKey] {
+        &self.keys
+    }
+
+    /// Those that may sign now: the newest, last, and during a cross-over the one before it.
+    pub(super) fn current(&self) -> &[VerifierKey] {
+        let signing = if self.crossing { 2 } else { 1 };
+        &self.keys[self.keys.len().saturating_sub(signing)..]
+    }
+
+    pub(super) fn newest(&self) -> &VerifierKey {
+        &self.keys[self.keys.len() - 1]
+    }
+
+    /// The one before it, while it may still sign.
+    pub(super) fn former(&self) -> Option<&VerifierKey> {
+        let [former, _newest] = self.current() else { return None };
+        Some(former)
+    }
+
+    /// Those that signed the published checkpoint; empty where there is none, or none that can be read.
+    pub(super) fn signed(&self, config: &Config) -> Vec<&VerifierKey> {
+        let path = config.paths.public().join("checkpoint");
+        let note = SystemDisk.read(&path, MAX_NOTE as u64).ok();
+        let Some(note) = note.and_then(|octets| Note::parse(&octets).ok()) else {
+            return Vec::new();
+        };
+        self.keys.iter().filter(|key| note.by(key).next().is_some()).collect()
+    }
+}
+
+/// What `ca/authority.json` says of a key makes none.
+pub(super) fn broken(config: &Config, why: &dyn std::fmt::Display) -> Failure {
+    let path = config.paths.authority();
+    Failure::operator(format!(
+        "CHY-CA-BROKEN: {}: {why}; restore it from the ceremony's backup",
+        path.display()
+    ))
+}
+
+fn show(config: &Config, json: bool) -> Result<(), Failure> {
+    let known = Known::of(config)?;
+    let signed = known.signed(config);
+    let keys: Vec<(&VerifierKey, bool)> =
+        known.all().iter().map(|key| (key, signed.contains(&key))).collect();
     if json {
         let keys: Vec<_> = keys
             .iter()

@@ -1,12 +1,11 @@
 //! `chancery witness`: what this box and the boxes that watch it must be told of each other. Reads files only.
 
-use base64ct::{Base64, Encoding};
 use clap::Subcommand;
 
+use super::log_key::{Known, broken};
 use super::{Context, Failure, print, print_json};
 use crate::config::Config;
-use crate::pki::authority::KeyRecord;
-use crate::tlog::note::{NotANoteKey, VerifierKey};
+use crate::tlog::note::VerifierKey;
 
 /// `chancery witness …`.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -18,17 +17,11 @@ pub enum WitnessCommand {
 pub fn run(command: &WitnessCommand, context: &Context) -> Result<(), Failure> {
     let WitnessCommand::Key = command;
     let config = context.load()?;
-    let authority = crate::app::require_authority(&config)?;
-    let of_log = |record: &KeyRecord| {
-        vkey(&config, record, |spki| VerifierKey::from_spki(&authority.origin, spki))
-    };
-    let log = of_log(authority.newest_log_key())?;
+    crate::app::require_authority(&config)?;
+    let known = Known::of(&config)?;
     // While both sign, a witness that knows either is content.
-    let former = authority.former_log_key().map(of_log).transpose()?;
-    let witness = match &authority.witness {
-        None => None,
-        Some(w) => Some(vkey(&config, &w.key, |spki| VerifierKey::cosigner(&w.name, spki))?),
-    };
+    let (log, former) = (known.newest(), known.former());
+    let witness = own(&config)?;
     if context.json {
         return print_json(&serde_json::json!({
             "log": log.to_string(),
@@ -50,15 +43,12 @@ pub fn run(command: &WitnessCommand, context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// The vkey of a key that the ceremony fixed.
-pub(super) fn vkey(
-    config: &Config,
-    record: &KeyRecord,
-    make: impl FnOnce(&[u8]) -> Result<VerifierKey, NotANoteKey>,
-) -> Result<VerifierKey, Failure> {
-    let broken = |why: &dyn std::fmt::Display| {
-        Failure::operator(format!("CHY-CA-BROKEN: {}: {why}", config.paths.authority().display()))
-    };
-    let spki = Base64::decode_vec(&record.spki).map_err(|why| broken(&why))?;
-    make(&spki).map_err(|why| broken(&why))
+/// This box's own key as a witness, if a ceremony made one.
+pub(super) fn own(config: &Config) -> Result<Option<VerifierKey>, Failure> {
+    let record = config.authority.as_ref().and_then(|authority| authority.witness.as_ref());
+    let key = record.map(|witness| {
+        let spki = witness.key.spki_der().map_err(|why| broken(config, &why))?;
+        VerifierKey::cosigner(&witness.name, &spki).map_err(|why| broken(config, &why))
+    });
+    key.transpose()
 }

@@ -46,11 +46,11 @@ impl KeyTurn {
                 "CHY-LOG-KEY: {why}; restore ca/authority.json as the newest ceremony of this log left it"
             )
         };
-        let unreadable = |_| disagree("what ca/authority.json says of a log key is not base64");
+        let broken = || disagree("what ca/authority.json says of a log key is not base64");
         let keys = core.log.keys();
         let mut fixed = Vec::new();
         for record in authority.log_keys() {
-            fixed.push(Base64::decode_vec(&record.spki).map_err(unreadable)?);
+            fixed.push(record.spki_der().map_err(|_| broken())?);
         }
         let logged = keys.terms().len();
         if keys.terms().iter().map(|term| term.key.spki()).ne(fixed.iter().take(logged)) {
@@ -68,8 +68,8 @@ impl KeyTurn {
                 let pending = Pending {
                     former: fixed[logged - 1].clone(),
                     key: key.clone(),
-                    endorsement: Base64::decode_vec(&rotation.endorsement).map_err(unreadable)?,
-                    possession: Base64::decode_vec(&rotation.possession).map_err(unreadable)?,
+                    endorsement: Base64::decode_vec(&rotation.endorsement).map_err(|_| broken())?,
+                    possession: Base64::decode_vec(&rotation.possession).map_err(|_| broken())?,
                     cross_over: DAY * rotation.cross_over_days,
                     transcript_sha256: digest(&rotation.transcript_sha256)
                         .ok_or_else(|| disagree("a rotation's transcript has no SHA-256"))?,

@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use base64ct::{Base64, Encoding};
-
 use super::Settings;
 use super::caps::Caps;
 use super::clock::ClockRule;
@@ -42,7 +40,7 @@ use crate::ipc::admin::AdminService;
 use crate::ipc::message::Health;
 use crate::log::Log;
 use crate::log::record::{CeremonyV1, Record};
-use crate::pki::authority::Authority;
+use crate::pki::authority::{Authority, KeyRecord};
 use crate::pki::policy::{self, Policy};
 use crate::pki::profile::Profile;
 use crate::tlog::note::VerifierKey;
@@ -143,9 +141,9 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     let roots = roots(authority)?;
     let keys = |name: &str| parts.issuing_keys.get(name).cloned();
     let issuers = Issuers::open(authority, &roots, &keys, &parts.log)?;
-    let tls_spki = spki("tls", &authority.tls_key.spki)?;
+    let tls_spki = spki("tls", &authority.tls_key)?;
     same_key("tls", &*parts.tls_key, &tls_spki)?;
-    let log_spki = spki("log", &authority.log_key.spki)?;
+    let log_spki = spki("log", &authority.log_key)?;
     own_log(&parts.log, authority, &roots, &issuers, &log_spki)?;
 
     let policy = Policy::new(&parts.policy)
@@ -173,7 +171,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     own_keys.extend(issuing.map(|issuing| issuing.public_key().spki().to_vec()));
     own_keys.extend(parts.cosigner.iter().map(CosignerKey::spki));
     for record in &authority.log_key_rotations {
-        own_keys.push(spki("log", &record.key.spki)?);
+        own_keys.push(spki("log", &record.key)?);
     }
     own_keys.dedup();
     let rule =

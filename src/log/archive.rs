@@ -10,7 +10,8 @@
 //! right edge of that tree after the last, from which the next run goes on; and an RFC 6962 consistency
 //! proof (section 2.1.2) from that tree to the checkpoint's. So an archive that ends years before its
 //! checkpoint is verified with the log's public key and nothing else, and one whose records were exchanged
-//! together with its manifest is not.
+//! together with its manifest is not. Where the log has got another key in between, the manifest has the records that
+//! say so: each new key is signed for by the one before it.
 //!
 //! Only what a signed checkpoint covers is copied, and never the segment that is being written. Nothing is
 //! removed from the log. Stopped at any point, the next run goes on: a segment has its name only after its
@@ -23,9 +24,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::record::Record;
 use super::recover::OpenError;
 use super::segment;
 use crate::env::{Disk, disk::is_full};
+use crate::id::LeafIndex;
 use crate::tlog::tree::{Hash, RightEdge, TreeHead};
 
 pub use check::{Checked, check};
@@ -78,6 +81,44 @@ pub struct Covered {
     pub size: u64,
     /// RFC 6962 section 2.1.2; empty if the checkpoint is over just these records.
     consistency: Vec<Base64Hash>,
+    /// The records about the log's own keys between the last one here and the checkpoint: without them nobody could
+    /// tell who signs it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<KeyLeaf>,
+}
+
+/// A record that rotates or retires a log key; its own signatures prove it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct KeyLeaf {
+    leaf: u64,
+    /// As it is stored, in base64.
+    record: String,
+}
+
+impl KeyLeaf {
+    /// The leaf, if it is about keys.
+    fn of(leaf: LeafIndex, payload: &[u8]) -> Option<Self> {
+        use base64ct::{Base64, Encoding};
+        match Record::decode(payload) {
+            Ok(Record::LogKeyRotatedV1(_) | Record::LogKeyRetiredV1(_)) => {
+                Some(Self { leaf: leaf.0, record: Base64::encode_string(payload) })
+            }
+            _ => None,
+        }
+    }
+
+    fn is_between(&self, from: u64, to: u64) -> bool {
+        (from..to).contains(&self.leaf) && self.decode().is_some()
+    }
+
+    /// What it holds, if it is about keys.
+    fn decode(&self) -> Option<(LeafIndex, Record)> {
+        use base64ct::{Base64, Encoding};
+        let payload = Base64::decode_vec(&self.record).ok()?;
+        let leaf = LeafIndex(self.leaf);
+        Self::of(leaf, &payload)?;
+        Some((leaf, Record::decode(&payload).ok()?))
+    }
 }
 
 /// In hexadecimal, as `sha256sum` writes it.
@@ -141,6 +182,15 @@ impl Manifest {
         Some(covered.consistency.iter().map(|hash| hash.0).collect())
     }
 
+    /// The records about the log's own keys that came after those here.
+    pub fn later_keys(&self) -> Vec<(LeafIndex, Record)> {
+        self.checkpoint
+            .iter()
+            .flat_map(|covered| &covered.keys)
+            .filter_map(KeyLeaf::decode)
+            .collect()
+    }
+
     fn edge(&self) -> Option<RightEdge> {
         RightEdge::of(self.leaves(), self.edge.iter().map(|hash| hash.0).collect())
     }
@@ -169,6 +219,11 @@ impl Manifest {
             }
             Some(covered) if covered.file != checkpoint_name(covered.size) => {
                 Some("its checkpoint has another name than its size gives it")
+            }
+            Some(covered)
+                if !covered.keys.iter().all(|key| key.is_between(leaves, covered.size)) =>
+            {
+                Some("what it says of the log's keys behind its end is not about them")
             }
             _ => None,
         }

@@ -11,7 +11,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Timestamp;
+use crate::id::{LeafIndex, Timestamp};
+use crate::tlog::keys::{BadKeyLeaf, LogKeys, Rotation};
 
 pub use account::{
     AccountDeactivatedV1, AccountRegisteredV1, AccountRegisteredV2, KeyChangedV1, TicketMintedV1,
@@ -187,6 +188,19 @@ impl Record {
             Self::RootAddedV1(_) => "root",
             Self::AuthorityRetiredV1(_) => "authority-end",
         }
+    }
+
+    /// What it says of the log's own keys, done to `keys`: `false` if nothing. One that cannot be changes nothing.
+    pub fn turn_keys(&self, leaf: LeafIndex, keys: &mut LogKeys) -> Result<bool, BadKeyLeaf> {
+        match self {
+            Self::LogKeyRotatedV1(r) => {
+                let LogKeyRotatedV1 { former, key, endorsement, possession, .. } = r;
+                keys.rotate(leaf, &Rotation { former, key, endorsement, possession })?;
+            }
+            Self::LogKeyRetiredV1(r) => keys.retire(leaf, &r.key)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// Whether it may take the reserve when the disk is full: what withdraws trust, and what says so.

@@ -47,6 +47,13 @@ impl KeyRecord {
     }
 }
 
+impl KeyRecord {
+    /// The SubjectPublicKeyInfo itself.
+    pub fn spki_der(&self) -> Result<Vec<u8>, &'static str> {
+        Base64::decode_vec(&self.spki).map_err(|_| "a public key is not base64")
+    }
+}
+
 /// The file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

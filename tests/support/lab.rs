@@ -229,6 +229,23 @@ retry-seconds = 1
         }
     }
 
+    /// The log's segments, in order.
+    pub fn segments(&self) -> Vec<PathBuf> {
+        segments(&self.dir.join("state/issuer/log"))
+    }
+
+    /// Writes records until another segment is complete; for segments of one MiB.
+    pub fn fill_segment(&self) {
+        let before = self.segments().len();
+        for _ in 0..5 {
+            succeed(self.chancery().args(["ticket", "create", "--count", "5000"]));
+            if self.segments().len() > before {
+                return;
+            }
+        }
+        panic!("no segment is complete: {:?}", self.segments());
+    }
+
     /// The last lines the box logged.
     pub fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(self.dir.join("serve.log")).unwrap_or_default();
@@ -252,6 +269,15 @@ impl Drop for Lab {
         let _ = self.name_server.kill();
         let _ = self.name_server.wait();
     }
+}
+
+/// The segments in a directory, in order.
+pub fn segments(dir: &Path) -> Vec<PathBuf> {
+    let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> =
+        names.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).collect();
+    found.sort();
+    found
 }
 
 /// A plain GET, whole answer as text; `None` if nothing listens or it breaks off.

@@ -24,13 +24,13 @@ use crate::log::record::{
 };
 use crate::log::recover::OpenError;
 use crate::log::segment::{HEADER, origin_hash};
-use crate::tlog::keys::{LogKeys, Rotation};
+use crate::tlog::keys::LogKeys;
 use crate::tlog::tree::TreeHead;
 
 /// What the log is held against.
 pub(super) struct Expected<'a> {
     pub(super) evidence: &'a Evidence,
-    pub(super) stated: Stated,
+    pub(super) stated: Stated<'a>,
     pub(super) published: Published,
     pub(super) tiled: Tiled,
 }
@@ -44,7 +44,7 @@ pub(super) struct Judge<'a> {
     /// `None` when everything was read.
     send: Option<SyncSender<Vec<Job>>>,
     jobs: Vec<Job>,
-    stated: Stated,
+    stated: Stated<'a>,
     published: Published,
     tiled: Tiled,
     /// As the records so far tell of them; `None` if the first names none.
@@ -102,7 +102,8 @@ impl<'a> Judge<'a> {
                 Err(why) => self.findings.find(leaf, why.to_string()),
             }
             if let Some(head) = head {
-                self.stated.judge(self.keys.as_ref(), head, self.findings);
+                let when = self.verdict.newest;
+                self.stated.judge(self.keys.as_ref(), head, when, self.findings);
             }
         }
     }
@@ -157,7 +158,7 @@ impl<'a> Judge<'a> {
             Some(_) => {}
             None => notes.push(format!("the origin, {origin}, is taken from the log itself")),
         }
-        if evidence.log_key.is_none() {
+        if evidence.log_keys.is_empty() {
             notes.push("the log key is taken from the log itself".into());
         }
         // All zeros: the certificate of an offline root came after the ceremony.
@@ -231,19 +232,10 @@ impl<'a> Judge<'a> {
                 let judged = self.starts.config_changed(&changed);
                 self.wrong(leaf, judged);
             }
-            Record::LogKeyRotatedV1(r) => {
-                let rotation = Rotation {
-                    former: &r.former,
-                    key: &r.key,
-                    endorsement: &r.endorsement,
-                    possession: &r.possession,
-                };
-                let judged = self.keys.as_mut().map(|keys| keys.rotate(leaf, &rotation));
-                self.wrong(leaf, judged.unwrap_or(Ok(())).map_err(|why| why.to_string()));
-            }
-            Record::LogKeyRetiredV1(r) => {
-                let judged = self.keys.as_mut().map(|keys| keys.retire(leaf, &r.key));
-                self.wrong(leaf, judged.unwrap_or(Ok(())).map_err(|why| why.to_string()));
+            Record::LogKeyRotatedV1(_) | Record::LogKeyRetiredV1(_) => {
+                let judged = self.keys.as_mut().map(|keys| record.turn_keys(leaf, keys));
+                let judged = judged.unwrap_or(Ok(true)).map(drop);
+                self.wrong(leaf, judged.map_err(|why| why.to_string()));
             }
             Record::RefusedV1(refused) => {
                 let counts = refused.refusals.iter().map(|refusal| refusal.count);
@@ -399,19 +391,25 @@ impl<'a> Judge<'a> {
         let findings = self.findings;
         if !self.ceremony {
             findings.find(LeafIndex(0), "the first record is no ceremony");
-        } else if let Some(expected) = &self.evidence.log_key
-            && !self.keys.iter().flat_map(LogKeys::terms).any(|term| term.key.spki() == expected)
-        {
-            findings.find(LeafIndex(0), "the log key is not the expected one");
+        } else if let Some(keys) = &self.keys {
+            // Either may know of rotations that the other does not know of yet.
+            let expected = self.evidence.log_keys.iter();
+            if keys.terms().iter().zip(expected).any(|(term, known)| term.key.spki() != known) {
+                findings.find(LeafIndex(0), "the log key is not the expected one");
+            }
         }
-        let proof = self.evidence.continuation.as_deref();
-        self.stated.judge_beyond(self.keys.as_ref(), &head, proof, findings);
+        self.stated.judge_beyond(self.keys.as_ref(), &head, self.verdict.newest, findings);
         if let Some(published) = &self.evidence.published {
             self.stated.judge_published(published, findings);
         }
         let verdict = &mut self.verdict;
         verdict.covered = self.stated.covered.unwrap_or_default();
         verdict.checkpoints = self.stated.verified;
+        verdict.cosigned = self.stated.cosigned();
+        verdict.cosignatures = self.stated.cosignatures;
+        verdict.unknown_lines = self.stated.unknown_lines(self.keys.as_ref());
+        let notes = verdict.about_witnesses(&self.evidence.witnesses);
+        verdict.notes.extend(notes);
         if let Some(stated) = self.stated.continued {
             verdict.notes.push(format!(
                 "this is an archive: the log goes on, to {stated} records at least, whose signed checkpoint \

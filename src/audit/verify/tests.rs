@@ -1,5 +1,6 @@
 //! A sound log, and for each thing that may be wrong a log with just that.
 
+mod checkpoints;
 mod crls;
 mod size;
 mod tiles;
@@ -20,7 +21,7 @@ impl Bench {
         Evidence {
             issuers: vec![self.issuer.clone()],
             origin: Some(ORIGIN.into()),
-            log_key: Some(self.log_spki.clone()),
+            log_keys: vec![self.log_spki.clone()],
             checkpoints: vec!["/log/checkpoint".into(), "/log/none".into()],
             ..Evidence::default()
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use super::findings::{Finding, MAX_FINDINGS, Place};
 use crate::id::Timestamp;
 use crate::log::tree::TreeHead;
+use crate::tlog::note::VerifierKey;
 
 /// What was found. `Display` says it in plain words.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -30,10 +31,26 @@ pub struct Verdict {
     pub covered: u64,
     /// Checkpoints that verified.
     pub checkpoints: u64,
+    /// What each witness cosigned last of the checkpoints that were given, by name.
+    pub cosigned: Vec<Cosigned>,
+    /// Cosignatures of witnesses that verified.
+    pub cosignatures: u64,
+    /// Signature lines of keys that nobody named: neither the log's nor a witness's.
+    pub unknown_lines: u64,
     /// Published CRLs that were compared.
     pub crl_files: u64,
     pub newest: Timestamp,
     pub kept: Kept,
+}
+
+/// A witness and what it verifiably cosigned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cosigned {
+    pub witness: String,
+    /// Records.
+    pub size: u64,
+    /// When, by its own clock.
+    pub at: Timestamp,
 }
 
 /// What was in memory at once at most.
@@ -54,6 +71,21 @@ impl Verdict {
     /// Of a log that could not be opened.
     pub(super) fn unread(findings: Vec<Finding>) -> Self {
         Self { findings, ..Self::default() }
+    }
+
+    /// What is worth saying of witnesses.
+    pub(super) fn about_witnesses(&self, witnesses: &[VerifierKey]) -> Vec<String> {
+        let cosigned = self.cosigned.iter().map(|Cosigned { witness, size, at }| {
+            format!("witness {witness} cosigned {size} records at {at}")
+        });
+        let named = |key: &&VerifierKey| self.cosigned.iter().any(|c| c.witness == key.name());
+        let silent = witnesses.iter().filter(|key| !named(key));
+        let silent =
+            silent.map(|key| format!("witness {} cosigned none of these checkpoints", key.name()));
+        let unknown = (self.unknown_lines > 0).then(|| {
+            format!("{} signature lines of unknown keys were not verified", self.unknown_lines)
+        });
+        cosigned.chain(silent).chain(unknown).collect()
     }
 
     /// Whether nothing is wrong.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Report;
-use crate::cli::witness::vkey;
+use crate::cli::witness;
 use crate::config::Config;
 use crate::env::system::{SystemClock, SystemDisk};
 use crate::env::{Clock, Disk};
@@ -63,15 +63,14 @@ fn judge(
 /// The logs that this box watches.
 fn watched(config: &Config, now: Timestamp, report: &mut Report<'_>) {
     let Ok(keys) = config.issuer.watched_keys() else { return };
-    let own = config.authority.as_ref().and_then(|authority| authority.witness.as_ref());
-    if !keys.is_empty() && own.is_none() {
+    let has_key = config.authority.as_ref().is_some_and(|authority| authority.witness.is_some());
+    if !keys.is_empty() && !has_key {
         return report.fail(
             "watches",
             "CHY-WITNESS-KEY: [issuer] watched-logs names logs, and this box has no key to cosign them with",
         );
     }
-    let own =
-        own.and_then(|w| vkey(config, &w.key, |spki| VerifierKey::cosigner(&w.name, spki)).ok());
+    let own = witness::own(config).ok().flatten();
     for (n, key) in keys.iter().enumerate() {
         // A log may be there with two keys.
         if keys[..n].iter().any(|other| other.name() == key.name()) {

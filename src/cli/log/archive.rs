@@ -3,17 +3,16 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use base64ct::{Base64, Encoding};
 use clap::Args;
 
 use super::{Failure, Stop};
+use crate::cli::log_key::Known;
 use crate::cli::progress::Progress;
 use crate::config::Config;
 use crate::env::Disk;
 use crate::env::system::{Kept, SystemDisk};
 use crate::log::archive::{self, Source};
-use crate::log::checkpoint::Checkpoint;
-use crate::log::note::{MAX_NOTE, VerifierKey};
+use crate::log::note::MAX_NOTE;
 use crate::log::recover::{self, Segment};
 
 /// Where to archive.
@@ -38,9 +37,9 @@ pub(super) fn archive(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
-    let (key, note) = (log_key(config)?, published(config)?);
+    let (known, note) = (known(config)?, published(config)?);
     let dir = config.paths.log();
-    let source = Source { disk: &SystemDisk, dir: &dir, key: &key, checkpoint: &note };
+    let source = Source { disk: &SystemDisk, dir: &dir, keys: known.current(), checkpoint: &note };
     let shown = Progress::new("copied");
     let outcome = archive::archive(source, &arguments.to, &mut |p| shown.step(p));
     shown.end();
@@ -116,12 +115,14 @@ pub(super) fn seal(
 
 /// The segments that are complete for good: the next one holds a record that a checkpoint covers.
 pub(in crate::cli) fn complete(config: &Config) -> Result<Vec<Segment>, Stop> {
-    let key = log_key(config)?;
-    let stated = Checkpoint::open(&published(config)?, &key).map_err(|why| {
+    let (known, note) = (known(config)?, published(config)?);
+    let dir = config.paths.log();
+    let source = Source { disk: &SystemDisk, dir: &dir, keys: known.current(), checkpoint: &note };
+    let stated = source.stated().map_err(|why| {
         let path = config.paths.public().join("checkpoint");
         Stop::Failed(Failure::failed(format!("CHY-LOG-UNSOUND: {}: {why}", path.display())))
     })?;
-    let mut segments = recover::segments(&SystemDisk, &config.paths.log(), None)?;
+    let mut segments = recover::segments(&SystemDisk, &dir, None)?;
     let ends: Vec<u64> = segments.iter().skip(1).map(|next| next.header.first_leaf).collect();
     segments.truncate(ends.partition_point(|end| *end < stated.head.size));
     Ok(segments)
@@ -138,20 +139,6 @@ fn published(config: &Config) -> Result<Vec<u8>, Stop> {
     })
 }
 
-/// The key that the ceremony recorded for this log.
-pub(super) fn log_key(config: &Config) -> Result<VerifierKey, Stop> {
-    let broken = |why: String| {
-        Stop::Failed(Failure::operator(format!(
-            "CHY-CA-BROKEN: {}: the log key: {why}",
-            config.paths.authority().display()
-        )))
-    };
-    let Some(authority) = &config.authority else {
-        return Err(Stop::Failed(Failure::operator(format!(
-            "CHY-CA-ABSENT: no ceremony has been held in {}",
-            config.paths.state.display()
-        ))));
-    };
-    let spki = Base64::decode_vec(&authority.log_key.spki).map_err(|e| broken(e.to_string()))?;
-    VerifierKey::from_spki(&authority.origin, &spki).map_err(|e| broken(e.0.to_owned()))
+pub(super) fn known(config: &Config) -> Result<Known, Stop> {
+    Known::of(config).map_err(Stop::Failed)
 }

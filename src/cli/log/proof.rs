@@ -93,12 +93,21 @@ pub(super) fn check(arguments: &CheckProof, json: bool, out: &mut dyn Write) -> 
     })
 }
 
-/// The log's vkey.
+/// The vkeys that checkpoints and proofs of now are checked with: of those who signed the newest checkpoint, or, before
+/// there is one, of who will.
 pub(super) fn key(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Stop> {
-    let key = archive::log_key(config)?;
+    let known = archive::known(config)?;
+    let mut keys = known.signed(config);
+    if keys.is_empty() {
+        keys.push(known.newest());
+    }
+    let [.., key] = keys.as_slice() else { return Ok(()) };
     match json {
-        true => writeln!(out, "{:#}", serde_json::json!({"key": key.to_string()}))?,
-        false => writeln!(out, "{key}")?,
+        true => {
+            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            writeln!(out, "{:#}", serde_json::json!({"key": key.to_string(), "keys": keys}))?;
+        }
+        false => keys.iter().try_for_each(|key| writeln!(out, "{key}"))?,
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use clap::Args;
 use super::Stop;
 use crate::app::Failure;
 use crate::audit::verify::{self, Evidence, Finding, Means, Verdict};
+use crate::cli::log_key;
 use crate::cli::progress::Progress;
 use crate::config::Config;
 use crate::env::system::{SystemClock, SystemDisk};
@@ -17,6 +18,7 @@ use crate::env::{Clock, Disk, DiskFile};
 use crate::log::archive::{self, Checked};
 use crate::pki::certificate::Certificate;
 use crate::pki::crl;
+use crate::tlog::checkpoint::WITNESSED;
 use crate::tlog::tile;
 
 /// What to verify, and against what.
@@ -84,8 +86,9 @@ pub(super) fn verdict(
     let mut evidence = evidence(against, &dir, config)?;
     let archived = archive::check(&SystemDisk, &dir)?;
     let mut findings = Vec::new();
-    if let Some(Checked { checkpoint, findings: found, .. }) = archived {
+    if let Some(Checked { checkpoint, later_keys, findings: found, .. }) = archived {
         findings = found;
+        evidence.later_keys = later_keys;
         if let Some((path, proof)) = checkpoint {
             evidence.checkpoints.push(path);
             evidence.continuation = Some(proof);
@@ -127,21 +130,24 @@ fn evidence(against: &Against, dir: &Path, config: &Config) -> Result<Evidence, 
     evidence.checkpoints.push(dir.join("checkpoint"));
     evidence.tiles = public.as_ref().map(|public| public.join(tile::DIRECTORY));
     evidence.checkpoints.extend(against.checkpoint.iter().cloned());
+    // Not newer than what is published: the round that it is of was about a checkpoint that was.
+    evidence.checkpoints.extend(public.as_ref().map(|public| public.join(WITNESSED)));
+    // What does not parse was refused with the configuration.
+    evidence.witnesses = config.web.witnesses.iter().filter_map(|w| w.key().ok()).collect();
     evidence.published = public.as_ref().map(|public| public.join("checkpoint"));
     evidence.checkpoints.extend(evidence.published.clone());
     if let Some(authority) = &config.authority {
-        let broken = |why: String| {
-            Stop::Failed(Failure::operator(format!(
-                "CHY-CA-BROKEN: {}: {why}",
-                config.paths.authority().display()
-            )))
-        };
         evidence.origin = Some(authority.origin.clone());
-        let spki = Base64::decode_vec(&authority.log_key.spki);
-        evidence.log_key = Some(spki.map_err(|e| broken(format!("the log key: {e}")))?);
+        let known = super::archive::known(config)?;
+        evidence.log_keys = known.all().iter().map(|key| key.spki().to_vec()).collect();
         if let Some(pem) = &authority.issuing {
             let issuing = Certificate::parse_pem(pem);
-            evidence.issuers.push(issuing.map_err(|e| broken(format!("issuing: {e}")))?);
+            evidence.issuers.push(issuing.map_err(|why| {
+                Stop::Failed(log_key::broken(
+                    config,
+                    &format!("the issuing certificate: {}", why.0),
+                ))
+            })?);
         }
         if let Some(public) = &public {
             // The root's is no part of the log.
@@ -206,6 +212,11 @@ pub(super) fn json(verdict: &Verdict) -> serde_json::Value {
             })
         })
         .collect();
+    let cosigned: Vec<_> = verdict
+        .cosigned
+        .iter()
+        .map(|c| serde_json::json!({"witness": c.witness, "size": c.size, "at": c.at.to_string()}))
+        .collect();
     serde_json::json!({
         "sound": verdict.is_sound(),
         "origin": verdict.origin,
@@ -213,6 +224,9 @@ pub(super) fn json(verdict: &Verdict) -> serde_json::Value {
         "root": verdict.head.map(|head| Base64::encode_string(&head.root)),
         "covered": verdict.covered,
         "checkpoints": verdict.checkpoints,
+        "cosignatures": verdict.cosignatures,
+        "cosigned": cosigned,
+        "unknown_lines": verdict.unknown_lines,
         "accounts": verdict.accounts,
         "intents": verdict.intents,
         "issued": verdict.issued,

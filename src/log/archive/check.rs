@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use super::copy::stream;
 use super::{Archived, Manifest, broken};
 use crate::env::Disk;
+use crate::id::LeafIndex;
+use crate::log::record::Record;
 use crate::log::recover::OpenError;
 use crate::log::segment;
 use crate::tlog::tree::{Hash, TreeHead};
@@ -18,6 +20,8 @@ pub struct Checked {
     pub head: TreeHead,
     /// The checkpoint's note, and the proof that its tree continues this one. Nobody has verified either.
     pub checkpoint: Option<(PathBuf, Vec<Hash>)>,
+    /// The records about the log's own keys between its end and the checkpoint.
+    pub later_keys: Vec<(LeafIndex, Record)>,
     /// What is wrong with files, in the order of the log.
     pub findings: Vec<String>,
 }
@@ -42,6 +46,7 @@ pub fn check(disk: &dyn Disk, dir: &Path) -> Result<Option<Checked>, OpenError> 
         segments: manifest.segments.len(),
         head: manifest.head(),
         checkpoint: checkpoint.zip(manifest.consistency()),
+        later_keys: manifest.later_keys(),
         findings,
         origin: manifest.origin,
     }))

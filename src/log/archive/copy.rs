@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::{Archived, Base64Hash, Covered, HexHash, Manifest, broken, checkpoint_name, damaged};
+use super::{
+    Archived, Base64Hash, Covered, HexHash, KeyLeaf, Manifest, broken, checkpoint_name, damaged,
+};
 use crate::env::{Disk, DiskFile};
 use crate::log::Progress;
 use crate::log::index::Point;
 use crate::log::recover::{self, OpenError, Segment, unreadable};
 use crate::log::segment::{Frames, HEADER, Header, origin_hash};
-use crate::tlog::checkpoint::Checkpoint;
+use crate::tlog::checkpoint::{BadCheckpoint, Checkpoint};
 use crate::tlog::note::VerifierKey;
 use crate::tlog::proof::consistency_path;
 use crate::tlog::tree::{Hash, RightEdge, leaf_hash};
@@ -26,10 +28,25 @@ const PIECE: usize = 1 << 18;
 pub struct Source<'a> {
     pub disk: &'a dyn Disk,
     pub dir: &'a Path,
-    /// The log key; its name is the log's origin.
-    pub key: &'a VerifierKey,
+    /// The keys that sign for the log now, the newest first: one, or two during a cross-over. Never empty; their name
+    /// is the log's origin.
+    pub keys: &'a [VerifierKey],
     /// The newest published checkpoint, as its note.
     pub checkpoint: &'a [u8],
+}
+
+impl Source<'_> {
+    /// What the checkpoint states, which one of the keys must have signed.
+    pub fn stated(&self) -> Result<Checkpoint, BadCheckpoint> {
+        let mut opened = Err(BadCheckpoint::Signature);
+        for key in self.keys {
+            opened = Checkpoint::open(self.checkpoint, key);
+            if opened.is_ok() {
+                break;
+            }
+        }
+        opened
+    }
 }
 
 /// What a run did.
@@ -52,11 +69,11 @@ pub fn archive(
     to: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Outcome, OpenError> {
-    let Source { disk, dir, key, checkpoint } = source;
-    let stated = Checkpoint::open(checkpoint, key).map_err(|why| {
+    let Source { disk, dir, .. } = source;
+    let stated = source.stated().map_err(|why| {
         OpenError::Refuse(format!("CHY-ARCHIVE-FOREIGN: the published checkpoint: {why}"))
     })?;
-    let origin = origin_hash(key.name());
+    let origin = origin_hash(&stated.origin);
     let segments = recover::segments(disk, dir, Some(&origin))?;
     disk.create_dir(to).map_err(|error| broken(to, &error))?;
     let _guard = disk.lock(&to.join("lock")).map_err(|error| match error.kind() {
@@ -69,9 +86,9 @@ pub fn archive(
     tidy(disk, to)?;
     let (known, mut manifest) = match Manifest::read(disk, to)? {
         Some(manifest) => (manifest.segments.len(), manifest),
-        None => (0, Manifest::new(key.name())),
+        None => (0, Manifest::new(&stated.origin)),
     };
-    same_log(&manifest, &segments, key, to)?;
+    same_log(&manifest, &segments, &stated.origin, to)?;
     let Some(mut edge) = manifest.edge() else {
         return Err(damaged(to, "its right edge is none"));
     };
@@ -123,12 +140,12 @@ fn cover(
 ) -> Result<(), OpenError> {
     let Source { disk, dir, checkpoint, .. } = source;
     let size = stated.head.size;
-    let consistency = consistency(disk, dir, segments, edge, stated)?;
+    let (consistency, keys) = consistency(disk, dir, segments, edge, stated)?;
     let file = checkpoint_name(size);
     let path = to.join(&file);
     disk.replace(&path, checkpoint, true).map_err(|error| broken(&path, &error))?;
     let consistency = consistency.into_iter().map(Base64Hash).collect();
-    manifest.checkpoint = Some(Covered { file, size, consistency });
+    manifest.checkpoint = Some(Covered { file, size, consistency, keys });
     write(disk, to, manifest)?;
     // The manifest names another one now.
     for name in disk.list(to).map_err(|error| broken(to, &error))? {
@@ -140,16 +157,17 @@ fn cover(
     disk.sync_dir(to).map_err(|error| broken(to, &error))
 }
 
-/// The proof from the tree that `edge` closes to the one that is stated, from the records between them;
-/// an error if they do not lead there.
+/// The proof from the tree that `edge` closes to the one that is stated, from the records between them, and those of
+/// them that are about the log's keys; an error if they do not lead there.
 fn consistency(
     disk: &dyn Disk,
     dir: &Path,
     segments: &[Segment],
     edge: RightEdge,
     stated: &Checkpoint,
-) -> Result<Vec<Hash>, OpenError> {
+) -> Result<(Vec<Hash>, Vec<KeyLeaf>), OpenError> {
     let (old, new) = (edge.size(), stated.head.size);
+    let mut keys = Vec::new();
     // What lies below `old` is a subtree of the edge; the others grow as the leaves pass by.
     let mut steps: Vec<_> =
         consistency_path(old, new).into_iter().map(|range| (range, RightEdge::new())).collect();
@@ -161,6 +179,7 @@ fn consistency(
             if leaf.0 < new {
                 let hash = leaf_hash(payload);
                 reached.push(hash);
+                keys.extend(KeyLeaf::of(leaf, payload));
                 // They do not overlap.
                 if let Some((_, step)) = steps.iter_mut().find(|(range, _)| range.contains(&leaf.0))
                 {
@@ -179,7 +198,7 @@ fn consistency(
             ),
         ));
     }
-    Ok(steps
+    let path = steps
         .into_iter()
         .filter_map(|(range, step)| {
             if range.start >= old {
@@ -187,7 +206,8 @@ fn consistency(
             }
             edge.subtrees().find(|(known, _)| *known == range).map(|(_, hash)| *hash)
         })
-        .collect())
+        .collect();
+    Ok((path, keys))
 }
 
 /// Copies one segment, reads the copy back, and gives it its name.
@@ -285,14 +305,14 @@ pub(super) fn stream(
 fn same_log(
     manifest: &Manifest,
     segments: &[Segment],
-    key: &VerifierKey,
+    origin: &str,
     to: &Path,
 ) -> Result<(), OpenError> {
     let foreign = |why: String| {
         Err(OpenError::Refuse(format!("CHY-ARCHIVE-FOREIGN: {}: {why}", to.display())))
     };
-    if manifest.origin != key.name() {
-        return foreign(format!("it is of the log {}, not of {}", manifest.origin, key.name()));
+    if manifest.origin != origin {
+        return foreign(format!("it is of the log {}, not of {origin}", manifest.origin));
     }
     for (n, archived) in manifest.segments.iter().enumerate() {
         let next = segments.get(n + 1).map(|next| next.header.first_leaf);

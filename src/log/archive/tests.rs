@@ -6,8 +6,9 @@ use crate::log::index::Point;
 use crate::log::note::NoteSigner;
 use crate::log::recover;
 use crate::log::writer::Release;
+use crate::log::writer::tests::keys::open_with;
 use crate::log::writer::tests::{ORIGIN, TestSigner, create, intent, reopen};
-use crate::tlog::checkpoint::Checkpoint;
+use crate::tlog::keys::LogKeys;
 use crate::tlog::proof::verify_consistency;
 use crate::tlog::tree::leaf_hash;
 
@@ -33,10 +34,15 @@ fn more(disk: &SimulatedDisk, signer: &Arc<TestSigner>, from: u64, records: u64)
 }
 
 fn run(disk: &SimulatedDisk, signer: &TestSigner) -> Result<Outcome, OpenError> {
+    run_with(disk, &[signer])
+}
+
+fn run_with(disk: &SimulatedDisk, signers: &[&TestSigner]) -> Result<Outcome, OpenError> {
     let note = disk
         .read("/state/public/checkpoint".as_ref(), 4096)
         .map_err(|_| OpenError::Retry("the simulated machine stopped".into()))?;
-    let source = Source { disk, dir: LOG.as_ref(), key: signer.verifier_key(), checkpoint: &note };
+    let keys: Vec<_> = signers.iter().map(|signer| signer.verifier_key().clone()).collect();
+    let source = Source { disk, dir: LOG.as_ref(), keys: &keys, checkpoint: &note };
     archive(source, TO.as_ref(), &mut |_| {})
 }
 
@@ -49,17 +55,24 @@ fn verified(disk: &SimulatedDisk, signer: &TestSigner) -> Result<u64, String> {
     }
     let segments = recover::segments(disk, TO.as_ref(), None).map_err(|e| e.to_string())?;
     let mut edge = RightEdge::new();
-    recover::walk(disk, TO.as_ref(), &segments, Point::default(), &mut |_, _, payload, _| {
+    let mut keys =
+        LogKeys::begin(ORIGIN, signer.verifier_key().spki()).map_err(|e| e.to_string())?;
+    let mut turn = |leaf, record: &Record| record.turn_keys(leaf, &mut keys).is_ok();
+    recover::walk(disk, TO.as_ref(), &segments, Point::default(), &mut |leaf, _, payload, _| {
         edge.push(leaf_hash(payload));
+        turn(leaf, &Record::decode(payload).unwrap());
         Ok(())
     })
     .map_err(|e| e.to_string())?;
+    if !checked.later_keys.iter().all(|(leaf, record)| turn(*leaf, record)) {
+        return Err("the manifest tells of keys that cannot be".into());
+    }
     if edge.head() != checked.head {
         return Err("the records do not make the tree".into());
     }
     let (path, proof) = checked.checkpoint.ok_or("no checkpoint")?;
     let note = disk.read(&path, 4096).map_err(|e| e.to_string())?;
-    let stated = Checkpoint::open(&note, signer.verifier_key()).map_err(|e| e.to_string())?;
+    let stated = keys.open(&note).map_err(|e| e.to_string())?;
     if !verify_consistency(&checked.head, &stated.head, &proof) {
         return Err("the checkpoint does not continue it".into());
     }
@@ -144,9 +157,10 @@ fn a_forged_archive_does_not_lead_to_a_signed_checkpoint() {
     forged.replace(&Path::new(TO).join(&covered.file), &note.unwrap(), true).unwrap();
     let mut manifest = Manifest::read(&forged, TO.as_ref()).unwrap().unwrap();
     assert_eq!(manifest.leaves(), honest.segments.iter().map(|s| s.leaves).sum::<u64>());
-    for consistency in [covered.consistency, manifest.checkpoint.clone().unwrap().consistency] {
-        manifest.checkpoint =
-            Some(Covered { file: covered.file.clone(), size: covered.size, consistency });
+    for consistency in
+        [covered.consistency.clone(), manifest.checkpoint.clone().unwrap().consistency]
+    {
+        manifest.checkpoint = Some(Covered { consistency, ..covered.clone() });
         let text = serde_json::to_vec(&manifest).unwrap();
         forged.replace(&Path::new(TO).join(MANIFEST), &text, true).unwrap();
         assert_eq!(verified(&forged, &signer), Err("the checkpoint does not continue it".into()));
@@ -244,6 +258,59 @@ fn stopped_after_every_effect_the_next_run_finishes() {
     }
     println!("{ends} disks judged");
     assert!(ends >= 1_000, "only {ends} disks were judged");
+}
+
+/// The log gets another key when the archive has ended, and while it goes on: whoever knows the first key follows.
+#[test]
+fn an_archive_tells_of_the_keys_that_the_log_got_behind_its_end() {
+    let (disk, a) = log(30);
+    let [b, c] = [8, 9].map(|seed| TestSigner::of_seed(ORIGIN, seed));
+    run(&disk, &a).unwrap();
+    let extend = |signers: &[&Arc<TestSigner>], records: &[Record]| {
+        let log = open_with(&disk, signers).unwrap();
+        for record in records {
+            log.append_wait(record.clone(), Release::Covered).unwrap();
+        }
+    };
+    let later = || check(&disk, TO.as_ref()).unwrap().unwrap().later_keys.len();
+    let [rotated, retired] = a.hands_over(&b);
+    extend(&[&b, &a], &[rotated]);
+    // Both sign; who knows either may archive.
+    for keys in [&[&*b, &*a][..], &[&*a], &[&*b]] {
+        let leaves = run_with(&disk, keys).unwrap().leaves;
+        assert_eq!((verified(&disk, &a), later()), (Ok(leaves), 1));
+    }
+    extend(&[&b, &a], &[retired]);
+    assert_eq!(code(run(&disk, &a)), "CHY-ARCHIVE-FOREIGN");
+    let leaves = run_with(&disk, &[&*b]).unwrap().leaves;
+    assert_eq!((verified(&disk, &a), later()), (Ok(leaves), 2));
+    // Without what the manifest says nobody knows who signs.
+    let path = Path::new(TO).join(MANIFEST);
+    let whole = disk.read(&path, 1 << 20).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    manifest["checkpoint"].as_object_mut().unwrap().remove("keys").unwrap();
+    disk.replace(&path, manifest.to_string().as_bytes(), true).unwrap();
+    assert!(verified(&disk, &a).is_err_and(|why| why.contains("without a valid signature")));
+    // And what it says must be about keys, and of leaves behind its end.
+    for (member, value) in [
+        ("leaf", serde_json::json!(1)),
+        ("leaf", serde_json::json!(u64::MAX)),
+        ("record", serde_json::json!("!")),
+        ("record", serde_json::json!("AAAA")),
+    ] {
+        let mut manifest: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+        manifest["checkpoint"]["keys"][0][member] = value.clone();
+        disk.replace(&path, manifest.to_string().as_bytes(), true).unwrap();
+        let refused = Manifest::read(&disk, TO.as_ref()).unwrap_err().to_string();
+        assert!(refused.starts_with("CHY-ARCHIVE-DAMAGED"), "{member} {value}: {refused}");
+    }
+    disk.replace(&path, &whole, true).unwrap();
+    // The log goes on, and the rotation is in the archive itself; then once more.
+    let intents: Vec<Record> = (30..50).map(intent).collect();
+    extend(&[&b], &intents);
+    extend(&[&c, &b], &b.hands_over(&c));
+    let leaves = run_with(&disk, &[&*c]).unwrap().leaves;
+    assert_eq!((verified(&disk, &a), later()), (Ok(leaves), 2));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::id::{AccountId, LeafIndex, OrderId, Serial};
+use crate::id::{AccountId, OrderId, Serial};
 
 /// One record of every variant, with fields whose encodings differ in length.
 pub(crate) fn samples() -> Vec<(&'static str, Record)> {

@@ -3,7 +3,7 @@
 use super::open::index_broken;
 use super::{Shared, lock};
 use crate::id::LeafIndex;
-use crate::log::keys::{LogKeys, Rotation};
+use crate::log::keys::LogKeys;
 use crate::log::note::VerifierKey;
 use crate::log::record::Record;
 use crate::log::recover::{OpenError, absent, damaged};
@@ -52,17 +52,9 @@ pub(super) fn read(shared: &Shared, origin: &str) -> Result<LogKeys, OpenError> 
 
 /// What a durable record says of the log's keys. One that cannot be changes nothing; an auditor finds it.
 pub(super) fn turn(keys: &mut LogKeys, leaf: LeafIndex, record: &Record) {
-    let turned = match record {
-        Record::LogKeyRotatedV1(r) => {
-            let (former, key) = (&r.former, &r.key);
-            let (endorsement, possession) = (&r.endorsement, &r.possession);
-            keys.rotate(leaf, &Rotation { former, key, endorsement, possession })
-        }
-        Record::LogKeyRetiredV1(r) => keys.retire(leaf, &r.key),
-        _ => return,
-    };
-    match turned {
-        Ok(()) => tracing::info!(%leaf, kind = record.kind(), key = %keys.current(), "log key"),
+    match record.turn_keys(leaf, keys) {
+        Ok(false) => {}
+        Ok(true) => tracing::info!(%leaf, kind = record.kind(), key = %keys.current(), "log key"),
         Err(why) => tracing::error!(%leaf, %why, "CHY-LOG-KEY: a record about keys is not heeded"),
     }
 }

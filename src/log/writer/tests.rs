@@ -2,7 +2,7 @@
 
 mod crash;
 mod find;
-mod keys;
+pub(in crate::log) mod keys;
 mod published;
 mod reach;
 mod rebuild;
@@ -19,6 +19,7 @@ use crate::env::simulated::{CrashMode, ManualClock, SimulatedDisk};
 use crate::id::{AccountId, OrderId, Serial, Timestamp};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::index::{Issuance, Listed};
+use crate::log::keys::statement;
 use crate::log::note::{NoteSignError, VerifierKey};
 use crate::log::record::*;
 use crate::log::recover::OpenError;
@@ -39,12 +40,29 @@ impl TestSigner {
         Self::of_seed(origin, 7)
     }
 
-    pub(super) fn of_seed(origin: &str, seed: u8) -> Arc<Self> {
+    pub(in crate::log) fn of_seed(origin: &str, seed: u8) -> Arc<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
         let mut spki = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
         spki.extend_from_slice(pair.public_key().as_ref());
         let key = VerifierKey::from_spki(origin, &spki).unwrap();
         Arc::new(Self { pair, key, signed: Mutex::default(), away: AtomicUsize::new(0) })
+    }
+
+    /// The records by which this key hands over to `key`, and ends.
+    pub(in crate::log) fn hands_over(&self, key: &Self) -> [Record; 2] {
+        let text = statement(&self.key, &key.key);
+        let (former, to) = (self.key.spki().to_vec(), key.key.spki().to_vec());
+        let rotated = Record::LogKeyRotatedV1(LogKeyRotatedV1 {
+            at: Timestamp(4_000),
+            former: former.clone(),
+            key: to,
+            endorsement: self.pair.sign(text.as_bytes()).as_ref().to_vec(),
+            possession: key.pair.sign(text.as_bytes()).as_ref().to_vec(),
+            until: Timestamp(5_000),
+            transcript_sha256: [4; 32],
+        });
+        let retired = LogKeyRetiredV1 { at: Timestamp(4_500), key: former, by: None };
+        [rotated, Record::LogKeyRetiredV1(retired)]
     }
 }
 

@@ -129,7 +129,7 @@ fn verify(place: &Place) {
     let evidence = Evidence {
         issuers: vec![issuing.unwrap()],
         origin: Some(ORIGIN.into()),
-        log_key: Some(Signer::new().spki().to_vec()),
+        log_keys: vec![Signer::new().spki().to_vec()],
         checkpoints: vec![place.public.join("checkpoint")],
         ..Evidence::default()
     };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::env::simulated::Fault;
-use crate::log::keys::{LogKeys, statement};
+use crate::log::keys::LogKeys;
 use crate::log::note::Note;
 
 fn pair() -> (Arc<TestSigner>, Arc<TestSigner>) {
@@ -10,27 +10,19 @@ fn pair() -> (Arc<TestSigner>, Arc<TestSigner>) {
 }
 
 fn rotated(former: &TestSigner, key: &TestSigner) -> Record {
-    let text = statement(&former.key, &key.key);
-    Record::LogKeyRotatedV1(LogKeyRotatedV1 {
-        at: Timestamp(4_000),
-        former: former.key.spki().to_vec(),
-        key: key.key.spki().to_vec(),
-        endorsement: former.pair.sign(text.as_bytes()).as_ref().to_vec(),
-        possession: key.pair.sign(text.as_bytes()).as_ref().to_vec(),
-        until: Timestamp(5_000),
-        transcript_sha256: [4; 32],
-    })
+    let [rotated, _] = former.hands_over(key);
+    rotated
 }
 
 fn retired(key: &TestSigner) -> Record {
-    Record::LogKeyRetiredV1(LogKeyRetiredV1 {
-        at: Timestamp(4_500),
-        key: key.key.spki().to_vec(),
-        by: None,
-    })
+    let [_, retired] = key.hands_over(key);
+    retired
 }
 
-fn open_with(disk: &SimulatedDisk, signers: &[&Arc<TestSigner>]) -> Result<Log, OpenError> {
+pub(in crate::log) fn open_with(
+    disk: &SimulatedDisk,
+    signers: &[&Arc<TestSigner>],
+) -> Result<Log, OpenError> {
     let signers = signers.iter().map(|s| Arc::clone(s) as Arc<dyn NoteSigner>).collect();
     start(Opening { signers, ..opening(disk, &TestSigner::new(ORIGIN)) }, SIZES, None)
 }
