@@ -1,13 +1,15 @@
 //! The only reader of TOML: `firmware-config/*.toml` by `inherit`, unknown keys refused with line and
 //! nearest name. Rooms declare their `Settings`; this room imports and fills them.
 //!
-//! No secret is ever read here: a configuration that holds one is refused. What a value may be is said in
-//! `firmware-config/README.md`; a test holds that page and the `Settings` together.
+//! No secret is ever read here: a configuration that holds one is refused. What a value may be is said in `keys.md`, of
+//! which `firmware-config/README.md` is made; a test holds that page and the `Settings` together.
 
 mod decode;
 mod effective;
 mod judge;
+pub mod keys;
 mod nearest;
+mod origin;
 pub mod process;
 mod tree;
 
@@ -17,6 +19,7 @@ use crate::pki::authority::Authority;
 use crate::pki::profile::Profile;
 
 pub use nearest::nearest;
+pub use origin::Origins;
 
 /// Everything the box is told, checked as far as it can be without a token.
 #[derive(Clone, Debug)]

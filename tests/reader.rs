@@ -15,7 +15,7 @@ mod plant;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use base64ct::{Base64, Encoding};
 use plant::Plant;
@@ -23,17 +23,7 @@ use plant::lab::{Lab, Options, succeed};
 use serde_json::Value;
 
 fn stranger(lab: &Lab, certificates: &Path) -> Output {
-    let state = lab.dir.join("state");
-    Command::new("python3")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reader/reader.py"))
-        .arg(state.join("issuer/log"))
-        .arg("--checkpoint")
-        .arg(state.join("public/checkpoint"))
-        .arg("--certificates")
-        .arg(certificates)
-        .arg("--signatures")
-        .output()
-        .unwrap()
+    lab.stranger().arg("--certificates").arg(certificates).output().unwrap()
 }
 
 fn objects(text: &str) -> Vec<Value> {

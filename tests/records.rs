@@ -7,12 +7,20 @@
 #[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
 mod lab;
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use lab::{Lab, Options};
 use serde_json::Value;
 
 /// Standard output by line, and whether the log had to be read whole.
 fn list(lab: &Lab, arguments: &[&str]) -> (Vec<Value>, bool) {
-    let output = lab.chancery().args(["--json", "log", "list"]).args(arguments).output().unwrap();
+    ask(lab, &["list"], arguments)
+}
+
+fn ask(lab: &Lab, verb: &[&str], arguments: &[&str]) -> (Vec<Value>, bool) {
+    let mut command = lab.chancery();
+    let output = command.args(["--json", "log"]).args(verb).args(arguments).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{arguments:?}: {told}");
@@ -51,15 +59,19 @@ fn records_are_found_by_what_they_are_about_with_and_without_an_index() {
         &["--serial", &serial, "--since", "2999-01-01"],
         &["--name", "nobody.lan"],
     ];
-    let ask = |lab: &Lab, whole: bool| -> Vec<Vec<Value>> {
+    let all = |lab: &Lab, whole: bool| -> Vec<Vec<Value>> {
         let answers = questions.iter().map(|question| {
             let (lines, read) = list(lab, question);
             assert_eq!(read, whole, "{question:?}");
+            let (last, read) = ask(lab, &["tail", "-n", "1000"], question);
+            assert_eq!((&last, read), (&lines, whole), "{question:?}");
+            let (last, _) = ask(lab, &["tail", "-n", "1"], question);
+            assert_eq!(last.first(), lines.last(), "{question:?}");
             lines
         });
         answers.collect()
     };
-    let running = ask(&lab, false);
+    let running = all(&lab, false);
     assert_eq!(kinds(&running[0]), ["intent", "issued"]);
     assert!(kinds(&running[1]).starts_with(&["intent", "issued"]), "{:?}", running[1]);
     if below.contains("*.") && suffix != name {
@@ -75,10 +87,10 @@ fn records_are_found_by_what_they_are_about_with_and_without_an_index() {
     assert!(!busy.status.success() && told.contains("CHY-LOG-BUSY: "), "{told}");
 
     lab.stop();
-    assert_eq!(ask(&lab, false), running);
+    assert_eq!(all(&lab, false), running);
     let index = lab.dir.join("state/issuer/log/index.redb");
     std::fs::write(&index, b"no index").unwrap();
-    assert_eq!(ask(&lab, true), running);
+    assert_eq!(all(&lab, true), running);
     // What the issuer recorded as it stopped is counted too.
     let stopped = days(&lab);
     assert_eq!(stopped[0]["first"], counted[0]["first"]);
@@ -90,8 +102,30 @@ fn records_are_found_by_what_they_are_about_with_and_without_an_index() {
     let rebuilt: Value = serde_json::from_str(&rebuilt).unwrap();
     assert_eq!(rebuilt["octets"], std::fs::metadata(&index).unwrap().len());
     assert!(tiles.is_dir(), "the tiles are written anew");
-    assert_eq!(ask(&lab, false), running);
+    assert_eq!(all(&lab, false), running);
     lab.serve();
-    assert_eq!(ask(&lab, false), running);
+    assert_eq!(all(&lab, false), running);
     lab::succeed(lab.chancery().args(["log", "verify"]));
+}
+
+#[test]
+fn the_end_of_the_log_is_followed_by_kind() {
+    let directory = tempfile::tempdir().unwrap();
+    let lab = Lab::start_in(directory.path(), Options { http_port: 5002, ..Options::default() });
+    lab::succeed(lab.chancery().args(["ticket", "create"]));
+    let mut command = lab.chancery();
+    command.args(["--json", "log", "tail", "--follow", "-n", "1", "--kind", "ticket,ticket-end"]);
+    let mut tail = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next()["kind"], "ticket");
+    // Another kind in between.
+    lab::succeed(lab.chancery().args(["recall", "start", "--profile", "server", "--yes"]));
+    let made = lab::succeed(lab.chancery().args(["--json", "ticket", "create"]));
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let followed = next();
+    assert_eq!(followed["kind"], "ticket", "{followed}");
+    assert!(made.to_string().contains(followed["ticket"].as_str().unwrap()), "{made} {followed}");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
 }

@@ -203,6 +203,14 @@ fn the_log_key_is_rotated_while_devices_order() {
     assert!(!told.contains("log key is taken from the log"), "{told}");
     let rotations = done(chancery(lab, &["log", "list", "--kind", "log-key"]));
     assert_eq!(rotations.matches("another log key").count(), 1, "{rotations}");
+    // And by a reader in another language, which follows the keys from the first.
+    let output =
+        lab.stranger().arg("--checkpoint").arg(&before).arg("--checkpoint").arg(&during).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains(", 4 checkpoints"), "{said}");
+    let theirs = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(theirs.matches("\"LogKeyRotatedV1\"").count(), 1, "{theirs}");
     // With the former key's line alone it is no checkpoint of the cross-over.
     let text = std::fs::read_to_string(&during).unwrap();
     let lines: Vec<&str> = text.lines().collect();

@@ -2,7 +2,8 @@
 //! ran; from the records alone.
 //!
 //! The period is found by the segments' first records and read as often as the form has sections, once more for the
-//! counts: nothing but the counts is kept, so a report over years costs no more memory than one over a day.
+//! counts: nothing but the counts is kept, and where the intents of what was revoked are, so a report over years costs
+//! little more memory than one over a day.
 //! Nothing is verified here; a report may carry the verdict of a verification.
 
 mod csv;
@@ -12,11 +13,12 @@ mod rows;
 mod summary;
 mod table;
 
+use std::collections::BTreeMap;
 use std::io;
 
 use crate::audit::verify::Verdict;
-use crate::id::{Serial, Timestamp};
-use crate::log::reader::{DISORDER, Reader};
+use crate::id::{LeafIndex, Serial, Timestamp};
+use crate::log::reader::{DISORDER, Entry, Reader};
 use crate::log::record::Record;
 use crate::log::recover::OpenError;
 
@@ -51,11 +53,17 @@ pub struct Request<'a> {
     pub form: Form,
     /// Says where the proof of a certificate is, if its row shall.
     pub proof: Option<&'a dyn Fn(Serial) -> String>,
+    /// Says at which log offsets these intents of these serials are, as far as an index tells; without, the beginning
+    /// of the segment is where each is looked for.
+    pub places: Option<&'a dyn Fn(&[(Serial, LeafIndex)]) -> Places>,
     /// When the report is made.
     pub made: Timestamp,
     /// What a verification found.
     pub verdict: Option<&'a Verdict>,
 }
+
+/// Log offsets by leaf.
+pub type Places = BTreeMap<LeafIndex, u64>;
 
 /// Why there is no whole report.
 #[derive(Debug)]
@@ -90,8 +98,12 @@ pub fn write(
     request: &Request<'_>,
     out: &mut dyn io::Write,
 ) -> Result<(), ReportError> {
+    let places = match request.places {
+        Some(places) => places(&revoked(reader, request.period)?),
+        None => Places::new(),
+    };
     let mut summary = Summary::default();
-    walk(reader, request, &mut |row| {
+    walk(reader, request, &places, &mut |row| {
         summary.add(row);
         Ok(())
     })?;
@@ -106,7 +118,7 @@ pub fn write(
     for section in form.sections() {
         form.section(*section, out)?;
         let mut rows = 0;
-        walk(reader, request, &mut |row| {
+        walk(reader, request, &places, &mut |row| {
             if section.takes(row) {
                 rows += 1;
                 form.row(row, out)?;
@@ -123,10 +135,22 @@ pub fn write(
 fn walk(
     reader: &Reader,
     request: &Request<'_>,
+    places: &Places,
     visit: &mut dyn FnMut(&Row) -> Result<(), ReportError>,
 ) -> Result<(), ReportError> {
-    let Period { since, until } = request.period;
-    let mut rows = Rows::new(reader, request.proof);
+    let mut rows = Rows::new(reader, request.proof, places);
+    each(reader, request.period, &mut |entry, is_within| match rows.row(entry)? {
+        Some(row) if is_within => visit(&row),
+        _ => Ok(()),
+    })
+}
+
+/// Every record from the period's first segment on, and whether it is of the period.
+fn each(
+    reader: &Reader,
+    Period { since, until }: Period,
+    visit: &mut dyn FnMut(Entry, bool) -> Result<(), ReportError>,
+) -> Result<(), ReportError> {
     for entry in reader.entries(reader.since(since)?) {
         let entry = entry?;
         let at = entry.record.as_ref().map(Record::at).ok();
@@ -134,18 +158,31 @@ fn walk(
         if at.is_some_and(|at| at >= until.plus(DISORDER)) {
             break;
         }
-        let row = rows.row(entry)?;
-        if let Some(row) = row
-            && at.is_none_or(|at| since <= at && at < until)
-        {
-            visit(&row)?;
-        }
+        visit(entry, at.is_none_or(|at| since <= at && at < until))?;
     }
     Ok(())
 }
 
+/// Serial and intent of what was revoked in the period: mostly issued long before it.
+fn revoked(reader: &Reader, period: Period) -> Result<Vec<(Serial, LeafIndex)>, ReportError> {
+    let mut found = Vec::new();
+    each(reader, period, &mut |entry, is_within| {
+        if let Ok(Record::RevokedV1(revoked)) = &entry.record
+            && is_within
+            && found.len() < MOST_REVOKED
+        {
+            found.push((revoked.serial, revoked.intent));
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Those beyond are looked for in their segments.
+const MOST_REVOKED: usize = 1 << 16;
+
 fn origin(reader: &Reader) -> Result<String, OpenError> {
-    let first = reader.entries(crate::id::LeafIndex(0)).next().transpose()?;
+    let first = reader.entries(LeafIndex(0)).next().transpose()?;
     Ok(match first.map(|entry| entry.record) {
         Some(Ok(Record::CeremonyV1(ceremony))) => ceremony.origin,
         _ => String::new(),

@@ -9,7 +9,7 @@ use super::{Context, Failure, confirm, print, print_json};
 use crate::config::Config;
 use crate::env::Clock;
 use crate::env::system::{SystemClock, SystemDisk};
-use crate::id::Timestamp;
+use crate::id::{LeafIndex, Timestamp};
 use crate::issuer::clock::Acceptance;
 use crate::log::Record;
 use crate::log::reader::Reader;
@@ -94,7 +94,8 @@ fn newest(config: &Config) -> Result<Timestamp, Failure> {
     if !dir.exists() {
         return Ok(Timestamp(0));
     }
-    let last = Reader::open(Arc::new(SystemDisk), &dir).and_then(|reader| reader.last(NEWEST));
+    let last = Reader::open(Arc::new(SystemDisk), &dir)
+        .and_then(|reader| Ok(reader.last(LeafIndex(0), NEWEST, &|_| true)?.0));
     let last = last.map_err(|error| Failure::failed(error.to_string()))?;
     Ok(last
         .iter()

@@ -1,4 +1,6 @@
-//! `chancery config`: check or show it.
+//! `chancery config`: check, show or explain it.
+
+mod explain;
 
 use std::path::PathBuf;
 
@@ -18,6 +20,18 @@ pub enum ConfigCommand {
     },
     /// Print the effective configuration, everything inherited and defaulted filled in. No secret is part of it.
     Show,
+    /// All about one key, or every key of a table: its value, the file and line it comes from, unit, range and default,
+    /// what it means, and who is trusted when it is used.
+    Explain {
+        /// Such as `web.connections`, or `web.limits` for all of that table.
+        key: String,
+    },
+    /// The keys whose value is not the default, with old and new value and the line; with FILE, what would be other if
+    /// that were the configuration.
+    Diff {
+        /// Another configuration file.
+        file: Option<PathBuf>,
+    },
 }
 
 pub fn run(command: &ConfigCommand, context: &Context) -> Result<(), Failure> {
@@ -27,6 +41,8 @@ pub fn run(command: &ConfigCommand, context: &Context) -> Result<(), Failure> {
         }
         ConfigCommand::Check { files } => check(files, context),
         ConfigCommand::Show => show(context),
+        ConfigCommand::Explain { key } => explain::explain(key, context),
+        ConfigCommand::Diff { file } => explain::diff(file.as_deref(), context),
     }
 }
 

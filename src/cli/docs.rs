@@ -31,11 +31,13 @@ pub fn run(arguments: &DocsArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn pages() -> [(&'static str, String); 3] {
+/// By their paths from docs/.
+fn pages() -> [(&'static str, String); 4] {
     [
         ("commands.md", commands()),
         ("errors.md", super::why::markdown()),
         ("records.md", records::page()),
+        ("../firmware-config/README.md", crate::config::keys::page()),
     ]
 }
 

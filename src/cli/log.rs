@@ -29,7 +29,7 @@ mod verify;
 
 pub use audit::{Audit, Shape};
 pub use days::Days;
-pub use select::Selection;
+pub use select::{Filter, Selection};
 pub use verify::Verify;
 
 use crate::issuer::read_tbs;
@@ -41,7 +41,7 @@ pub enum LogCommand {
     List(Selection),
     /// Show all of one record: by leaf number, or everything about a serial or an order.
     Show(Show),
-    /// The last records; with --follow, new ones as they come.
+    /// The last records, or the last of some sort; with --follow, new ones as they come.
     Tail(Tail),
     /// Check every record, signature and checkpoint of the log. Exit code 1 if anything is wrong.
     Verify(Verify),
@@ -87,6 +87,8 @@ pub struct Tail {
     /// Wait for more.
     #[arg(short, long)]
     follow: bool,
+    #[command(flatten)]
+    of: Filter,
 }
 
 /// What to export.
@@ -207,9 +209,9 @@ fn show(show: &Show, config: &Config, json: bool, out: &mut dyn Write) -> Result
         let entry = reader.entries(leaf).next().transpose()?.filter(|entry| entry.leaf == leaf);
         entry.into_iter().collect()
     } else if let Ok(serial) = text.parse::<Serial>() {
-        about(&reader, config, Selection { serial: Some(serial), ..Selection::default() })?
+        about(&reader, config, Filter { serial: Some(serial), ..Filter::default() })?
     } else if let Ok(order) = text.parse::<OrderId>() {
-        about(&reader, config, Selection { order: Some(order), ..Selection::default() })?
+        about(&reader, config, Filter { order: Some(order), ..Filter::default() })?
     } else {
         return Err(unknown(text));
     };
@@ -235,9 +237,9 @@ fn show(show: &Show, config: &Config, json: bool, out: &mut dyn Write) -> Result
     Ok(())
 }
 
-fn about(reader: &Reader, config: &Config, selection: Selection) -> Result<Vec<Entry>, Stop> {
+fn about(reader: &Reader, config: &Config, of: Filter) -> Result<Vec<Entry>, Stop> {
     let mut found = Vec::new();
-    selection.each(reader, config, &mut |entry| {
+    Selection { of, ..Selection::default() }.each(reader, config, &mut |entry| {
         found.push(entry.clone());
         Ok(())
     })?;
@@ -249,8 +251,8 @@ fn pem_of(reader: &Reader, config: &Config, entries: &[Entry]) -> Result<Option<
     let serial = entries.iter().find_map(|entry| describe::serial(entry.record.as_ref().ok()?));
     let Some(serial) = serial else { return Ok(None) };
     let mut intent: Option<IntentV1> = None;
-    let selection = Selection { serial: Some(serial), ..Selection::default() };
-    for entry in about(reader, config, selection)? {
+    let of = Filter { serial: Some(serial), ..Filter::default() };
+    for entry in about(reader, config, of)? {
         match (entry.record, &intent) {
             (Ok(Record::IntentV1(record)), _) => intent = Some(record),
             (Ok(Record::IssuedV1(issued)), Some(intent)) => {
@@ -263,14 +265,10 @@ fn pem_of(reader: &Reader, config: &Config, entries: &[Entry]) -> Result<Option<
 }
 
 fn tail(tail: &Tail, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Stop> {
-    let last = reader(config)?.last(tail.count)?;
+    let (last, mut picker, mut next) = tail.of.last(tail.count, &reader(config)?, config)?;
     if !json {
         writeln!(out, "{}", Described::HEADING)?;
     }
-    let mut next = match last.last() {
-        Some(entry) => entry.leaf.0 + 1,
-        None => reader(config)?.last(1)?.first().map_or(0, |entry| entry.leaf.0 + 1),
-    };
     for entry in &last {
         line(entry, json, out)?;
     }
@@ -282,10 +280,12 @@ fn tail(tail: &Tail, config: &Config, json: bool, out: &mut dyn Write) -> Result
     loop {
         out.flush()?;
         let _ = pause.recv_timeout(Duration::from_millis(500));
-        for entry in reader(config)?.entries(LeafIndex(next)) {
+        for entry in reader(config)?.entries(next) {
             let entry = entry?;
-            next = entry.leaf.0 + 1;
-            line(&entry, json, out)?;
+            next = LeafIndex(entry.leaf.0 + 1);
+            if picker.takes(&entry) {
+                line(&entry, json, out)?;
+            }
         }
     }
 }
@@ -296,15 +296,8 @@ fn certificates(selection: &Selection, config: &Config, out: &mut dyn Write) -> 
     let mut open: HashMap<LeafIndex, IntentV1> = HashMap::new();
     let mut left = selection.limit.unwrap_or(usize::MAX);
     // From the beginning: a signature's intent may lie before the selection.
-    let Selection { serial, order, account, name, .. } = selection;
-    let all = Selection {
-        serial: *serial,
-        order: *order,
-        account: *account,
-        name: name.clone(),
-        until: selection.until,
-        ..Selection::default()
-    };
+    let of = Filter { kind: Vec::new(), since: None, ..selection.of.clone() };
+    let all = Selection { until: selection.until, of, ..Selection::default() };
     all.each(&reader, config, &mut |entry| {
         match &entry.record {
             Ok(Record::IntentV1(intent)) => {

@@ -279,7 +279,7 @@ const SECRETS: &[&str] = &[
 ];
 
 /// `token = "FILE"` stands for the content of that file.
-fn resolve_token(reading: &mut tree::Reading) -> Result<(), ConfigError> {
+pub(super) fn resolve_token(reading: &mut tree::Reading) -> Result<(), ConfigError> {
     let Some(token) = reading.root.at_mut(&["token"]) else { return Ok(()) };
     let Value::Text(path) = &token.value else { return Ok(()) };
     let mut inner = tree::read(&tree::beside(&token.place.file, path))?;

@@ -329,6 +329,45 @@ fn every_key_is_documented_and_nothing_else() {
     );
 }
 
+/// What a page says of a number's range is what is checked, at both ends; the other rows have a default that is there.
+#[test]
+fn ranges_and_defaults_are_as_the_page_says() {
+    let mut ranges = 0;
+    for key in keys::keys() {
+        assert!(!key.means.is_empty() && !key.takes.is_empty(), "{key:?}");
+        assert!(["operator", "issuer", "web", "web, issuer"].contains(&key.applied_by), "{key:?}");
+        let Some((low, high)) = range(key.takes).filter(|_| !key.key.starts_with("profile."))
+        else {
+            continue;
+        };
+        ranges += 1;
+        let set = |value: i64| Place::new().load(&format!("{} = {value}\n{LEAST}", key.key));
+        for value in [low, high] {
+            let refused = set(value).err().unwrap_or_default();
+            assert!(!refused.contains("does not lie between"), "{}: {refused}", key.key);
+        }
+        for value in [low - 1, high + 1] {
+            let refused = set(value).expect_err(key.key);
+            assert!(refused.starts_with("CHY-CONFIG-VALUE"), "{}: {refused}", key.key);
+        }
+    }
+    assert!(ranges > 20, "only {ranges} ranges");
+    let default =
+        |wanted: &str| keys::keys().into_iter().find(|key| key.key == wanted).unwrap().default;
+    assert_eq!(default("web.connections"), "1024");
+    assert_eq!(default("validation.redirect-ports"), "80, 443");
+    assert_eq!(default("web.website"), "none");
+    assert_eq!(default("policy.wildcards"), "false");
+    assert_eq!(default("token.module"), "required");
+}
+
+/// Of `count, 1–64`.
+fn range(takes: &str) -> Option<(i64, i64)> {
+    let (_, range) = takes.split_once(", ")?;
+    let (low, high) = range.split_once('–')?;
+    Some((low.parse().ok()?, high.parse().ok()?))
+}
+
 fn collect(prefix: &str, value: &serde_json::Value, keys: &mut std::collections::BTreeSet<String>) {
     for (key, value) in value.as_object().unwrap() {
         match value {

@@ -116,31 +116,43 @@ impl Reader {
         Ok(LeafIndex(self.segments.get(segment).map_or(0, |s| s.header.first_leaf)))
     }
 
-    /// The last `count` records.
-    pub fn last(&self, count: usize) -> Result<Vec<Entry>, OpenError> {
+    /// The last `count` records that `takes` takes, found from the end; none is looked for in segments that end
+    /// before `from`. And the leaf behind the log's last.
+    pub fn last(
+        &self,
+        from: LeafIndex,
+        count: usize,
+        takes: &dyn Fn(&Entry) -> bool,
+    ) -> Result<(Vec<Entry>, LeafIndex), OpenError> {
         let mut last = VecDeque::new();
+        let mut behind = None;
         for segment in (0..self.segments.len()).rev() {
-            let from = self.segments[segment].header.first_leaf;
+            let first = self.segments[segment].header.first_leaf;
             let end =
                 self.segments.get(segment + 1).map_or(u64::MAX, |next| next.header.first_leaf);
             let mut here: VecDeque<Entry> = VecDeque::new();
-            for entry in self.entries(LeafIndex(from)) {
+            let mut next = first;
+            for entry in self.entries(LeafIndex(first)) {
                 let entry = entry?;
                 if entry.leaf.0 >= end {
                     break;
                 }
-                if here.len() + last.len() == count && here.pop_front().is_none() {
-                    break;
+                next = entry.leaf.0 + 1;
+                if takes(&entry) {
+                    here.push_back(entry);
                 }
-                here.push_back(entry);
+                if here.len() + last.len() > count {
+                    here.pop_front();
+                }
             }
+            behind.get_or_insert(LeafIndex(next));
             here.extend(last);
             last = here;
-            if last.len() >= count {
+            if last.len() >= count || first <= from.0 {
                 break;
             }
         }
-        Ok(last.into())
+        Ok((last.into(), behind.unwrap_or_default()))
     }
 
     /// An octet range of a segment's file, for who judges what no frame covers.

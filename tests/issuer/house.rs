@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base64ct::{Base64, Encoding};
 use chancery::env::simulated::{ManualClock, SimulatedDisk};
 use chancery::env::system::{SystemDisk, SystemRng};
 use chancery::env::{Clock, Disk};
@@ -25,13 +26,14 @@ use chancery::issuer::{
     self, CheckpointKey, Configuration, CosignerKey, Parts, Program, Running, SignQueue,
 };
 use chancery::log::{Log, OpenError, Opening};
-use chancery::pki::authority::Authority;
+use chancery::pki::authority::{Authority, LogKeyRotation};
 use chancery::pki::certificate::Certificate;
 use chancery::pki::crl::{self, Crl};
 use chancery::pki::name::DnsName;
 use chancery::pki::policy;
 use chancery::pki::profile::Profile;
-use chancery::tlog::note::VerifierKey;
+use chancery::tlog::keys::statement;
+use chancery::tlog::note::{NoteSigner, VerifierKey};
 
 use ca::{authority, ceremony, certificates};
 pub(crate) use client::{Account, Csr};
@@ -93,6 +95,8 @@ pub(crate) struct House {
     /// Those of issuing CAs that were added, by name.
     pub(crate) further_keys: BTreeMap<String, Arc<SoftKey>>,
     pub(crate) log_key: Arc<SoftKey>,
+    /// The one before it, while it may have to sign.
+    former_log_key: Option<Arc<SoftKey>>,
     pub(crate) tls_key: Arc<SoftKey>,
     pub(crate) halted: Arc<AtomicBool>,
     pub(crate) witnesses: Vec<VerifierKey>,
@@ -141,6 +145,7 @@ impl House {
             issuing_key,
             further_keys: BTreeMap::new(),
             log_key,
+            former_log_key: None,
             tls_key,
             halted: Arc::new(AtomicBool::new(false)),
             witnesses: Vec::new(),
@@ -161,6 +166,24 @@ impl House {
         drop(Log::create(self.opening(), record).unwrap());
     }
 
+    /// What a ceremony for another log key leaves; the issuer's next start records it.
+    pub(crate) fn rotate_log_key(&mut self, cross_over_days: u32) {
+        let key = SoftKey::new();
+        let named = |key: &SoftKey| VerifierKey::from_spki(ORIGIN, key.spki()).unwrap();
+        let text = statement(&named(&self.log_key), &named(&key));
+        let signed = |key: &SoftKey| Base64::encode_string(&key.sign(text.as_bytes()));
+        self.authority.log_key_rotations.push(LogKeyRotation {
+            key: key.record(),
+            endorsement: signed(&self.log_key),
+            possession: signed(&key),
+            cross_over_days,
+            transcript_sha256: "04".repeat(32),
+            former_done: false,
+        });
+        self.authority.version = self.authority.least_version();
+        self.former_log_key = Some(std::mem::replace(&mut self.log_key, key));
+    }
+
     fn any_disk(&self) -> Arc<dyn Disk> {
         if self.real { Arc::new(SystemDisk) } else { Arc::new(self.disk.clone()) }
     }
@@ -171,13 +194,17 @@ impl House {
     }
 
     fn opening(&self) -> Opening {
-        let key = Arc::clone(&self.log_key) as Arc<dyn SignQueue>;
+        let keys = [&self.log_key].into_iter().chain(&self.former_log_key);
+        let signer = |key: &Arc<SoftKey>| {
+            let key = CheckpointKey::new(ORIGIN, Arc::clone(key) as Arc<dyn SignQueue>).unwrap();
+            Arc::new(key) as Arc<dyn NoteSigner>
+        };
         Opening {
             disk: self.any_disk(),
             dir: self.dir.join("log"),
             public: self.public.clone(),
             settings: chancery::log::Settings { segment_mib: 1, ..Default::default() },
-            signers: vec![Arc::new(CheckpointKey::new(ORIGIN, key).unwrap())],
+            signers: keys.map(signer).collect(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             read_tbs: issuer::read_tbs,
             on_halt: Box::new(|_| {}),

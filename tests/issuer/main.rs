@@ -8,6 +8,7 @@
 //! - registry: key change, deactivation, and what is told of them
 //! - tickets: minting, spending, what is bound to them, and a crash in between
 //! - algorithms: an issuing key of each algorithm, from the order to the verified log
+//! - log_key: the day on which a former log key is retired
 //! - upkeep: clock, CRL, the box's own certificate
 //! - witness: cosigning other logs, and what this log's own witnesses are believed
 //! - succession: an issuing CA takes over from another
@@ -19,6 +20,7 @@ mod accounts;
 mod algorithms;
 mod house;
 mod issuance;
+mod log_key;
 mod petitioner;
 mod registry;
 mod renewal;

@@ -413,9 +413,7 @@ class Checkpoint:
 
     def signed_by(self, spki):
         """Whether a key of the log signed it; asks openssl."""
-        ed25519 = len(spki) == 44
-        key = b"\1" + spki[12:] if ed25519 else b"\5" + hashlib.sha256(spki).digest()
-        key_id = hashlib.sha256(self.origin.encode() + b"\n" + key).digest()[:4]
+        ed25519, key_id = len(spki) == 44, note_key_id(self.origin, spki)
         for name, own_id, signature in self.signatures:
             if name != self.origin or own_id != key_id:
                 continue
@@ -427,6 +425,26 @@ class Checkpoint:
                 message = b"\0\1" + stamp + self.size.to_bytes(8, "big") + self.root
             return openssl(spki, message, signature, ed25519)
         return False
+
+
+def note_key_id(origin, spki):
+    key = b"\1" + spki[12:] if len(spki) == 44 else b"\5" + hashlib.sha256(spki).digest()
+    return hashlib.sha256(origin.encode() + b"\n" + key).digest()[:4]
+
+
+def vkey(origin, spki):
+    typed = b"\1" + spki[12:] if len(spki) == 44 else b"\5" + spki
+    return f"{origin}+{note_key_id(origin, spki).hex()}+{base64.b64encode(typed).decode()}"
+
+
+def is_handed_over(origin, rotation):
+    """Whether the former key and the new one signed the statement that names both; asks openssl."""
+    former, key = bytes.fromhex(rotation["former"]), bytes.fromhex(rotation["key"])
+    statement = f"chancery log key rotation v1\n{vkey(origin, former)}\n{vkey(origin, key)}\n".encode()
+    return all(
+        openssl(spki, statement, bytes.fromhex(rotation[signature]), len(spki) == 44)
+        for spki, signature in ((former, "endorsement"), (key, "possession"))
+    )
 
 
 def openssl(spki, message, signature, ed25519):
@@ -496,6 +514,8 @@ def read(arguments):
                 origin = shown["origin"]
                 keys.append([bytes.fromhex(shown["log_key"]), 0, None])
             elif variant == "LogKeyRotatedV1":
+                if arguments.signatures and not is_handed_over(origin, shown):
+                    complain(f"leaf {leaf}: the former log key and the new one did not both sign for it")
                 keys.append([bytes.fromhex(shown["key"]), leaf + 1, None])
             elif variant == "LogKeyRetiredV1":
                 for term in keys:

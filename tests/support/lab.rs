@@ -229,6 +229,19 @@ retry-seconds = 1
         }
     }
 
+    /// `tests/reader/reader.py`, a stranger's reader, on this box's log and published checkpoint, signatures too.
+    pub fn stranger(&self) -> Command {
+        let state = self.dir.join("state");
+        let mut command = Command::new("python3");
+        command
+            .arg(format!("{REPOSITORY}/tests/reader/reader.py"))
+            .arg(state.join("issuer/log"))
+            .arg("--signatures")
+            .arg("--checkpoint")
+            .arg(state.join("public/checkpoint"));
+        command
+    }
+
     /// The log's segments, in order.
     pub fn segments(&self) -> Vec<PathBuf> {
         segments(&self.dir.join("state/issuer/log"))

@@ -11,7 +11,7 @@ use super::{Head, Row, Writes};
 pub(super) struct Csv;
 
 const HEADER: &str =
-    "leaf,time,kind,serial,names,profile,account,order,not_after,actor,what,proof\r\n";
+    "leaf,time,kind,serial,names,profile,account,order,not_after,actor,what,proof,validations\r\n";
 
 impl Writes for Csv {
     fn sections(&self) -> &'static [Section] {
@@ -43,6 +43,7 @@ impl Writes for Csv {
             free(row.actor.as_deref().unwrap_or_default()),
             free(&row.what),
             text(row.proof.as_ref()),
+            free(&row.methods()),
         ];
         let fields: Vec<String> = fields.iter().map(|field| quoted(field)).collect();
         write!(out, "{}\r\n", fields.join(","))

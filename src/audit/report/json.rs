@@ -58,6 +58,9 @@ impl Writes for Json {
             "profile": row.profile,
             "account": text(row.account.map(|account| account.to_string())),
             "order": text(row.order.map(|order| order.to_string())),
+            "validations": row.validations.iter().map(|v| {
+                json!({"identifier": v.identifier, "method": v.method, "at": v.at.to_string()})
+            }).collect::<Vec<_>>(),
             "not_after": text(row.not_after.map(|at| at.to_string())),
             "actor": row.actor,
             "what": row.what,

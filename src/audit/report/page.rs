@@ -67,10 +67,20 @@ impl Writes for Page {
     fn section(&mut self, section: Section, out: &mut dyn Write) -> io::Result<()> {
         self.section = Some(section);
         let columns: &[&str] = match section {
-            Section::Certificates => {
-                &["Leaf", "Time", "Serial", "Names", "Profile", "Account", "Until", "Proof"]
+            Section::Certificates => &[
+                "Leaf",
+                "Time",
+                "Serial",
+                "Names",
+                "Proven by",
+                "Profile",
+                "Account",
+                "Until",
+                "Proof",
+            ],
+            Section::Endings => {
+                &["Leaf", "Time", "Serial", "Names", "Proven by", "Profile", "Account", "What"]
             }
-            Section::Endings => &["Leaf", "Time", "Serial", "Names", "Profile", "Account", "What"],
             _ => &["Leaf", "Time", "Kind", "Actor", "What"],
         };
         writeln!(out, "<h2>{}</h2>\n<table><thead><tr>", section.title())?;
@@ -89,6 +99,7 @@ impl Writes for Page {
             Some(Section::Certificates | Section::Endings) => {
                 cell("id", &row.serial.map(|serial| serial.to_string()).unwrap_or_default())?;
                 cell("t", &row.names.join(" "))?;
+                cell("t", &row.methods())?;
                 cell("t", row.profile.as_deref().unwrap_or_default())?;
                 let account = row.account.map(|account| account.to_string());
                 cell("id", account.as_deref().unwrap_or("own"))?;
@@ -179,6 +190,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::id::Timestamp;
+    use crate::log::record::ValidationV1;
 
     fn read(html: &str) -> String {
         [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
@@ -202,8 +215,11 @@ mod tests {
         fn a_row_has_the_markup_of_its_columns_and_no_more(text in "(?s).*") {
             for section in Page::default().sections() {
                 let mut page = Page { section: Some(*section) };
+                let validation =
+                    |at| ValidationV1 { identifier: text.clone(), method: text.clone(), at };
                 let row = Row {
                     names: vec![text.clone()],
+                    validations: vec![validation(Timestamp(0))],
                     profile: Some(text.clone()),
                     actor: Some(text.clone()),
                     what: text.clone(),
@@ -214,8 +230,8 @@ mod tests {
                 page.row(&row, &mut out).unwrap();
                 let out = String::from_utf8(out).unwrap();
                 let cells = match section {
-                    Section::Certificates => 8,
-                    Section::Endings => 7,
+                    Section::Certificates => 9,
+                    Section::Endings => 8,
                     _ => 5,
                 };
                 prop_assert_eq!(out.matches('<').count(), 2 * cells + 2);

@@ -1,10 +1,11 @@
 //! Records as rows of a report.
 
+use super::Places;
 use crate::audit::describe::{self, Described};
 use crate::audit::verify::Open;
 use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
 use crate::log::reader::{Entry, Reader};
-use crate::log::record::{IntentV1, Record, Requester};
+use crate::log::record::{IntentV1, Record, Requester, ValidationV1};
 use crate::log::recover::OpenError;
 use crate::pki::certificate::Certificate;
 
@@ -21,6 +22,8 @@ pub struct Row {
     pub account: Option<AccountId>,
     pub order: Option<OrderId>,
     pub not_after: Option<Timestamp>,
+    /// By what each name of the certificate was proven.
+    pub validations: Vec<ValidationV1>,
     /// Who had it done.
     pub actor: Option<String>,
     /// What it says, in words.
@@ -31,6 +34,18 @@ pub struct Row {
     pub refusals: Vec<(String, Option<AccountId>, u64)>,
     /// Of a CRL: its URL and number.
     pub crl: Option<(String, u64)>,
+}
+
+impl Row {
+    /// By what its names were proven: the method where it is one for all, else each name with its own.
+    pub(super) fn methods(&self) -> String {
+        let [first, others @ ..] = self.validations.as_slice() else { return String::new() };
+        if others.iter().all(|other| other.method == first.method) {
+            return first.method.clone();
+        }
+        let each = self.validations.iter().map(|v| format!("{} {}", v.identifier, v.method));
+        each.collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A part of a report.
@@ -77,11 +92,16 @@ pub(super) struct Rows<'a> {
     reader: &'a Reader,
     proof: Option<&'a dyn Fn(Serial) -> String>,
     open: Open,
+    places: &'a Places,
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn new(reader: &'a Reader, proof: Option<&'a dyn Fn(Serial) -> String>) -> Self {
-        Self { reader, proof, open: Open::default() }
+    pub(super) fn new(
+        reader: &'a Reader,
+        proof: Option<&'a dyn Fn(Serial) -> String>,
+        places: &'a Places,
+    ) -> Self {
+        Self { reader, proof, open: Open::default(), places }
     }
 
     /// The next record's row; an intent alone has none.
@@ -149,7 +169,7 @@ impl<'a> Rows<'a> {
         let intent = match intent {
             Some(intent) => intent,
             None if leaf >= row.leaf => return Ok(()),
-            None => match self.reader.entries(leaf).next().transpose()?.map(|entry| entry.record) {
+            None => match self.read(leaf)?.map(|entry| entry.record) {
                 Some(Ok(Record::IntentV1(intent))) => intent,
                 _ => return Ok(()),
             },
@@ -164,6 +184,19 @@ impl<'a> Rows<'a> {
         row.names = describe::names(&intent.tbs);
         row.not_after = Certificate::of_tbs(&intent.tbs).ok().map(|c| c.validity().1);
         row.profile = Some(intent.profile);
+        row.validations = intent.validations;
         Ok(())
+    }
+
+    /// A record from before.
+    fn read(&self, leaf: LeafIndex) -> Result<Option<Entry>, OpenError> {
+        if let Some(offset) = self.places.get(&leaf)
+            && let Ok(entry) = self.reader.at(leaf, *offset)
+            && entry.record.is_ok()
+        {
+            return Ok(Some(entry));
+        }
+        // No index told, or one that does not fit: the segment is read from its beginning.
+        self.reader.entries(leaf).next().transpose()
     }
 }

@@ -62,6 +62,8 @@ impl Writes for Table {
         add(row.profile.clone().unwrap_or_default());
         if matches!(self.section, Some(Section::Certificates | Section::Endings)) {
             add(row.account.map_or_else(|| "own".to_owned(), |a| format!("account {a}")));
+            let methods = row.methods();
+            add(if methods.is_empty() { methods } else { format!("proven by {methods}") });
             add(row.not_after.map(|at| format!("until {at}")).unwrap_or_default());
         }
         if self.section != Some(Section::Certificates) {

@@ -9,6 +9,7 @@ use crate::env::simulated::SimulatedDisk;
 use crate::id::LeafIndex;
 use crate::log::record::{
     AccountRegisteredV2, ClockAcceptedV1, RecallV1, RefusalV1, RefusedV1, TicketMintedV1,
+    ValidationV1,
 };
 
 fn records(bench: &Bench) -> Vec<Record> {
@@ -75,7 +76,14 @@ fn place(serial: Serial) -> String {
 
 fn request(form: Form) -> Request<'static> {
     let period = Period { since: Timestamp(0), until: Timestamp(NOW + 10 * 86_400_000) };
-    Request { period, form, proof: Some(&place), made: Timestamp(NOW + 86_500_000), verdict: None }
+    Request {
+        period,
+        form,
+        proof: Some(&place),
+        places: None,
+        made: Timestamp(NOW + 86_500_000),
+        verdict: None,
+    }
 }
 
 #[test]
@@ -90,9 +98,9 @@ fn golden_reports() {
     };
     for (form, name) in [
         (Form::Table, "table.txt"),
-        (Form::Csv, "rows.csv"),
+        (Form::Csv, "rows-2.csv"),
         (Form::Json, "report.json"),
-        (Form::Page, "page.html"),
+        (Form::Page, "page-2.html"),
     ] {
         let request = Request { verdict: Some(&verdict), ..request(form) };
         let text = report(&disk, &request);
@@ -136,6 +144,54 @@ fn a_period_begins_with_its_first_instant_and_ends_before_its_last() {
     assert!(text.contains("printer.lan,server"), "{text}");
 }
 
+/// How each name was proven, in every form; and an index spares looking for intents.
+#[test]
+fn certificates_say_how_their_names_were_proven() {
+    let bench = Bench::new();
+    let mut records = records(&bench);
+    let at = Timestamp(NOW - 1_000);
+    let proven = |identifier: &str, method: &str| ValidationV1 {
+        identifier: identifier.into(),
+        method: method.into(),
+        at,
+    };
+    let Record::IntentV1(intent) = &mut records[2] else { panic!() };
+    intent.validations = vec![proven("printer.lan", "http-01"), proven("10.0.0.1", "http-01")];
+    let Record::IntentV1(intent) = &mut records[3] else { panic!() };
+    intent.validations = vec![proven("camera.lan", "dns-01"), proven("10.0.0.2", "http-01")];
+    let disk = bench.disk(&records, records.len());
+    let (each, all) = ("camera.lan dns-01, 10.0.0.2 http-01", "http-01");
+    let table = report(&disk, &request(Form::Table));
+    assert_eq!(table.matches("  proven by http-01  ").count(), 2, "{table}");
+    assert!(table.contains(&format!("  proven by {each}  ")), "{table}");
+    let csv = report(&disk, &request(Form::Csv));
+    assert!(csv.contains(&format!(",\"{each}\"\r\n")) && csv.contains(&format!(",{all}\r\n")));
+    let page = report(&disk, &request(Form::Page));
+    assert_eq!(page.matches(&format!("<td class=\"t\">{all}</td>")).count(), 2, "{page}");
+    let json: serde_json::Value =
+        serde_json::from_str(&report(&disk, &request(Form::Json))).unwrap();
+    let expected = serde_json::json!(
+        {"identifier": "10.0.0.1", "method": "http-01", "at": at.to_string()}
+    );
+    assert_eq!(json["records"][2]["validations"][1], expected);
+
+    // The place that an index tells is believed where an intent of that serial is there, and only there.
+    let reader = Reader::open(Arc::new(disk.clone()), DIR.as_ref()).unwrap();
+    let first = reader.entries(LeafIndex(2)).next().unwrap().unwrap().octet;
+    let second = reader.entries(LeafIndex(3)).next().unwrap().unwrap().octet;
+    let whole = report(&disk, &request(Form::Csv));
+    for (octet, expected) in [(first, true), (first + 1, true), (second, false)] {
+        let asked = std::cell::Cell::new(0);
+        let places = |intents: &[(Serial, LeafIndex)]| {
+            asked.set(intents.len());
+            assert_eq!(intents, [(serial(3), LeafIndex(2))]);
+            Places::from([(LeafIndex(2), octet - crate::log::segment::HEADER)])
+        };
+        let told = report(&disk, &Request { places: Some(&places), ..request(Form::Csv) });
+        assert_eq!((told == whole, asked.get()), (expected, 1), "octet {octet}");
+    }
+}
+
 #[test]
 fn counts_are_by_day_profile_account_and_reason() {
     let bench = Bench::new();
@@ -174,13 +230,14 @@ fn a_bad_record_is_a_row_and_a_broken_log_an_error() {
     let reader = Reader::open(Arc::new(disk), DIR.as_ref()).unwrap();
     let broken = write(&reader, &request(Form::Csv), &mut Vec::new());
     assert!(matches!(broken, Err(ReportError::Log(_))));
-    let entry = crate::log::reader::Entry {
+    let entry = Entry {
         leaf: LeafIndex(7),
         segment: String::new(),
         octet: 0,
         payload: vec![0xff],
         record: Record::decode(&[0xff]),
     };
-    let row = Rows::new(&reader, None).row(entry).unwrap().unwrap();
+    let places = Places::new();
+    let row = Rows::new(&reader, None, &places).row(entry).unwrap().unwrap();
     assert_eq!((row.kind, row.at), ("unknown", None));
 }

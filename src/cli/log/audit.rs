@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::Stop;
 use super::verify::{self, Against};
+use super::{Stop, select};
 use crate::acme::directory::Urls;
 use crate::acme::rfc3339;
 use crate::app::Failure;
@@ -14,7 +14,7 @@ use crate::audit::report::{self, Form, Period, ReportError, Request};
 use crate::config::Config;
 use crate::env::Clock;
 use crate::env::system::{SystemClock, SystemDisk};
-use crate::id::{Serial, Timestamp};
+use crate::id::{LeafIndex, Serial, Timestamp};
 use crate::log::reader::Reader;
 
 /// What to report, and how.
@@ -70,12 +70,15 @@ pub(super) fn run(
     let urls = Urls::new(&config.web.base_url).map_err(|why| {
         Stop::Failed(Failure::operator(format!("CHY-CONFIG-VALUE: web.base-url: {why}")))
     })?;
+    let places = |intents: &[(Serial, LeafIndex)]| select::places(intents, config);
     let proof = |serial| urls.proof(serial);
     let request = Request {
         period: Period {
             since: arguments.since.unwrap_or_default(),
             until: arguments.until.unwrap_or(made),
         },
+        // An archive or a copy has no index of its own.
+        places: arguments.against.dir.is_none().then_some(&places as _),
         form: match arguments.format {
             _ if json => Form::Json,
             Shape::Table => Form::Table,

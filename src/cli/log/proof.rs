@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64ct::{Base64, Encoding};
 use clap::Args;
 
-use super::{Failure, Selection, Stop, archive, reader, unknown};
+use super::{Failure, Filter, Selection, Stop, archive, reader, unknown};
 use crate::audit::proof::{self, NoProof, Proven, Trust};
 use crate::config::Config;
 use crate::env::Disk;
@@ -52,8 +52,8 @@ pub(super) fn prove(arguments: &Prove, config: &Config, out: &mut dyn Write) -> 
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
     let reader = reader(config)?;
     let mut issued = None;
-    let selection = Selection { serial: Some(serial), limit: Some(1), ..Selection::default() };
-    let selection = Selection { kind: vec!["issued".to_owned()], ..selection };
+    let of = Filter { serial: Some(serial), kind: vec!["issued".to_owned()], ..Filter::default() };
+    let selection = Selection { limit: Some(1), of, ..Selection::default() };
     selection.each(&reader, config, &mut |entry| {
         issued = Some(entry.clone());
         Ok(())
