@@ -34,9 +34,14 @@ impl KeyRecord {
         }
     }
 
+    /// The SubjectPublicKeyInfo itself.
+    pub fn spki_der(&self) -> Result<Vec<u8>, &'static str> {
+        Base64::decode_vec(&self.spki).map_err(|_| "its spki is not base64")
+    }
+
     /// The public key, which signs as recorded; or what of the record makes no sense.
     pub fn public_key(&self) -> Result<PublicKey, &'static str> {
-        let spki = Base64::decode_vec(&self.spki).map_err(|_| "its spki is not base64")?;
+        let spki = self.spki_der()?;
         let key = PublicKey::from_spki(&spki).map_err(|why| why.0)?;
         match &self.signature {
             None => Ok(key),
@@ -44,13 +49,6 @@ impl KeyRecord {
                 .and_then(|algorithm| key.signing_with(algorithm))
                 .ok_or("its signature algorithm is none of this key"),
         }
-    }
-}
-
-impl KeyRecord {
-    /// The SubjectPublicKeyInfo itself.
-    pub fn spki_der(&self) -> Result<Vec<u8>, &'static str> {
-        Base64::decode_vec(&self.spki).map_err(|_| "a public key is not base64")
     }
 }
 
