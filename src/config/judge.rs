@@ -136,7 +136,7 @@ impl Judge<'_> {
         self.range(&["log", "reserve-mib"], log.reserve_mib, 1, 1_024)?;
         self.range(&["log", "queue"], log.queue, 1, 65_536)?;
         self.range(&["token", "threads"], token.threads, 1, 64)?;
-        self.range(&["token", "queue"], token.queue, 1, 65_536)?;
+        self.range(&["token", "queue"], token.queue, 8, 65_536)?;
         self.range(&["token", "deadline-seconds"], token.deadline_seconds, 1, 600)?;
         self.range(
             &["validation", "connect-timeout-seconds"],

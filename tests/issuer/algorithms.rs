@@ -62,7 +62,7 @@ fn every_algorithm_issues_revokes_and_is_verified() {
             // As whoever verifies has it: from PEM alone, which does not say PSS.
             issuers: vec![Certificate::parse_pem(&house.issuing.pem()).unwrap()],
             origin: Some(house.authority.origin.clone()),
-            log_key: Some(house.log_key.spki().to_vec()),
+            log_keys: vec![house.log_key.spki().to_vec()],
             checkpoints: vec![house.public.join("checkpoint")],
             published: Some(house.public.join("checkpoint")),
             tiles: Some(house.public.join("tiles")),
