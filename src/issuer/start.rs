@@ -313,9 +313,9 @@ fn no_line(profile: &Profile) -> String {
     )
 }
 
-fn spki(name: &str, base64: &str) -> Result<Vec<u8>, String> {
-    Base64::decode_vec(base64).map_err(|_| {
-        format!("CHY-CA-BROKEN: ca/authority.json: the public {name} key is not base64; restore it from the ceremony's backup")
+fn spki(name: &str, record: &KeyRecord) -> Result<Vec<u8>, String> {
+    record.spki_der().map_err(|why| {
+        format!("CHY-CA-BROKEN: ca/authority.json: the {name} key: {why}; restore it from the ceremony's backup")
     })
 }
 
