@@ -63,9 +63,10 @@ package-test: ## The package installed, used, upgraded, removed and purged in a 
 	@images/packages.sh package
 	images/debian/test.sh "$$(images/debian/build.sh $(if $(PROGRAM),--program $(PROGRAM)))"
 
-slow: ## The suites at full length, about an hour: 50 kills per process, both linters, every parser fuzzed deep, a million certificates
+slow: ## The suites at full length, about an hour: 50 kills per process, 300 faults of the token, both linters, every parser fuzzed deep, a million certificates
 	@images/packages.sh test
 	CHANCERY_KILLS=50 cargo test --test crash -- --nocapture
+	CHANCERY_FAULTS=300 CHANCERY_FAULTS_TABLE=target/faults.md cargo test --test faults -- --nocapture
 	CHANCERY_REVOCATIONS=50000 cargo test --release --test issuer -- --nocapture shards
 	CHANCERY_EVERY_BIT=1 cargo test --test tampering
 	$(MAKE) lint-certificates

@@ -29,6 +29,7 @@ mod succession;
 mod tickets;
 mod witnesses;
 mod workers;
+pub mod wrong_signatures;
 
 pub use self::core::{OnHalt, TokenProbe};
 pub use admin::day_of_log;

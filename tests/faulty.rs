@@ -2,7 +2,8 @@
 //!
 //! - without rules it is the module that it wraps
 //! - each fault is met and mended by the pool, in this process
-//! - what a process cannot mend, it says
+//! - what a process cannot mend, it says, and goes on when it was put right
+//! - a wrong signature goes to nobody; one is forgiven, two keep the key out
 //! - attributes, identifiers and flags read as the rules say
 
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -14,12 +15,14 @@ mod faulty;
 #[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
 mod token;
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chancery::hsm::SignError;
 use chancery::hsm::health::TokenHealth;
-use chancery::hsm::pool::{Access, Pin, Pool, Settings};
+use chancery::hsm::pool::{Access, Offence, Offences, Pin, Pool, Settings};
 use chancery::hsm::token::{Module, TokenName};
+use chancery::id::Timestamp;
 use chancery::pki::key::KeyKind;
 use faulty::Faulty;
 use token::{LABEL, SOON, Token, sign, sign_eventually, stopped_code};
@@ -169,16 +172,145 @@ fn what_attributes_and_searches_say_can_be_changed() {
     });
 }
 
+/// What an issuer keeps in a file.
+#[derive(Default)]
+struct Kept(Mutex<Vec<Offence>>);
+
+impl Offences for Kept {
+    fn past(&self) -> Vec<Offence> {
+        self.0.lock().unwrap().clone()
+    }
+    fn keep(&self, key: &str, offences: &[Timestamp]) {
+        let mut kept = self.0.lock().unwrap();
+        kept.retain(|offence| offence.key != key);
+        kept.extend(offences.iter().map(|at| Offence { key: key.to_owned(), at: *at }));
+    }
+    fn lift(&self) -> String {
+        "forget it".into()
+    }
+}
+
 #[test]
-fn a_wrong_signature_goes_to_nobody() {
-    behind("a_wrong_signature_goes_to_nobody", |token, faulty| {
-        let issuing = token.key("issuing", KeyKind::EcP256);
-        let pool = token.start(vec![issuing]);
+fn a_wrong_signature_goes_to_nobody_is_forgiven_once_and_the_second_keeps_the_key_out() {
+    let name = "a_wrong_signature_goes_to_nobody_is_forgiven_once_and_the_second_keeps_the_key_out";
+    behind(name, |token, faulty| {
+        let pins = vec![token.key("issuing", KeyKind::EcP256), token.key("log", KeyKind::Ed25519)];
+        let kept = Arc::new(Kept::default());
+        let start = || {
+            let offences: Arc<dyn Offences> = kept.clone();
+            let access = Access::from(Pin(token.pin.clone().into()));
+            token.start_with(pins.clone(), Access { offences: Some(offences), ..access })
+        };
+        let pool = start();
         sign(&pool, "issuing").unwrap();
-        faulty.rules("on C_Sign times 1 id wrong do flip");
-        // `sign` verifies what it gets: it may fail, and never be wrong.
-        let _ = sign(&pool, "issuing");
+        faulty.rules("on C_Sign label issuing times 1 id wrong do flip");
+        // `sign` verifies what it gets. The one who asked gets a right one, after the trials.
+        sign_eventually(&pool, "issuing");
         assert_eq!(faulty.fired("wrong"), 1);
+        let figures = pool.figures();
+        assert_eq!((figures.wrong, figures.recoveries), (1, 1));
+        assert_eq!(figures.recovered, [("CHY-KEY-QUARANTINED", 1)]);
+        assert_eq!(pool.wait_ready(SOON), TokenHealth::Ready);
+        drop(pool);
+
+        // In the next process the first is not forgotten.
+        let pool = start();
+        assert_eq!(pool.wait_ready(SOON), TokenHealth::Ready);
+        faulty.rules("on C_Sign label issuing times 1 id again do stale");
+        while faulty.fired("again") == 0 {
+            let _ = sign(&pool, "issuing");
+        }
+        sign_eventually(&pool, "log");
+        let out = |pool: &Pool| match sign(pool, "issuing") {
+            Err(SignError::Refuse(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        let why = out(&pool);
+        assert!(why.starts_with("CHY-KEY-QUARANTINED: 2 ") && why.ends_with("forget it"), "{why}");
+        let health = pool.health();
+        assert!(!health.signs_with("issuing") && health.signs_with("log"), "{health}");
+        drop(pool);
+
+        let pool = start();
+        sign_eventually(&pool, "log");
+        assert!(out(&pool).starts_with("CHY-KEY-QUARANTINED: "));
+        drop(pool);
+        kept.0.lock().unwrap().clear();
+        sign_eventually(&start(), "issuing");
+    });
+}
+
+#[test]
+fn a_token_that_computes_wrongly_for_good_fails_its_trials() {
+    behind("a_token_that_computes_wrongly_for_good_fails_its_trials", |token, faulty| {
+        let pins = vec![token.key("issuing", KeyKind::EcP256), token.key("log", KeyKind::Ed25519)];
+        let pool = token.start(pins);
+        sign(&pool, "issuing").unwrap();
+        // Right for the first trials, so that one good signature is not enough.
+        faulty.rules("on C_Sign label issuing every 4 id wrong do flip");
+        for _ in 0..20 {
+            let _ = sign(&pool, "issuing");
+        }
+        sign_eventually(&pool, "log");
+        assert!(matches!(sign(&pool, "issuing"), Err(SignError::Refuse(_))), "{}", pool.health());
+        assert_eq!(faulty.fired("wrong"), 2);
+    });
+}
+
+#[test]
+fn what_an_operator_puts_right_needs_no_restart() {
+    behind("what_an_operator_puts_right_needs_no_restart", |token, faulty| {
+        let issuing = token.key("issuing", KeyKind::EcP256);
+        for (rules, code) in [
+            ("on C_GetAttributeValue do attribute CKA_EXTRACTABLE 01", "CHY-KEY-EXTRACTABLE"),
+            ("token-flags 0x20000", "CHY-PIN-FINAL-TRY"),
+        ] {
+            Module::load(&token.settings.module).unwrap().finalize().unwrap();
+            faulty.rules(rules);
+            let tried = faulty.logins().len();
+            let pool = token.start(vec![issuing.clone()]);
+            assert_eq!(stopped_code(&pool), code);
+            let no_pin = code.starts_with("CHY-PIN");
+            assert!(!no_pin || faulty.logins().len() == tried, "a PIN was tried");
+            faulty.rules("");
+            let began = now();
+            while pool.health() != TokenHealth::Ready {
+                assert!(began.elapsed() < SOON, "{}", pool.health());
+                std::thread::yield_now();
+            }
+            sign(&pool, "issuing").unwrap();
+        }
+        // But a PIN that was refused is not tried again, whatever changes.
+        Module::load(&token.settings.module).unwrap().finalize().unwrap();
+        faulty.rules("on C_Login times 1 id refused do return CKR_PIN_INCORRECT");
+        let tried = faulty.logins().len();
+        let pool = token.start(vec![issuing]);
+        assert_eq!(stopped_code(&pool), "CHY-PIN-REFUSED");
+        let began = now();
+        while began.elapsed() < Duration::from_secs(1) {
+            assert!(matches!(sign(&pool, "issuing"), Err(SignError::Refuse(_))));
+        }
+        assert_eq!(faulty.logins().len(), tried + 1);
+    });
+}
+
+#[test]
+fn what_the_token_says_once_calls_no_operator() {
+    behind("what_the_token_says_once_calls_no_operator", |token, faulty| {
+        let pool = token.start(vec![token.key("issuing", KeyKind::EcP256)]);
+        sign(&pool, "issuing").unwrap();
+        faulty.rules(
+            "on C_SignInit times 1 id lost do end-sessions\non C_GetAttributeValue times 2 id doubt do return CKR_MECHANISM_INVALID",
+        );
+        let mut stopped = false;
+        for _ in 0..50 {
+            match sign(&pool, "issuing") {
+                Ok(()) if faulty.fired("doubt") == 2 => break,
+                Err(SignError::Refuse(_)) => stopped = true,
+                _ => {}
+            }
+        }
+        assert!(!stopped && faulty.fired("doubt") == 2, "{}", pool.health());
     });
 }
 

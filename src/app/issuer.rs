@@ -212,7 +212,7 @@ fn observe(health: &TokenHealth) {
     match health {
         TokenHealth::Starting | TokenHealth::Ready => tracing::info!(token = %health, "token"),
         TokenHealth::Recovering { step, error, .. } => tracing::warn!(step, "{error}"),
-        TokenHealth::Stopped { code, message } | TokenHealth::Degraded { code, message } => {
+        TokenHealth::Stopped { code, message } | TokenHealth::Degraded { code, message, .. } => {
             tracing::error!("{}", with_code(code, message));
         }
         TokenHealth::Halted { error } => halt(error),

@@ -61,8 +61,9 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
     } else {
         print(&format!("state       {state}"))?;
         // Of a box that is well there is nothing more to say than what may end that.
-        let worth =
-            |line: &&str| ["CHY-", "witness ", "watches "].iter().any(|p| line.starts_with(p));
+        let worth = |line: &&str| {
+            ["CHY-", "witness ", "watches ", "token "].iter().any(|p| line.starts_with(p))
+        };
         for line in detail.lines().filter(|line| !ok || worth(line)) {
             print(&format!("            {line}"))?;
             let entry = line.split_once(": ").and_then(|(code, _)| why::find(code));

@@ -14,8 +14,8 @@ pub enum TokenHealth {
     /// Waits for an operator: code and what to do. Where `is_pin_refused` says so, the issuer remembers that
     /// this PIN was refused, so that no restart tries it again.
     Stopped { code: String, message: String },
-    /// Some keys sign, others do not until an operator acts.
-    Degraded { code: String, message: String },
+    /// Some keys sign, others, which it names, do not until an operator acts.
+    Degraded { code: String, message: String, keys: Vec<String> },
     /// Nothing but a new process can help; this one must end.
     Halted { error: String },
 }
@@ -24,6 +24,15 @@ impl TokenHealth {
     /// Whether at least one key signs.
     pub fn signs(&self) -> bool {
         matches!(self, Self::Ready | Self::Degraded { .. })
+    }
+
+    /// Whether the key of this name signs.
+    pub fn signs_with(&self, key: &str) -> bool {
+        match self {
+            Self::Ready => true,
+            Self::Degraded { keys, .. } => !keys.iter().any(|out| out == key),
+            _ => false,
+        }
     }
 
     /// Whether the token refused the PIN that was tried. `CHY-PIN-FINAL-TRY` is not among these: there
@@ -41,7 +50,7 @@ impl std::fmt::Display for TokenHealth {
             Self::Ready => f.write_str("ready"),
             Self::Recovering { step, error, .. } => write!(f, "recovering ({step}): {error}"),
             Self::Stopped { code, message } => write!(f, "stopped: {code}: {message}"),
-            Self::Degraded { code, message } => write!(f, "degraded: {code}: {message}"),
+            Self::Degraded { code, message, .. } => write!(f, "degraded: {code}: {message}"),
             Self::Halted { error } => write!(f, "halted: {error}"),
         }
     }

@@ -12,6 +12,9 @@ use crate::pki::uri::Pkcs11Uri;
 /// Signed by every key before it is used. No certificate, CRL, checkpoint or handshake begins so.
 pub const TRIAL: &[u8] = b"chancery: trial signature, of no other meaning\n";
 
+/// The code of the error for a key that is the pinned one by its public half, and makes a wrong signature.
+pub const SIGNS_WRONG: &str = "CHY-KEY-SIGNS-WRONG";
+
 /// A key, as it has to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
@@ -96,6 +99,10 @@ fn examine(
             "it signs as the pinned key, but the public key stored beside it is another one: somebody changed what the token holds. Remove that public key, after finding out who put it there",
         )),
         (false, true) => Err(another()),
+        (false, false) if stored.is_some() && !differs => Err(refusal(
+            SIGNS_WRONG,
+            "the public key on the token is the pinned one, and what it signs does not verify: the token computes wrongly, or its private half was replaced",
+        )),
         (false, false) => Err(refusal(
             "CHY-KEY-MISMATCH",
             "what it signs verifies neither under the pinned public key nor under one the token keeps: the halves do not belong together, or the token computes wrongly. Restore the right key from the token's own backup, or hold a ceremony for a new one",

@@ -9,26 +9,31 @@
 //!   inside a module, but the log makes a new process safe.
 
 mod keeper;
+mod quarantine;
 mod queue;
 mod watchdog;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use self::quarantine::{Forgetful, Standing, Verdict};
 use self::queue::{Job, Queue};
 use self::watchdog::Watch;
 use super::health::{Observer, TokenHealth};
-use super::token::{Module, ModuleInfo, Slot, TokenError, TokenInfo, TokenName};
+use super::token::{Module, ModuleInfo, Remedy, Slot, TokenError, TokenInfo, TokenName};
 use super::{Class, OnSigned, SignError, Signer};
 use crate::pki::key::{PublicKey, SignatureAlgorithm};
+
+pub use self::quarantine::{Offence, Offences};
 
 /// The `[token]` table, and the content of `hsm/token/*.toml`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -49,6 +54,10 @@ pub struct Settings {
     /// process: some modules recover in no other way.
     #[serde(default = "default_restart_after")]
     pub restart_after: u32,
+    /// A key that makes a second wrong signature within so many hours stays out until an operator lifts it; 0:
+    /// each is forgiven after the trials.
+    #[serde(default = "default_quarantine")]
+    pub quarantine_hours: u32,
     /// Where this model differs from the standard.
     #[serde(default)]
     pub quirks: Quirks,
@@ -83,6 +92,10 @@ fn default_restart_after() -> u32 {
     10
 }
 
+fn default_quarantine() -> u32 {
+    24
+}
+
 impl Settings {
     /// A module with every default.
     pub fn new(module: PathBuf) -> Self {
@@ -92,6 +105,7 @@ impl Settings {
             queue: default_queue(),
             deadline_seconds: default_deadline(),
             restart_after: default_restart_after(),
+            quarantine_hours: default_quarantine(),
             quirks: Quirks::default(),
             refuse_software: false,
         }
@@ -99,6 +113,10 @@ impl Settings {
 
     fn deadline(&self) -> Duration {
         Duration::from_secs(self.deadline_seconds)
+    }
+
+    fn quarantine(&self) -> Duration {
+        Duration::from_secs(u64::from(self.quarantine_hours) * 3600)
     }
 }
 
@@ -131,6 +149,8 @@ pub struct Access {
     pub force: bool,
     /// Called with the name of the call that hangs; `None` aborts the process.
     pub on_hang: Option<OnHang>,
+    /// Remembers wrong signatures; `None`: for as long as the process lives.
+    pub offences: Option<Arc<dyn Offences>>,
 }
 
 /// Called on the watchdog's thread; expected not to return control to the hung call.
@@ -138,7 +158,7 @@ pub type OnHang = Box<dyn Fn(&str) + Send>;
 
 impl From<Pin> for Access {
     fn from(pin: Pin) -> Self {
-        Self { pin, refused: false, force: false, on_hang: None }
+        Self { pin, refused: false, force: false, on_hang: None, offences: None }
     }
 }
 
@@ -156,13 +176,19 @@ pub struct Key {
 }
 
 /// Counters since the start, for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// By class: certificate, checkpoint, TLS, CRL.
     pub signed: [u64; 4],
     pub failed: u64,
     /// Times the token was brought up again after trouble.
     pub recoveries: u64,
+    /// The same by the code of what was wrong.
+    pub recovered: Vec<(&'static str, u64)>,
+    /// Time without a token that signs, from the report of trouble to the first signature that could be made again.
+    pub recovering: Duration,
+    /// Signatures that did not verify, and were thrown away.
+    pub wrong: u64,
     pub waiting: usize,
 }
 
@@ -177,7 +203,8 @@ impl Pool {
         health: Observer,
     ) -> Result<Self, String> {
         let access = access.into();
-        let (token, keys) = pooled(&settings, keys)?;
+        let offences = access.offences.unwrap_or_else(|| Arc::new(Forgetful));
+        let (token, keys) = pooled(&settings, keys, &*offences)?;
         if !settings.module.is_file() {
             // Say at once what no waiting will mend.
             return Err(Module::load(&settings.module).map_or_else(
@@ -204,6 +231,7 @@ impl Pool {
             settings,
             token,
             keys,
+            offences,
             clock,
             observer: health,
             counters: Counters::default(),
@@ -266,14 +294,7 @@ impl Pool {
 
     /// The counters.
     pub fn figures(&self) -> Figures {
-        let counters = &self.shared.counters;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Figures {
-            signed: [0, 1, 2, 3].map(|class: usize| read(&counters.signed[class])),
-            failed: read(&counters.failed),
-            recoveries: read(&counters.recoveries),
-            waiting: self.shared.lock().queue.len(),
-        }
+        self.shared.figures()
     }
 }
 
@@ -335,6 +356,11 @@ impl Key {
         }
     }
 
+    /// The counters of its pool.
+    pub fn figures(&self) -> Figures {
+        self.shared.figures()
+    }
+
     /// A blocking signer of one class.
     pub fn signer(&self, class: Class) -> Arc<dyn Signer> {
         Arc::new(Blocking { key: self.clone(), class })
@@ -379,6 +405,7 @@ struct Shared {
     settings: Settings,
     token: TokenName,
     keys: Vec<PooledKey>,
+    offences: Arc<dyn Offences>,
     clock: Arc<dyn crate::env::Clock>,
     observer: Observer,
     watch: Watch,
@@ -396,13 +423,12 @@ struct PooledKey {
     name: String,
     id: Vec<u8>,
     public: PublicKey,
-    /// Set once, when the token answered with a signature that does not verify.
-    quarantine: OnceLock<String>,
+    standing: Standing,
 }
 
 impl PooledKey {
     fn refusal(&self) -> Option<SignError> {
-        self.quarantine.get().map(|why| SignError::Refuse(why.clone()))
+        self.standing.out().map(SignError::Refuse)
     }
 }
 
@@ -411,6 +437,25 @@ struct Counters {
     signed: [AtomicU64; 4],
     failed: AtomicU64,
     recoveries: AtomicU64,
+    recovered: Mutex<BTreeMap<&'static str, u64>>,
+    recovering_ms: AtomicU64,
+    wrong: AtomicU64,
+}
+
+impl Counters {
+    fn recovered(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(code, count)| (*code, *count)).collect()
+    }
+
+    /// The token signs again after trouble of this code.
+    fn recover(&self, code: &'static str, after: Duration) {
+        self.recoveries.fetch_add(1, Ordering::Relaxed);
+        *self.recovered.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() +=
+            1;
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        self.recovering_ms.fetch_add(ms, Ordering::Relaxed);
+    }
 }
 
 struct State {
@@ -451,10 +496,54 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn figures(&self) -> Figures {
+        let counters = &self.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Figures {
+            signed: [0, 1, 2, 3].map(|class: usize| read(&counters.signed[class])),
+            failed: read(&counters.failed),
+            recoveries: read(&counters.recoveries),
+            recovered: counters.recovered(),
+            recovering: Duration::from_millis(read(&counters.recovering_ms)),
+            wrong: read(&counters.wrong),
+            waiting: self.lock().queue.len(),
+        }
+    }
+
     fn wake_all(&self) {
         self.work.notify_all();
         self.control.notify_all();
         self.settled.notify_all();
+    }
+
+    /// A signature of this key did not verify: it is thrown away, and so is everything that led to it.
+    fn wrong_signature(&self, key: &PooledKey, of_a_trial: bool) -> TokenError {
+        self.counters.wrong.fetch_add(1, Ordering::Relaxed);
+        let lift = self.offences.lift();
+        let (verdict, offences) =
+            key.standing.wrong(self.clock.now(), of_a_trial, |count| out(&key.name, count, &lift));
+        // Before anything is signed with it again.
+        self.offences.keep(&key.name, &offences);
+        let then = match verdict {
+            Verdict::Trials => "it is tried again after the module was initialized anew",
+            Verdict::Out => "it is not used any more",
+        };
+        TokenError::new(
+            Remedy::Reinitialize,
+            QUARANTINED,
+            format!(
+                "a signature of key {:?} does not verify and was thrown away; {then}. Suspect the token, its firmware, its connection or the machine's memory",
+                key.name
+            ),
+        )
+    }
+
+    /// The names of keys that stay out, with why the first does.
+    fn out(&self) -> Option<(Vec<String>, String)> {
+        let mut all =
+            self.keys.iter().filter_map(|key| Some((key.name.clone(), key.standing.out()?)));
+        let (first, why) = all.next()?;
+        Some((std::iter::once(first).chain(all.map(|(name, _)| name)).collect(), why))
     }
 
     /// Changes the state of health and tells the observer, outside the lock.
@@ -477,7 +566,12 @@ impl Shared {
 }
 
 /// Checks settings and pins as far as that needs no token.
-fn pooled(settings: &Settings, pins: Vec<KeyPin>) -> Result<(TokenName, Vec<PooledKey>), String> {
+fn pooled(
+    settings: &Settings,
+    pins: Vec<KeyPin>,
+    offences: &dyn Offences,
+) -> Result<(TokenName, Vec<PooledKey>), String> {
+    let (past, lift) = (offences.past(), offences.lift());
     let bad = |why: String| Err(format!("CHY-TOKEN-SETTINGS: {why}"));
     if settings.threads == 0 || settings.threads > 64 {
         return bad(format!("[token] threads is {}; it must be 1 to 64", settings.threads));
@@ -514,10 +608,22 @@ fn pooled(settings: &Settings, pins: Vec<KeyPin>) -> Result<(TokenName, Vec<Pool
                 pin.name
             ));
         };
-        keys.push(PooledKey { name: pin.name, id, public, quarantine: OnceLock::new() });
+        let of_key = past.iter().filter(|offence| offence.key == pin.name).map(|o| o.at).collect();
+        let standing =
+            Standing::new(settings.quarantine(), of_key, |count| out(&pin.name, count, &lift));
+        keys.push(PooledKey { name: pin.name, id, public, standing });
     }
     match token {
         Some(token) => Ok((token, keys)),
         None => bad("no key is pinned".into()),
     }
 }
+
+/// Why a key stays out, for the operator.
+fn out(key: &str, count: u64, lift: &str) -> String {
+    format!(
+        "{QUARANTINED}: {count} signatures of key {key:?} did not verify (all were thrown away), so it is not used any more. Suspect the token, its firmware, its connection or the machine's memory; when that is settled: {lift}"
+    )
+}
+
+const QUARANTINED: &str = "CHY-KEY-QUARANTINED";

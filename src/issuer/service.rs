@@ -184,7 +184,12 @@ impl Desk {
         let clock = core.now();
         let token = (core.token)();
         let mut problems: Vec<(String, String)> = Vec::new();
-        let mut stopped = clock.is_err() || !token.signs() || !self.keeper.recovered();
+        let issuing = core.issuers.all().iter().filter(|issuer| core.issuers.is_active(issuer));
+        let signs = [super::signing::LOG_KEY, super::signing::TLS_KEY]
+            .into_iter()
+            .chain(issuing.map(|issuer| issuer.name.as_str()))
+            .all(|key| token.signs_with(key));
+        let mut stopped = clock.is_err() || !signs || !self.keeper.recovered();
         for (part, code, message) in core.problems.list() {
             stopped |= part.stops_issuance();
             problems.push((code.to_owned(), message));
@@ -218,11 +223,27 @@ impl Desk {
             crl_next_update: self.crls.next_update(),
             tls_not_after: self.own.not_after(),
             started: self.started,
-            counters: core.counters.snapshot(),
+            counters: core.counters.snapshot().into_iter().chain(token_counts(core)).collect(),
             witnesses: self.witnesses.watches(),
             watched: self.cosigner.watches(),
         }
     }
+}
+
+/// What the pool has counted of the token's troubles.
+fn token_counts(core: &Core) -> Vec<(String, u64)> {
+    let Some(figures) = core.tls_key.figures() else { return Vec::new() };
+    let ms = u64::try_from(figures.recovering.as_millis()).unwrap_or(u64::MAX);
+    let by_code =
+        figures.recovered.iter().map(|(code, count)| (format!("{RECOVERED}{code}"), *count));
+    [
+        ("token_recoveries".to_owned(), figures.recoveries),
+        ("token_recovering_ms".to_owned(), ms),
+        ("token_wrong_signatures".to_owned(), figures.wrong),
+    ]
+    .into_iter()
+    .chain(by_code)
+    .collect()
 }
 
 /// Splits a message that begins with its code.
@@ -248,7 +269,7 @@ impl TokenProblem for crate::hsm::health::TokenHealth {
             Self::Recovering { step, error, .. } => {
                 Some(("CHY-TOKEN-RECOVERING".into(), format!("{step}: {error}")))
             }
-            Self::Stopped { code, message } | Self::Degraded { code, message } => {
+            Self::Stopped { code, message } | Self::Degraded { code, message, .. } => {
                 Some((code.clone(), message.clone()))
             }
             Self::Halted { error } => Some(coded(error)),
@@ -256,5 +277,7 @@ impl TokenProblem for crate::hsm::health::TokenHealth {
     }
 }
 
+/// Before the code of the trouble that the token was recovered from.
+const RECOVERED: &str = "token_recovered/";
 /// No handshake has more to sign.
 const MAX_HANDSHAKE: usize = 4096;

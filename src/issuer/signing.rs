@@ -4,7 +4,7 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::hsm::pool::{Key, KeyPin};
+use crate::hsm::pool::{Figures, Key, KeyPin};
 use crate::hsm::{Class, OnSigned, SignError};
 use crate::log::note::{NoteSignError, NoteSigner, VerifierKey};
 use crate::pki::authority::{Authority, KeyRecord};
@@ -17,6 +17,11 @@ pub trait SignQueue: Send + Sync {
     fn public_key(&self) -> &PublicKey;
     /// Queues a signature in X.509 form over `message`; `then` is called exactly once, on any thread.
     fn submit(&self, class: Class, message: Vec<u8>, then: OnSigned);
+
+    /// What its queue counted and measured.
+    fn figures(&self) -> Option<Figures> {
+        None
+    }
 }
 
 impl SignQueue for Key {
@@ -26,6 +31,10 @@ impl SignQueue for Key {
 
     fn submit(&self, class: Class, message: Vec<u8>, then: OnSigned) {
         Self::submit(self, class, message, then);
+    }
+
+    fn figures(&self) -> Option<Figures> {
+        Some(Self::figures(self))
     }
 }
 

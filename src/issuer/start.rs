@@ -30,6 +30,7 @@ use super::succession::Succession;
 use super::tickets::Tickets;
 use super::witnesses::Witnesses;
 use super::workers::Workers;
+use super::wrong_signatures::WrongSignatures;
 use crate::acme::directory::Urls;
 use crate::env::{Clock, Disk, Rng};
 use crate::hsm::health::TokenHealth;
@@ -264,7 +265,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
 }
 
 /// Starts the pool of the issuer's keys: a PIN that the token refused before is not tried again, and
-/// what the token says of this one is remembered in `dir`.
+/// what the token says of this one is remembered in `dir`, as are wrong signatures.
 #[expect(clippy::too_many_arguments, reason = "called once, by the one who builds all parts")]
 pub fn start_pool(
     settings: crate::hsm::pool::Settings,
@@ -276,8 +277,13 @@ pub fn start_pool(
     dir: &std::path::Path,
     observe: impl Fn(&TokenHealth) + Send + Sync + 'static,
 ) -> Result<Pool, String> {
+    let wrong = WrongSignatures::read(Arc::clone(&disk), dir)?;
     let refused = RefusedPin::new(disk, rng, dir);
-    let access = Access { refused: refused.is_refused(&pin), ..Access::from(pin.clone()) };
+    let access = Access {
+        refused: refused.is_refused(&pin),
+        offences: Some(Arc::new(wrong)),
+        ..Access::from(pin.clone())
+    };
     let before = access.refused;
     let observer = move |health: &TokenHealth| {
         // Said by the token just now, not repeated from the file.

@@ -250,6 +250,8 @@ impl Metrics {
         self.issued.set(count(health.issued));
         self.log_size.set(count(health.log_size));
         self.checkpoint_size.set(count(health.checkpoint_size));
+        // A new issuer has not counted what the one before it did.
+        self.issuer_counts.clear();
         for (name, value) in &health.counters {
             self.issuer_counts.get_or_create(&Named { name: name.clone() }).set(count(*value));
         }

@@ -296,8 +296,10 @@ static W standing(int f, const W *a) {
         return DEVICE_REMOVED;
     if (disconnected && (shape[f].kinds[0] == 's' || f == C_OpenSession_n))
         return DEVICE_ERROR;
-    if (f == C_OpenSession_n && rules.sessions && open_sessions() >= rules.sessions)
+    if (f == C_OpenSession_n && rules.sessions && open_sessions() >= rules.sessions) {
+        note("fired", "sessions", function_names[f]);
         return SESSION_COUNT;
+    }
     if (shape[f].kinds[0] == 's' && !session_of(a[0]))
         return SESSION_HANDLE_INVALID;
     return stale_handle(f, a);
@@ -449,8 +451,10 @@ static void after(int f, W *a, const struct plan *plan, W *rv) {
         *(W *)a[2] = 0;
     if (f == C_GetSlotInfo_n && *rv == OK && away)
         ((struct slot_info *)a[1])->flags &= ~(W)SLOT_HAS_TOKEN;
-    if (f == C_GetTokenInfo_n && *rv == OK)
+    if (f == C_GetTokenInfo_n && *rv == OK && rules.token_flags) {
         ((struct token_info *)a[1])->flags |= rules.token_flags;
+        note("fired", "token-flags", function_names[f]);
+    }
     if (f == C_FindObjects_n && *rv == OK)
         for (W n = 0; n < *(W *)a[3]; n++)
             ((W *)a[1])[n] = outer(((W *)a[1])[n]);
@@ -506,6 +510,8 @@ static W call(int f, W *a) {
     labels = rules.labels;
     takes_turns = rules.one_at_a_time && signs(f) && !asks_length(f, a);
     bool left = was_there && away;
+    if (left)
+        note("fired", "absent", function_names[f]);
     pthread_mutex_unlock(&lock);
     if (left)
         end_sessions(0);

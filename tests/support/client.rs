@@ -156,26 +156,46 @@ impl Client {
 
     /// One whole order for DNS names: newOrder to download.
     pub async fn order(&mut self, names: &[&str]) -> Result<Issued> {
-        let mut requests = 0;
+        let (order_url, order) = self.create(names).await?;
+        let mut issued = self.pursue(&order_url, order, &request(names)).await?;
+        issued.requests += 1;
+        Ok(issued)
+    }
+
+    /// newOrder: the order's URL and what it is.
+    pub async fn create(&mut self, names: &[&str]) -> Result<(String, Value)> {
         let identifiers: Vec<Value> =
             names.iter().map(|name| json!({ "type": "dns", "value": name })).collect();
         let new_order = self.url("newOrder")?;
-        let (response, mut order) =
+        let (response, order) =
             self.post(&new_order, Some(json!({ "identifiers": identifiers }))).await?;
-        requests += 1;
         let order_url = location(&response)?;
         self.created.push(order_url.clone());
-        for authorization in array(&order["authorizations"])? {
-            requests += self.authorize(text(&authorization)?).await?;
+        Ok((order_url, order))
+    }
+
+    /// Takes an order from whatever it has come to through to the download. After a failure it may be called again
+    /// with the order as it then is, and the same CSR.
+    pub async fn pursue(
+        &mut self,
+        order_url: &str,
+        mut order: Value,
+        csr: &[u8],
+    ) -> Result<Issued> {
+        let mut requests = 0;
+        if order["status"] == "pending" {
+            for authorization in array(&order["authorizations"])? {
+                requests += self.authorize(text(&authorization)?).await?;
+            }
         }
-        let finalize = text(&order["finalize"])?.to_owned();
-        let csr = encode(&request(names));
-        let (_, answer) = self.post(&finalize, Some(json!({ "csr": csr }))).await?;
-        requests += 1;
-        order = answer;
+        if order["status"] == "pending" || order["status"] == "ready" {
+            let finalize = text(&order["finalize"])?.to_owned();
+            order = self.post(&finalize, Some(json!({ "csr": encode(csr) }))).await?.1;
+            requests += 1;
+        }
         while order["status"] == "processing" || order["status"] == "ready" {
             tokio::time::sleep(self.poll).await;
-            order = self.post(&order_url, None).await?.1;
+            order = self.post(order_url, None).await?.1;
             requests += 1;
         }
         if order["status"] != "valid" {
@@ -183,7 +203,12 @@ impl Client {
         }
         let chain = self.download(text(&order["certificate"])?).await?;
         requests += 1;
-        Ok(Issued { order_url, chain, requests })
+        Ok(Issued { order_url: order_url.to_owned(), chain, requests })
+    }
+
+    /// Forgets its connection: the next request makes another.
+    pub fn hang_up(&mut self) {
+        self.connection = None;
     }
 
     /// Revokes a certificate, DER, with this account's key; the status and the body.
@@ -353,7 +378,7 @@ impl Client {
 }
 
 /// A PKCS#10 request by a fresh P-256 key.
-fn request(names: &[&str]) -> Vec<u8> {
+pub fn request(names: &[&str]) -> Vec<u8> {
     let key = rcgen::KeyPair::generate().unwrap();
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = rcgen::CertificateParams::new(names).unwrap();

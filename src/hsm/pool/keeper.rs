@@ -8,11 +8,12 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::quarantine::TRIALS;
 use super::watchdog::Watch;
-use super::{Epoch, Phase, Pin, PooledKey, Shared};
+use super::{Epoch, Phase, Pin, PooledKey, QUARANTINED, Shared};
 use crate::hsm::SignError;
 use crate::hsm::health::TokenHealth;
-use crate::hsm::inspect::{Calls, Wanted, inspect};
+use crate::hsm::inspect::{Calls, SIGNS_WRONG, TRIAL, Wanted, inspect};
 use crate::hsm::software;
 use crate::hsm::token::{Module, ModuleInfo, Remedy, Session, Slot, TokenError, TokenInfo};
 
@@ -20,6 +21,10 @@ use crate::hsm::token::{Module, ModuleInfo, Remedy, Session, Slot, TokenError, T
 const CALM: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Between looks for a token that is away: somebody plugs it in and waits.
+const ABSENT_WAIT: Duration = Duration::from_secs(5);
+/// Looks, one after the other, that call an operator.
+const CERTAIN: u32 = 3;
 /// Between recoveries that succeed, but not for long: a token that loses its sessions every few seconds is
 /// used in between.
 const FLAPPING_WAIT: Duration = Duration::from_secs(2);
@@ -46,6 +51,8 @@ struct Keeper<'a> {
     epoch: u64,
     sessions: u64,
     forgotten: usize,
+    /// The token was given the PIN, and did not take it.
+    pin_refused: bool,
 }
 
 /// The thread's life.
@@ -76,28 +83,42 @@ pub(super) fn run(shared: &Shared, pin: &Pin, refused: bool, force: bool) {
             Err(error) => return stop(shared, &error),
         },
     };
-    Keeper { shared, pin, force, module, anchor: None, epoch: 0, sessions: 0, forgotten: 0 }.keep();
+    Keeper {
+        shared,
+        pin,
+        force,
+        module,
+        anchor: None,
+        epoch: 0,
+        sessions: 0,
+        forgotten: 0,
+        pin_refused: false,
+    }
+    .keep();
 }
 
 impl Keeper<'_> {
     fn keep(&mut self) {
         let mut level = Remedy::NewSession;
-        let (mut failures, mut flaps) = (0u32, 0u32);
+        let (mut failures, mut flaps, mut doubts) = (0u32, 0u32, 0u32);
+        // What the token is being recovered from: since when, and its code. `None` before it first worked.
+        let mut lost: Option<(Duration, &'static str)> = None;
         let mut was_ready = false;
         let mut since = self.shared.clock.now().0;
         loop {
             match self.bring_up(level) {
                 Ok((slot, identity)) => {
-                    if was_ready {
-                        self.shared.counters.recoveries.fetch_add(1, Ordering::Relaxed);
+                    let up = self.shared.clock.monotonic();
+                    if let Some((at, code)) = lost.take() {
+                        self.shared.counters.recover(code, up.saturating_sub(at));
                     }
                     was_ready = true;
-                    failures = 0;
-                    let up = self.shared.clock.monotonic();
+                    (failures, doubts) = (0, 0);
                     let Some(trouble) = self.serve(slot, identity) else { break };
                     since = self.shared.clock.now().0;
-                    let lasted = self.shared.clock.monotonic().saturating_sub(up);
-                    flaps = if lasted > CALM { 0 } else { flaps + 1 };
+                    let now = self.shared.clock.monotonic();
+                    lost = Some((now, trouble.code));
+                    flaps = if now.saturating_sub(up) > CALM { 0 } else { flaps + 1 };
                     level = remedy_for(&trouble);
                     self.recovering("stop the signers", since, &trouble);
                     // Once is an accident and mended at once; more often is rate-limited.
@@ -105,9 +126,27 @@ impl Keeper<'_> {
                         break;
                     }
                 }
-                Err(error) if matches!(error.remedy, Remedy::Pin | Remedy::Operator) => {
+                Err(error) if error.remedy == Remedy::Pin => {
                     stop(self.shared, &error);
-                    break;
+                    // One that was tried and refused is never tried again. Where none was tried, the token's own
+                    // flags are looked at until an operator has put them right.
+                    doubts += 1;
+                    if self.pin_refused || !self.pause(backoff(doubts)) {
+                        break;
+                    }
+                    level = Remedy::Reinitialize;
+                }
+                Err(error) if error.remedy == Remedy::Operator => {
+                    doubts += 1;
+                    level = Remedy::Reinitialize;
+                    // Nobody is called for what the token says once; then it is looked at ever again, because
+                    // nobody is called to restart what has been put right either.
+                    if doubts >= CERTAIN {
+                        stop(self.shared, &error);
+                    }
+                    if !self.pause(backoff(doubts)) {
+                        break;
+                    }
                 }
                 Err(error) => {
                     // A mild remedy that did not help is followed by the strong one at once.
@@ -125,8 +164,10 @@ impl Keeper<'_> {
                         halt(self.shared, &error);
                         break;
                     }
-                    self.answer_waiting(&error, backoff(failures));
-                    if !self.pause(backoff(failures)) {
+                    let longest = if absent { ABSENT_WAIT } else { LONGEST_WAIT };
+                    let wait = backoff(failures).min(longest);
+                    self.answer_waiting(&error, wait);
+                    if !self.pause(wait) {
                         break;
                     }
                 }
@@ -170,7 +211,9 @@ impl Keeper<'_> {
         if !watch.call(PLACE, "C_GetSessionInfo", || anchor.is_logged_in())? {
             token.may_log_in(self.force)?;
             let pin = (!token.pin_pad).then_some(&self.pin.0);
-            watch.call(PLACE, "C_Login", || anchor.login(pin))?;
+            let login = watch.call(PLACE, "C_Login", || anchor.login(pin));
+            self.pin_refused = login.as_ref().is_err_and(|error| error.remedy == Remedy::Pin);
+            login?;
         }
         for key in &self.shared.keys {
             self.try_key(anchor, &token, key)?;
@@ -191,13 +234,42 @@ impl Keeper<'_> {
             token,
             quirks: &self.shared.settings.quirks,
         };
-        inspect(anchor, &wanted, &Keeping(&self.shared.watch)).map(drop)
+        if key.standing.out().is_some() {
+            return Ok(());
+        }
+        let watch = &self.shared.watch;
+        let inspected = match inspect(anchor, &wanted, &Keeping(watch)) {
+            Err(error) if error.code == SIGNS_WRONG => {
+                return Err(self.shared.wrong_signature(key, true));
+            }
+            other => other?,
+        };
+        if !key.standing.trials_due() {
+            return Ok(());
+        }
+        let algorithm = key.public.preferred_algorithm();
+        for trial in 0..TRIALS {
+            // Not one message twice: a token that repeats itself would pass.
+            let message = [TRIAL, &self.epoch.to_be_bytes(), &trial.to_be_bytes()].concat();
+            let signature = watch
+                .call(PLACE, "C_Sign", || anchor.sign(inspected.handle, algorithm, &message))?;
+            if !key.public.verify(algorithm, &message, &signature) {
+                return Err(self.shared.wrong_signature(key, true));
+            }
+        }
+        key.standing.passed();
+        tracing::warn!(
+            key = key.name,
+            trials = TRIALS,
+            "a key that made a wrong signature passed its trials and is used again"
+        );
+        Ok(())
     }
 
     /// Lets the workers work until one reports trouble; `None` at the end of the pool.
     fn serve(&mut self, slot: Slot, identity: (ModuleInfo, TokenInfo)) -> Option<TokenError> {
         self.epoch += 1;
-        let quarantined = self.shared.keys.iter().find_map(|key| key.quarantine.get());
+        let out = self.shared.out();
         {
             let mut state = self.shared.lock();
             if matches!(state.phase, Phase::Ended) {
@@ -213,11 +285,12 @@ impl Keeper<'_> {
             state.verdict = None;
             state.identity = Some(identity);
         }
-        self.shared.set_health(match quarantined {
+        self.shared.set_health(match out {
             None => TokenHealth::Ready,
-            Some(why) => TokenHealth::Degraded {
-                code: "CHY-KEY-QUARANTINED".into(),
-                message: why.trim_start_matches("CHY-KEY-QUARANTINED: ").to_owned(),
+            Some((keys, why)) => TokenHealth::Degraded {
+                code: QUARANTINED.into(),
+                message: why.trim_start_matches(QUARANTINED).trim_start_matches(": ").to_owned(),
+                keys,
             },
         });
         self.shared.work.notify_all();

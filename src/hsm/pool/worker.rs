@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::queue::{Job, number};
 use super::{Epoch, Phase, Shared};
 use crate::hsm::SignError;
-use crate::hsm::health::TokenHealth;
 use crate::hsm::token::{Handle, Remedy, Session, TokenError};
 
 /// A job under which the token failed is tried so many times in all.
@@ -39,6 +38,11 @@ pub(super) fn run(shared: &Shared, place: usize) {
         sits_out: 0,
     };
     while let Some((job, epoch)) = worker.take() {
+        if let Some(why) = shared.keys[job.key].refusal() {
+            worker.stand_still();
+            job.answer(Err(why));
+            continue;
+        }
         let outcome = worker.attempt(&job, &epoch);
         worker.settle(job, &epoch, outcome);
     }
@@ -127,13 +131,8 @@ impl Worker<'_> {
             Err(failure) => failure,
         };
         let error = match failure {
-            Failure::Wrong => {
-                counters.failed.fetch_add(1, Ordering::Relaxed);
-                self.stand_still();
-                let why = self.quarantine(job.key);
-                job.answer(Err(SignError::Refuse(why)));
-                return;
-            }
+            // The job is put back: the key is tried, and if it passes makes this signature too.
+            Failure::Wrong => self.shared.wrong_signature(&self.shared.keys[job.key], false),
             Failure::Token(error) => error,
         };
         tracing::warn!(key = self.shared.keys[job.key].name, %error, "signing failed");
@@ -196,18 +195,5 @@ impl Worker<'_> {
         if waited_for {
             self.shared.control.notify_all();
         }
-    }
-
-    fn quarantine(&self, key: usize) -> String {
-        let key = &self.shared.keys[key];
-        let code = "CHY-KEY-QUARANTINED";
-        let message = format!(
-            "the token returned a signature of key {:?} that does not verify; the signature was thrown away and the key is not used until a restart. Suspect the token, its firmware or the machine's memory",
-            key.name
-        );
-        let why = key.quarantine.get_or_init(|| format!("{code}: {message}")).clone();
-        tracing::error!(key = key.name, "{why}");
-        self.shared.set_health(TokenHealth::Degraded { code: code.into(), message });
-        why
     }
 }

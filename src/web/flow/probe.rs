@@ -50,6 +50,25 @@ fn said(kind: &str, watch: &Watch) -> String {
     format!("{kind} {name}: {state}\n")
 }
 
+/// How often the token was brought up again since the issuer started, from what, and how long that took in all: a
+/// line, or nothing to say.
+fn recovered(counters: &[(String, u64)]) -> String {
+    let count =
+        |name: &str| counters.iter().find(|(n, _)| n == name).map_or(0, |(_, count)| *count);
+    let (times, wrong) = (count("token_recoveries"), count("token_wrong_signatures"));
+    if times + wrong == 0 {
+        return String::new();
+    }
+    let by_code = counters.iter().filter_map(|(name, count)| {
+        Some(format!("{} {count}", name.strip_prefix("token_recovered/")?))
+    });
+    let codes = by_code.collect::<Vec<_>>().join(", ");
+    let seconds = Duration::from_millis(count("token_recovering_ms")).as_secs_f64();
+    format!(
+        "token recovered {times} times ({codes}), {seconds:.1} s in all; {wrong} wrong signatures thrown away\n"
+    )
+}
+
 /// 200, or 503; with a line per thing that is wrong.
 fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
     let mut wrong = Vec::new();
@@ -74,6 +93,7 @@ fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
             // Issuing, and still something an operator should know: below `ready`, for `chancery status`.
             let line = |(code, message): &(String, String)| format!("{code}: {message}\n");
             notes = health.problems.iter().map(line).collect();
+            notes.push_str(&recovered(&health.counters));
             let kinds = [("witness", &health.witnesses), ("watches", &health.watched)];
             for (kind, watch) in
                 kinds.iter().flat_map(|(kind, all)| all.iter().map(move |w| (kind, w)))
@@ -93,4 +113,28 @@ fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
         return Reply::new(StatusCode::OK, TEXT, format!("ready\n{notes}"));
     }
     Reply::new(StatusCode::SERVICE_UNAVAILABLE, TEXT, wrong.join("\n") + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recoveries_are_said_by_code_and_a_token_without_trouble_says_nothing() {
+        let counters = |all: &[(&str, u64)]| -> Vec<(String, u64)> {
+            all.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+        };
+        assert_eq!(recovered(&counters(&[("issued", 9), ("token_recoveries", 0)])), "");
+        let said = recovered(&counters(&[
+            ("token_recoveries", 3),
+            ("token_recovering_ms", 1250),
+            ("token_wrong_signatures", 1),
+            ("token_recovered/CHY-TOKEN-SESSION", 2),
+            ("token_recovered/CHY-KEY-QUARANTINED", 1),
+        ]));
+        assert_eq!(
+            said,
+            "token recovered 3 times (CHY-TOKEN-SESSION 2, CHY-KEY-QUARANTINED 1), 1.2 s in all; 1 wrong signatures thrown away\n"
+        );
+    }
 }

@@ -40,8 +40,18 @@ pub(super) const CODES: &[Entry] = &[
     },
     Entry {
         code: "CHY-KEY-QUARANTINED",
-        means: "The token returned a signature that does not verify. It was thrown away, and the key signs nothing until a restart.",
-        do_this: "Suspect the token, its firmware or the machine's memory; run `chancery doctor` before the restart.",
+        means: "Signatures of a key did not verify, and were thrown away. After the first the key returns by itself once trial signatures verify; after the second within [token] quarantine-hours it stays out.",
+        do_this: "Suspect the token, its firmware, its connection or the machine's memory; run `chancery doctor`. When that is settled, remove the file `wrong-signatures` in the issuer's directory and restart the issuer.",
+    },
+    Entry {
+        code: "CHY-KEY-SIGNS-WRONG",
+        means: "A key is the pinned one by its public half, and what it signs does not verify.",
+        do_this: "Suspect the token, its firmware, its connection or the machine's memory. If it stays so, the private half was replaced: restore the key from the token's own backup, or hold a ceremony for a new one.",
+    },
+    Entry {
+        code: "CHY-QUARANTINE-FILE",
+        means: "The file `wrong-signatures` in the issuer's directory, which says what keys made wrong signatures, cannot be read or written.",
+        do_this: "Find out whether the token is sound (`chancery doctor`); then remove the file, or make room for it, and restart the issuer.",
     },
     Entry {
         code: "CHY-KEY-UNPROTECTED",
