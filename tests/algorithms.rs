@@ -1,5 +1,6 @@
 //! Keys of other kinds than the lab's, from the ceremony to a device's certificate: real boxes on SoftHSM2, judged by
-//! openssl. What SoftHSM2 lacks (ML-DSA) is refused before a key is made.
+//! openssl. What SoftHSM2 lacks (ML-DSA) is refused before a key is made, and made on kryoptic where that was built
+//! (tests/tokens/tools.sh), judged by rustls-webpki.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -17,6 +18,7 @@ use chancery::pki::authority::Authority;
 use chancery::pki::certificate::Certificate;
 use client::{Client, Responder};
 use lab::{Lab, Options, succeed};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -73,7 +75,6 @@ fn stands(keys: &Keys, root_says: &str, issuing_says: &str) {
     assert_eq!(root_key.signature.as_deref(), keys.root.1.filter(|s| *s != "pkcs1-sha256"));
     lab.serve();
 
-    // The client is rustls: the handshake needs the whole chain and the TLS key's signature to be good.
     let mut client = Client::new(lab.acme, "localhost", "/acme/directory", responder);
     let issued = runtime.block_on(async {
         client.register().await.unwrap();
@@ -180,6 +181,94 @@ fn ed25519_above_p384() {
         tls: "ec-p256",
     };
     stands(&keys, "ED25519", "ecdsa-with-SHA384");
+}
+
+/// ML-DSA from the root to the device's certificate, on the one token here that has it.
+#[test]
+fn ml_dsa_on_kryoptic() {
+    let module = format!("{REPOSITORY}/target/tools/kryoptic/libkryoptic_pkcs11.so");
+    if !std::path::Path::new(&module).exists() {
+        eprintln!("left out: there is no {module}; tests/tokens/tools.sh builds it");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let responder = runtime.block_on(Responder::start(0)).unwrap();
+    let options = Options {
+        http_port: responder.address.port(),
+        more: format!("[token]\nmodule = \"{module}\"\n"),
+        ..Options::default()
+    };
+    let mut lab = Lab::without_ceremony(directory.path(), &options);
+    let conf = lab.dir.join("kryoptic.conf");
+    let slot = format!(
+        "[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n",
+        lab.dir.join("token.sql").display()
+    );
+    std::fs::write(&conf, slot).unwrap();
+    let pin = std::fs::read_to_string(lab.dir.join("token/pin")).unwrap();
+    let pin = pin.trim();
+    for arguments in [
+        &["--init-token", "--label", "chancery", "--so-pin", pin][..],
+        &["--login", "--login-type", "so", "--so-pin", pin, "--init-pin", "--pin", pin],
+    ] {
+        let mut tool = Command::new("pkcs11-tool");
+        succeed(tool.args(["--module", &module]).args(arguments).env("KRYOPTIC_CONF", &conf));
+    }
+    let keys = Keys {
+        root: ("ml-dsa-87", None),
+        issuing: ("ml-dsa-65", None),
+        log: "ed25519",
+        tls: "ec-p256",
+    };
+    let file = ceremony(&lab, &keys);
+    let chancery = |lab: &Lab| {
+        let mut command = lab.chancery();
+        command.env("KRYOPTIC_CONF", &conf);
+        command
+    };
+    let told = succeed(chancery(&lab).args(["ceremony", "run"]).arg(file).arg("--yes"));
+    assert!(told.contains("ml-dsa-87, signs ML-DSA-87"), "{told}");
+    let mut serve = chancery(&lab);
+    lab.run(serve.arg("serve"));
+    lab.wait_ready(std::time::Duration::from_secs(60));
+    let mut client = Client::new(lab.acme, "localhost", "/acme/directory", responder);
+    let issued = runtime.block_on(async {
+        client.register().await.unwrap();
+        client.order(&["nas.test"]).await.unwrap()
+    });
+    let der: Vec<Vec<u8>> = issued
+        .chain
+        .split_inclusive("-----END CERTIFICATE-----")
+        .filter(|block| block.contains("BEGIN"))
+        .map(|block| Certificate::parse_pem(block).unwrap().der().to_vec())
+        .collect();
+    let root = std::fs::read_to_string(lab.dir.join("state/public/root.pem")).unwrap();
+    let root = Certificate::parse_pem(&root).unwrap();
+    let [leaf, issuing] = der.as_slice() else { panic!("a chain of {}", der.len()) };
+    let (leaf, issuing) = (CertificateDer::from(&leaf[..]), CertificateDer::from(&issuing[..]));
+    let anchor = CertificateDer::from(root.der());
+    let (_, not_after) = root.validity();
+    let today = chancery::env::Clock::now(&chancery::env::system::SystemClock::new());
+    assert!(today < not_after);
+    webpki::EndEntityCert::try_from(&leaf)
+        .unwrap()
+        .verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &[webpki::anchor_from_trusted_cert(&anchor).unwrap()],
+            &[issuing],
+            UnixTime::since_unix_epoch(std::time::Duration::from_secs(today.unix_seconds())),
+            webpki::KeyUsage::server_auth(),
+            None,
+            None,
+        )
+        .unwrap();
+    let parsed = Certificate::parse(&leaf).unwrap();
+    assert_eq!(parsed.signature().1.len(), 3309);
+    let (status, _) = runtime.block_on(client.revoke(&leaf, 4)).unwrap();
+    assert_eq!(status, 200);
+    lab.stop();
+    succeed(chancery(&lab).args(["log", "verify"]));
 }
 
 #[test]

@@ -104,19 +104,19 @@ fn a_profile_leads_to_a_second_post_quantum_issuing_ca() {
     let ml_dsa = |name: &str| {
         Csr::of_key(&[name], &rcgen::KeyPair::generate_for(&rcgen::PKCS_ML_DSA_44).unwrap())
     };
-    let (a, b) = (Csr::names(&["a.lan"]), Csr::names(&["b.lan"]));
+    let (a, b) = (Csr::names(&["one.lan"]), Csr::names(&["two.lan"]));
     let (classical, ..) = certificate(running.ask(question(1, "server", &a)));
     assert!(classical.verify_issued_by(&house.issuing));
     let (quantum, ..) = certificate(running.ask(question(2, "post-quantum", &b)));
     assert!(quantum.verify_issued_by(&pq));
     assert_eq!(quantum.signature().0, SignatureAlgorithm::MlDsa65);
     assert!(quantum.crl_url().unwrap().starts_with("http://ca.lan/pq-8/"));
-    let (whole, ..) = certificate(running.ask(question(3, "post-quantum", &ml_dsa("c.lan"))));
+    let (whole, ..) = certificate(running.ask(question(3, "post-quantum", &ml_dsa("three.lan"))));
     assert_eq!(whole.public_key().kind(), KeyKind::MlDsa44);
     assert!(whole.verify_issued_by(&pq));
-    assert_eq!(key.asked(Class::Certificate, &["a.lan"]), 0);
+    assert_eq!(key.asked(Class::Certificate, &["one.lan"]), 0);
     // A classical profile takes no such key; what both issued stands after a restart.
-    let other = running.ask(question(4, "server", &ml_dsa("d.lan")));
+    let other = running.ask(question(4, "server", &ml_dsa("four.lan")));
     assert_eq!(refused(other), ProblemType::BadCsr);
     drop(running);
     let running = house.start();
