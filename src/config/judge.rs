@@ -233,7 +233,7 @@ impl Judge<'_> {
         for profile in profiles.iter().filter(|profile| profile.issuer != first) {
             if authority.newest_of(&profile.issuer).is_none() {
                 let lines: Vec<&str> = authority.issuers().map(|issuing| issuing.line).collect();
-                let near = super::nearest(&profile.issuer, lines.into_iter())
+                let near = super::nearest(&profile.issuer, lines)
                     .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
                 return Err(self.refuse(
                     "CHY-CONFIG-PROFILE",
