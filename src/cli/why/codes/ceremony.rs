@@ -29,14 +29,14 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Plan a ceremony for its successor now.",
     },
     Entry {
-        code: "CHY-CA-LOG",
-        means: "ca/authority.json and the log name other roots or issuing CAs: the file is older than the log, or was altered.",
-        do_this: "Put back ca/ as the newest ceremony of this log left it; it is in the backup made after that ceremony.",
-    },
-    Entry {
         code: "CHY-CA-INCOMPLETE",
         means: "The issuing certificate has been requested from an offline root but has not been imported.",
         do_this: "Sign the request where the root key is and import the certificate: `chancery ceremony import FILE`.",
+    },
+    Entry {
+        code: "CHY-CA-LOG",
+        means: "ca/authority.json and the log name other roots or issuing CAs: the file is older than the log, or was altered.",
+        do_this: "Put back ca/ as the newest ceremony of this log left it; it is in the backup made after that ceremony.",
     },
     Entry {
         code: "CHY-CA-REVOKED",

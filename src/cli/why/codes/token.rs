@@ -49,11 +49,6 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Suspect the token, its firmware, its connection or the machine's memory. If it stays so, the private half was replaced: restore the key from the token's own backup, or hold a ceremony for a new one.",
     },
     Entry {
-        code: "CHY-QUARANTINE-FILE",
-        means: "The file `wrong-signatures` in the issuer's directory, which says what keys made wrong signatures, cannot be read or written.",
-        do_this: "Find out whether the token is sound (`chancery doctor`); then remove the file, or make room for it, and restart the issuer.",
-    },
-    Entry {
         code: "CHY-KEY-UNPROTECTED",
         means: "A key on the token signs without a login (CKA_PRIVATE is false).",
         do_this: "Do not use it. Generate a new key in a ceremony.",
@@ -117,6 +112,11 @@ pub(super) const CODES: &[Entry] = &[
         code: "CHY-PIN-UNSET",
         means: "The token has no user PIN.",
         do_this: "Initialize the token and its user PIN (`pkcs11-tool --init-pin` or the vendor's tool).",
+    },
+    Entry {
+        code: "CHY-QUARANTINE-FILE",
+        means: "The file `wrong-signatures` in the issuer's directory, which says what keys made wrong signatures, cannot be read or written.",
+        do_this: "Find out whether the token is sound (`chancery doctor`); then remove the file, or make room for it, and restart the issuer.",
     },
     Entry {
         code: "CHY-SIGNATURE",
