@@ -1,11 +1,12 @@
 # The verbs of a day. `make run` and `make test` do all their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench scale coverage fuzz slow clients strangers lint-certificates docs package package-test
+.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test
 
 FUZZ ?=
 FUZZ_SECONDS ?= 60
 BENCH ?=
 CLIENT ?=
+TOKEN ?=
 BENCH_PROFILE ?= release
 PROGRAM ?=
 
@@ -24,7 +25,7 @@ test: ## Every suite, the long ones scaled down
 lint: ## Format, clippy, shell syntax
 	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
-	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh tests/strangers/*.sh .ci/run; do bash -n "$$script" || exit 1; done
+	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh tests/strangers/*.sh tests/tokens/*.sh tests/tokens/*.token .ci/run; do bash -n "$$script" || exit 1; done
 
 bench: ## Orders per second against Pebble and the raw token; BENCH="--clients 1,16 --seconds 3"
 	@images/packages.sh bench
@@ -45,6 +46,11 @@ clients: ## A dozen real clients through enrol, renew and revoke; writes docs/cl
 	@images/packages.sh clients
 	@tests/clients/tools.sh all
 	CHANCERY_CLIENT="$(CLIENT)" cargo test --test clients the_matrix -- --ignored --nocapture
+
+tokens: ## Every token that runs here through one contract, kryoptic built first; writes docs/tokens.md (TOKEN=NAME: one of them)
+	@images/packages.sh tokens
+	@tests/tokens/tools.sh
+	CHANCERY_TOKENS="$(TOKEN)" cargo test --test tokens the_table -- --ignored --nocapture
 
 strangers: ## C2SP programs of others read the log and cosign it: sumdb, tessera's client, transparency-dev/witness
 	@images/packages.sh test

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the Debian packages a purpose needs are there.
 #
-#   images/packages.sh run|test|bench|clients|fuzz|package
+#   images/packages.sh run|test|bench|clients|tokens|fuzz|package
 #
 # Says what it installs before it does. Without root it installs nothing, names what is missing and fails.
 set -euo pipefail
@@ -9,19 +9,26 @@ set -euo pipefail
 # What is looked for (a command, or a file) and the package that has it.
 run="cc=gcc make=make softhsm2-util=softhsm2 openssl=openssl curl=curl lego=lego"
 test="$run pkcs11-tool=opensc python3=python3-venv gdb=gdb faketime=faketime nft=nftables strace=strace
-    systemd-analyze=systemd dnsmasq=dnsmasq-base avahi-daemon=avahi-daemon ip=iproute2"
+    systemd-analyze=systemd dnsmasq=dnsmasq-base avahi-daemon=avahi-daemon ip=iproute2 unshare=util-linux
+    p11-kit=p11-kit /usr/lib/*/pkcs11/p11-kit-client.so=p11-kit-modules certutil=libnss3-tools pkcsslotd=opencryptoki
+    swtpm=swtpm tpm2_getcap=tpm2-tools tpm2-abrmd=tpm2-abrmd dbus-daemon=dbus-daemon
+    tpm2_ptool=libtpm2-pkcs11-tools /usr/lib/*/libtpm2_pkcs11.so.1=libtpm2-pkcs11-1
+    /usr/lib/*/libtss2-tcti-tabrmd.so.0=libtss2-tcti-tabrmd0"
 bench="$test pebble=pebble"
 # Clients are unpacked by tests/clients/tools.sh; these are the libraries and commands that they expect around them.
 clients="$test npm=npm unshare=util-linux /usr/lib/*/libcurl-gnutls.so.4=libcurl3-gnutls"
+# kryoptic's build reads OpenSSL's headers with libclang.
+tokens="$test perl=perl pkg-config=pkg-config /usr/lib/*/libclang-*.so.1=libclang1-14
+    /usr/lib/*/libsqlite3.so=libsqlite3-dev"
 fuzz="cc=gcc c++=g++ make=make"
 package="cc=gcc make=make curl=curl dpkg-shlibdeps=dpkg-dev strip=binutils lintian=lintian mmdebstrap=mmdebstrap
     unshare=util-linux ip=iproute2"
 
 purpose=${1:-}
 case "$purpose" in
-run | test | bench | clients | fuzz | package) ;;
+run | test | bench | clients | tokens | fuzz | package) ;;
 *)
-    echo "usage: $0 run|test|bench|clients|fuzz|package" >&2
+    echo "usage: $0 run|test|bench|clients|tokens|fuzz|package" >&2
     exit 2
     ;;
 esac

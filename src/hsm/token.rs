@@ -23,7 +23,7 @@ use crate::pki::uri::Pkcs11Uri;
 
 pub use session::{Generate, Handle, KeyAttributes, Session};
 
-/// A loaded PKCS#11 module. Clones share the library, which stays loaded as long as one exists.
+/// A loaded PKCS#11 module. Clones share the library, which stays loaded for the life of the process.
 #[derive(Clone)]
 pub struct Module {
     pkcs11: Pkcs11,
@@ -166,6 +166,9 @@ impl Module {
             ));
         }
         let pkcs11 = Pkcs11::new(path).map_err(|e| TokenError::from_cryptoki("load", &e))?;
+        // Never unloaded: a module leaves destructors behind for the threads that called it, and the process dies when
+        // such a thread ends after them (kryoptic's OpenSSL does that).
+        std::mem::forget(pkcs11.clone());
         Ok(Self { pkcs11, path: Arc::new(path.to_owned()) })
     }
 
@@ -202,13 +205,32 @@ impl Module {
         self.pkcs11.get_library_info().map_err(|e| TokenError::from_cryptoki("C_GetInfo", &e))
     }
 
-    /// Every initialized token.
+    /// Every initialized token that can be read; an error where none can. A module may front several tokens (p11-kit's
+    /// proxy does), and what ails one of them is no matter of the others.
     pub fn tokens(&self) -> Result<Vec<(Slot, TokenInfo)>, TokenError> {
         let slots = self
             .pkcs11
-            .get_slots_with_initialized_token()
+            .get_slots_with_token()
             .map_err(|e| TokenError::from_cryptoki("C_GetSlotList", &e))?;
-        slots.into_iter().map(|slot| Ok((Slot(slot), self.token_info(Slot(slot))?))).collect()
+        let mut tokens = Vec::new();
+        let mut unreadable = None;
+        for slot in slots {
+            match self.pkcs11.get_token_info(slot) {
+                Ok(info) if info.token_initialized() => {
+                    tokens.push((Slot(slot), TokenInfo::of(&info)));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let error = TokenError::from_cryptoki("C_GetTokenInfo", &error);
+                    tracing::debug!(slot = slot.id(), %error, "a token cannot be read");
+                    unreadable = unreadable.or(Some(error));
+                }
+            }
+        }
+        match unreadable {
+            Some(error) if tokens.is_empty() => Err(error),
+            _ => Ok(tokens),
+        }
     }
 
     /// The one token of this name: absent is worth waiting for, ambiguous is not.
@@ -376,10 +398,10 @@ impl fmt::Display for TokenName {
 impl TokenInfo {
     fn of(info: &cryptoki::slot::TokenInfo) -> Self {
         Self {
-            label: info.label().trim_end().to_owned(),
-            serial: info.serial_number().trim_end().to_owned(),
-            manufacturer: info.manufacturer_id().trim_end().to_owned(),
-            model: info.model().trim_end().to_owned(),
+            label: unpadded(info.label()),
+            serial: unpadded(info.serial_number()),
+            manufacturer: unpadded(info.manufacturer_id()),
+            model: unpadded(info.model()),
             hardware: info.hardware_version().to_string(),
             firmware: info.firmware_version().to_string(),
             pin_count_low: info.user_pin_count_low(),
@@ -431,6 +453,11 @@ impl TokenInfo {
     }
 }
 
+/// Fields have a fixed width and blanks behind; some tokens put NULs there.
+fn unpadded(field: &str) -> String {
+    field.trim_end_matches([' ', '\0']).to_owned()
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -461,6 +488,13 @@ pub(super) mod tests {
         assert_eq!(locked.may_log_in(true).unwrap_err().code, "CHY-PIN-LOCKED");
         let unset = TokenInfo { pin_unset: true, ..info() };
         assert_eq!(unset.may_log_in(true).unwrap_err().code, "CHY-PIN-UNSET");
+    }
+
+    #[test]
+    fn padding_is_no_part_of_a_name() {
+        assert_eq!(unpadded("chancery                        "), "chancery");
+        assert_eq!(unpadded("chancery\0\0 \0"), "chancery");
+        assert_eq!(unpadded(" two words"), " two words");
     }
 
     #[test]
