@@ -118,7 +118,7 @@ pub async fn chase(load: &Load, client: &mut Client, name: &str) -> Option<Certi
         match tokio::time::timeout(PATIENCE, step).await {
             Ok(Ok(issued)) => {
                 let at = now();
-                let Some(leaf) = judge(load, name, &csr, &issued.chain) else { return None };
+                let leaf = judge(load, name, &csr, &issued.chain)?;
                 let took = at.duration_since(began);
                 load.done.lock().unwrap().push(Done { attempt, at, took, leaf: leaf.clone() });
                 return Some(leaf);
