@@ -21,6 +21,24 @@ fn begin(name: &std::ffi::CStr) -> Result<(), Failure> {
     supervisor::die_with_supervisor()
 }
 
+/// Fails where a ceremony has ended this CA, or is about to.
+pub fn refuse_retired(config: &crate::config::Config) -> Result<(), Failure> {
+    let ca = config.paths.ca();
+    if ca.join("retired.json").exists() {
+        return Err(Failure::operator(format!(
+            "CHY-CA-RETIRED: {} says that this CA was retired; its keys are destroyed and it issues nothing any more",
+            ca.join("retired.json").display()
+        )));
+    }
+    if ca.join("retiring.json").exists() {
+        return Err(Failure::operator(format!(
+            "CHY-CA-RETIRING: {} says that the CA is being retired; finish it: chancery ceremony retire FILE",
+            ca.join("retiring.json").display()
+        )));
+    }
+    Ok(())
+}
+
 /// Fails unless a ceremony has made this box a complete CA.
 pub fn require_authority(
     config: &crate::config::Config,

@@ -10,6 +10,7 @@ pub mod execute;
 mod keys;
 pub mod plan;
 pub mod request;
+pub mod retire;
 pub mod root_crl;
 pub mod rotate;
 mod settle;
@@ -18,7 +19,7 @@ pub mod transcript;
 
 pub use execute::{export_request, import, run, sign_request};
 pub use plan::Plan;
-pub use state::{Place, Tokens};
+pub use state::{Attendance, Place, Tokens};
 
 /// Why a ceremony was not held. The text is for the operator and begins with its code.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 
 mod admin;
 mod caps;
+mod ceremonies;
 pub mod clock;
 mod core;
 mod cosigner;
@@ -33,6 +34,7 @@ pub mod wrong_signatures;
 
 pub use self::core::{OnHalt, TokenProbe};
 pub use admin::day_of_log;
+pub use ceremonies::Transcripts;
 pub use clock::build_date;
 pub use cosigner::CosignerKey;
 pub use revocation::read_tbs;

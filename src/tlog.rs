@@ -7,5 +7,6 @@ pub mod keys;
 pub mod note;
 pub mod proof;
 pub mod tile;
+pub mod transcript;
 pub mod tree;
 pub mod witness;

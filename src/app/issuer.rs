@@ -16,7 +16,7 @@ use crate::hsm::pool::{Key, Pool};
 use crate::ipc::admin::{self, AdminKey};
 use crate::ipc::server::{Options, Server};
 use crate::issuer::{
-    CheckpointKey, Configuration, CosignerKey, Parts, Program, SignQueue, signing,
+    CheckpointKey, Configuration, CosignerKey, Parts, Program, SignQueue, Transcripts, signing,
 };
 use crate::log::note::NoteSigner;
 use crate::log::writer::Opening;
@@ -28,6 +28,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     confine::no_dumps()?;
     let stop = Stop::new()?;
     let authority = super::require_authority(&config)?.clone();
+    super::refuse_retired(&config)?;
     directories::prepare_issuer(&config.paths)?;
     let pin = pin::read(&config.pin)?;
 
@@ -59,6 +60,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
             signers.push(Arc::new(signer.map_err(Failure::operator)?));
         }
     }
+    let newest = Arc::clone(&signers[0]);
     let log = Log::open(Opening {
         disk: Arc::clone(&disk),
         dir: config.paths.log(),
@@ -85,6 +87,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         issuing_keys: signing::issuing_keys(&authority)
             .map(|(name, _)| Ok((name.to_owned(), key(name)? as Arc<dyn SignQueue>)))
             .collect::<Result<_, Failure>>()?,
+        transcripts: Some(Transcripts { dir: config.paths.ca(), signer: newest }),
         tls_key: key(signing::TLS_KEY)?,
         token: Arc::new(move || token.health()),
         identity: Arc::new(move || named.identity()),

@@ -82,7 +82,7 @@ pub fn run(plan: &Plan, tokens: &Tokens, place: &Place) -> Result<Outcome, Cerem
     )?;
     transcript.certificates.push(CertificateLine::of("issuing", &issuing));
     let made = Made { root: &root, issuing: &issuing, root_crl: &root_crl.der };
-    let sha256 = settle(plan, place, &transcript, &made, keys.get("log")?, now)?;
+    let sha256 = settle(plan, place, &mut transcript, &made, keys.get("log")?, now)?;
     let authority = authority(plan, &keys, &root, Some(&issuing), Some(root_record), &sha256)?;
     place.write_json(&place.authority_path(), &authority)?;
     place.end()?;
@@ -273,7 +273,7 @@ pub fn import(
     transcript.certificates.push(CertificateLine::of("root (given)", &root));
     transcript.certificates.push(CertificateLine::of("issuing (given)", issuing));
     let made = Made { root: &root, issuing, root_crl };
-    let sha256 = settle(plan, place, &transcript, &made, keys.get("log")?, now)?;
+    let sha256 = settle(plan, place, &mut transcript, &made, keys.get("log")?, now)?;
     authority.issuing = Some(issuing.pem());
     authority.transcript_sha256 = hex(&sha256);
     place.write_json(&place.authority_path(), &authority)?;

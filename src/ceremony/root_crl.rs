@@ -174,7 +174,7 @@ pub fn revokes_own(place: &Place, list: &Crl) -> bool {
 /// The transcript, the file in `ca/`, and what everyone sees.
 fn put(
     place: &Place,
-    transcript: Transcript,
+    mut transcript: Transcript,
     root: &Root,
     der: &[u8],
 ) -> Result<Outcome, CeremonyError> {

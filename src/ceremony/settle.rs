@@ -38,7 +38,7 @@ impl Made<'_> {
 pub(super) fn settle(
     plan: &Plan,
     place: &Place,
-    transcript: &Transcript,
+    transcript: &mut Transcript,
     made: &Made<'_>,
     log_key: &DirectKey,
     now: Timestamp,
@@ -84,6 +84,7 @@ pub(super) fn settle(
         }
         None => {
             let sha256 = transcript.store(place)?;
+            transcript.sign(place, &sha256, log_key)?;
             let first = CeremonyV1 {
                 at: now,
                 origin: plan.origin().to_owned(),
@@ -135,9 +136,9 @@ pub(super) fn publish(
 }
 
 /// Signs the log's first checkpoint.
-struct LogSigner {
-    key: DirectKey,
-    verifier: VerifierKey,
+pub(super) struct LogSigner {
+    pub(super) key: DirectKey,
+    pub(super) verifier: VerifierKey,
 }
 
 impl NoteSigner for LogSigner {

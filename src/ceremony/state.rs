@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::CeremonyError;
 use super::plan::{KeyFile, Plan};
+use super::transcript::{HeldBy, Transcript};
 use crate::env::{Clock, Disk, Rng, random_16};
 use crate::hsm::direct::Direct;
 use crate::pki::authority::{Authority, KeyRecord};
 use crate::pki::uri::Pkcs11Uri;
+use crate::tlog::transcript;
 
 /// The box, as much of it as a ceremony touches.
 pub struct Place {
@@ -25,6 +27,15 @@ pub struct Place {
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
+    pub attendance: Attendance,
+}
+
+/// Who holds a ceremony, and whether in earnest: for the transcript.
+#[derive(Clone, Debug, Default)]
+pub struct Attendance {
+    pub held_by: Option<HeldBy>,
+    pub attended_by: Vec<String>,
+    pub rehearsal: bool,
 }
 
 /// Open tokens by role.
@@ -61,6 +72,16 @@ pub struct RootRecord {
 }
 
 impl Place {
+    /// Names a CA that is being retired: nothing is issued from then on.
+    pub(super) fn retiring_path(&self) -> PathBuf {
+        self.ca.join("retiring.json")
+    }
+
+    /// Says that a CA was retired.
+    pub(super) fn retired_path(&self) -> PathBuf {
+        self.ca.join("retired.json")
+    }
+
     pub(super) fn authority_path(&self) -> PathBuf {
         self.ca.join("authority.json")
     }
@@ -181,6 +202,7 @@ impl Place {
     pub fn discard_unfinished(&self, tokens: &Tokens) -> Result<(), CeremonyError> {
         let Some(unfinished) = self.unfinished()? else { return Ok(()) };
         let in_use = self.committed()?;
+        self.discard_transcripts(&unfinished, &in_use)?;
         for key in &unfinished.keys {
             let id = unhex(&key.id).ok_or_else(|| broken(&self.unfinished_path(), "an id"))?;
             if in_use.contains(&id) {
@@ -207,6 +229,38 @@ impl Place {
             }
         }
         self.end()
+    }
+
+    /// Removes the transcripts of keys that count for nothing, so that nobody records them as a ceremony.
+    fn discard_transcripts(
+        &self,
+        unfinished: &Unfinished,
+        in_use: &[Vec<u8>],
+    ) -> Result<(), CeremonyError> {
+        let lost = |octets: &[u8]| {
+            let named = unfinished.keys.iter().any(|key| unhex(&key.id).as_deref() == Some(octets));
+            named && !in_use.iter().any(|id| id == octets)
+        };
+        let names = self.disk.list(&self.ca).unwrap_or_default();
+        for name in names.iter().filter(|name| transcript::is_file(name)) {
+            let path = self.ca.join(name);
+            let Some(transcript) = self.read_json::<Transcript>(&path)? else { continue };
+            let mut ids =
+                transcript.keys.iter().filter_map(|key| Pkcs11Uri::parse(&key.uri).ok()?.id);
+            if !ids.any(|id| lost(&id)) {
+                continue;
+            }
+            for extension in ["json", "txt", "note"] {
+                let path = path.with_extension(extension);
+                match self.disk.remove(&path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(CeremonyError::Unfinished(io(&path, &error)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The CKA_IDs of the keys that are in use here.

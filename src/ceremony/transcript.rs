@@ -16,6 +16,7 @@ use crate::id::Timestamp;
 use crate::log::note::VerifierKey;
 use crate::pki::certificate::Certificate;
 use crate::pki::crl::Crl;
+use crate::tlog::transcript;
 
 /// The record, written as `ca/transcript-NAME-TIME.json`; its SHA-256 stands in the log's first record and in
 /// `authority.json`.
@@ -23,7 +24,7 @@ use crate::pki::crl::Crl;
 pub struct Transcript {
     /// Version of this format: 1.
     pub version: u32,
-    /// `run`, `export-request`, `sign-request`, `import`, `root-crl`, `import-root-crl` or `rotate-log-key`.
+    /// What was done, such as `run`, `root-crl`, `rotate-log-key` or `retire`.
     pub act: String,
     pub ceremony: String,
     pub description: String,
@@ -45,7 +46,51 @@ pub struct Transcript {
     /// Where the log key was rotated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationLine>,
+    /// Where the CA was retired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retirement: Option<RetirementLine>,
+    /// The user whose process it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<HeldBy>,
+    /// Who was there, as the one at the keyboard said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attended_by: Vec<String>,
+    /// It was held on throw-away tokens, and counts for nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsal: bool,
     pub urls: Urls,
+}
+
+/// A user of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBy {
+    pub uid: u32,
+    pub user: String,
+}
+
+/// The end of a CA.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RetirementLine {
+    /// Destroyed, and looked for in vain, before this was written.
+    pub destroyed: Vec<GoneLine>,
+    /// The log keys: they sign this transcript and the last checkpoint, and go after that. `ca/retired.json` says that
+    /// they went.
+    pub last: Vec<String>,
+    /// Keys on tokens that took no part: they still exist.
+    pub left: Vec<String>,
+}
+
+/// A key that is no more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoneLine {
+    pub label: String,
+    pub uri: String,
+    /// Objects of its CKA_ID that were destroyed: both halves, or none if it was gone before.
+    pub objects: usize,
+    /// What the token said to a signature with the former handle.
+    pub signature: String,
+    /// Whether it was looked for once more after logging out and in again.
+    pub logged_in_again: bool,
 }
 
 /// What an act is of.
@@ -240,20 +285,49 @@ impl Transcript {
             log_key,
             witness_key: None,
             rotation: None,
+            retirement: None,
+            held_by: None,
+            attended_by: Vec::new(),
+            rehearsal: false,
             urls: title.urls,
         }
     }
 
-    /// Writes both forms below `ca/`; answers with the SHA-256 that names it for good.
-    pub(super) fn store(&self, place: &Place) -> Result<[u8; 32], CeremonyError> {
+    /// Writes both forms below `ca/`, with who held it; answers with the SHA-256 that names it for good. The issuer
+    /// signs and records what it finds there.
+    pub(super) fn store(&mut self, place: &Place) -> Result<[u8; 32], CeremonyError> {
+        self.held_by.clone_from(&place.attendance.held_by);
+        self.attended_by.clone_from(&place.attendance.attended_by);
+        self.rehearsal = place.attendance.rehearsal;
         let bytes = self.to_json();
         let mut sha256 = [0u8; 32];
         sha256.copy_from_slice(digest(&SHA256, &bytes).as_ref());
-        let stem: String = self.at.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-        let path = place.ca.join(format!("transcript-{}-{stem}.json", self.act));
+        let path = self.path(place);
         place.write(&path, &bytes)?;
         place.write(&path.with_extension("txt"), self.to_text(&sha256).as_bytes())?;
         Ok(sha256)
+    }
+
+    fn path(&self, place: &Place) -> std::path::PathBuf {
+        let stem: String = self.at.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+        place.ca.join(format!("transcript-{}-{stem}.json", self.act))
+    }
+
+    /// Signs it with a log key that is at hand: where no issuer will come by.
+    pub(super) fn sign(
+        &self,
+        place: &Place,
+        sha256: &[u8; 32],
+        key: &dyn Signer,
+    ) -> Result<(), CeremonyError> {
+        let failed = |why: &str| CeremonyError::Unfinished(why.to_owned());
+        let verifier = VerifierKey::from_spki(&self.log_origin, key.public_key().spki())
+            .map_err(|why| failed(&format!("CHY-CEREMONY-FILE: {why}")))?;
+        let text = transcript::statement(&self.log_origin, &self.act, &self.at, sha256);
+        let signature =
+            key.sign(text.as_bytes()).map_err(|why| failed(&super::keys::sign_error(why)))?;
+        let note = transcript::signed(&text, &verifier, signature);
+        place.write(&self.path(place).with_extension("note"), note.as_bytes())
     }
 
     /// The bytes that are stored and hashed.
@@ -268,16 +342,33 @@ impl Transcript {
     pub fn to_text(&self, sha256: &[u8; 32]) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
+        let _ = self.print(&mut text, &hex(sha256));
+        text
+    }
+
+    /// The same, by the digest in hexadecimal.
+    pub fn to_text_named(&self, sha256: &str) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
         let _ = self.print(&mut text, sha256);
         text
     }
 
-    fn print(&self, out: &mut String, sha256: &[u8; 32]) -> std::fmt::Result {
+    fn print(&self, out: &mut String, sha256: &str) -> std::fmt::Result {
         writeln!(out, "CEREMONY {} ({}): {}", self.ceremony, self.act, self.description)?;
         writeln!(out, "at        {} by this machine's clock", self.at)?;
+        if self.rehearsal {
+            writeln!(out, "REHEARSAL on throw-away tokens: it counts for nothing")?;
+        }
+        if let Some(by) = &self.held_by {
+            writeln!(out, "held by   {} (uid {})", by.user, by.uid)?;
+        }
+        for name in &self.attended_by {
+            writeln!(out, "attended  {name}, as was said at the keyboard")?;
+        }
         writeln!(out, "program   {}", self.program)?;
         writeln!(out, "plan      SHA-256 {}", self.plan_sha256)?;
-        writeln!(out, "record    SHA-256 {}", hex(sha256))?;
+        writeln!(out, "record    SHA-256 {sha256}")?;
         for line in &self.tokens {
             let (token, module) = (&line.token, &line.module);
             writeln!(out, "\nTOKEN {}", line.role)?;
@@ -350,6 +441,9 @@ impl Transcript {
             writeln!(out, "  new           {}", rotation.key)?;
             writeln!(out, "  both sign     for {} days", rotation.cross_over_days)?;
         }
+        if let Some(retirement) = &self.retirement {
+            retirement.print(out)?;
+        }
         writeln!(out, "\nFOR GOOD")?;
         if !self.log_origin.is_empty() {
             writeln!(out, "  log origin    {}", self.log_origin)?;
@@ -368,6 +462,34 @@ impl Transcript {
             }
         }
         Ok(())
+    }
+}
+
+impl RetirementLine {
+    fn print(&self, out: &mut String) -> std::fmt::Result {
+        for gone in &self.destroyed {
+            gone.print(out)?;
+        }
+        for label in &self.last {
+            writeln!(out, "\nLOG KEY {label}")?;
+            writeln!(out, "  it signs this and the last checkpoint, and is destroyed after that")?;
+        }
+        for uri in &self.left {
+            writeln!(out, "\nLEFT ON ANOTHER TOKEN {uri}")?;
+        }
+        Ok(())
+    }
+}
+
+impl GoneLine {
+    /// For people.
+    pub fn print(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "\nDESTROYED {}", self.label)?;
+        writeln!(out, "  uri           {}", self.uri)?;
+        writeln!(out, "  objects       {}", self.objects)?;
+        let again = if self.logged_in_again { ", also after logging out and in again" } else { "" };
+        writeln!(out, "  looked for    none of its CKA_ID, none of its label{again}")?;
+        writeln!(out, "  asked to sign {}", self.signature)
     }
 }
 

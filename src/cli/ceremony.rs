@@ -13,8 +13,8 @@ use crate::app::directories::{self, Owner};
 use crate::app::{ownership, pin};
 use crate::ceremony::execute::{self, Outcome};
 use crate::ceremony::plan::{Document, KeyFile, PinEntry, Plan, Scope, TokenEntry};
-use crate::ceremony::transcript::hex;
-use crate::ceremony::{CeremonyError, Place, Tokens};
+use crate::ceremony::transcript::{HeldBy, hex};
+use crate::ceremony::{Attendance, CeremonyError, Place, Tokens};
 use crate::config::{Config, Paths, PinSource};
 use crate::env::random_16;
 use crate::env::system::{SystemClock, SystemDisk, SystemRng};
@@ -23,6 +23,8 @@ use crate::hsm::pool::Settings;
 use crate::hsm::token::TokenName;
 use crate::pki::certificate::Certificate;
 
+pub mod check;
+pub mod retire;
 pub mod root_crl;
 pub mod rotate;
 
@@ -44,6 +46,12 @@ pub enum CeremonyCommand {
     RotateLogKey(rotate::RotateLogKey),
     /// After the cross-over: note that the former log key is done with, and remove it if wanted.
     FinishLogKey(rotate::FinishLogKey),
+    /// Check a transcript: signed by the log key, and in the log. Exit code 1 if not.
+    CheckTranscript(check::CheckTranscript),
+    /// Check that a token, such as a restored or cloned one, carries this box's keys. Exit code 1 if not.
+    CheckToken(check::CheckToken),
+    /// End this CA: close its log, destroy its keys and prove that they are gone.
+    Retire(retire::Retire),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -127,6 +135,9 @@ pub fn run(command: &CeremonyCommand, context: &Context) -> Result<(), Failure> 
         CeremonyCommand::ImportRootCrl(arguments) => root_crl::import(arguments, context),
         CeremonyCommand::RotateLogKey(arguments) => rotate::rotate(arguments, context),
         CeremonyCommand::FinishLogKey(arguments) => rotate::finish(arguments, context),
+        CeremonyCommand::CheckTranscript(arguments) => check::transcript(arguments, context),
+        CeremonyCommand::CheckToken(arguments) => check::token(arguments, context),
+        CeremonyCommand::Retire(arguments) => retire::retire(arguments, context),
     }
 }
 
@@ -257,6 +268,13 @@ fn place(paths: &Paths, log_settings: crate::log::Settings) -> Place {
         disk: Arc::new(SystemDisk),
         clock: Arc::new(SystemClock::new()),
         rng: Arc::new(SystemRng),
+        attendance: Attendance {
+            held_by: Some(HeldBy {
+                uid: rustix::process::geteuid().as_raw(),
+                user: directories::user_name(rustix::process::geteuid().as_raw()),
+            }),
+            ..Attendance::default()
+        },
     }
 }
 

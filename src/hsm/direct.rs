@@ -4,11 +4,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::inspect::{Unwatched, Wanted, inspect};
+use super::inspect::{TRIAL, Unwatched, Wanted, inspect};
 use super::pool::{Pin, Quirks, Settings};
 use super::token::{
-    Generate, Handle, KeyAttributes, Module, ModuleInfo, Session, Slot, TokenError, TokenInfo,
-    TokenName,
+    Generate, Handle, KeyAttributes, Module, ModuleInfo, Remedy, Session, Slot, TokenError,
+    TokenInfo, TokenName,
 };
 use super::{SignError, Signer, software};
 use crate::pki::key::{KeyKind, PublicKey, SignatureAlgorithm};
@@ -22,7 +22,19 @@ pub struct Direct {
     settings: Settings,
     loaded: Module,
     slot: Slot,
+    pin: Pin,
     session: Mutex<Session>,
+}
+
+/// What is left of a key: nothing, as far as the token can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// Objects that were destroyed.
+    pub objects: usize,
+    /// What the token said to a signature with the handle that the key had.
+    pub signature: String,
+    /// Whether it was looked for again after logging out and in.
+    pub logged_in_again: bool,
 }
 
 /// A key of that session.
@@ -61,6 +73,7 @@ impl Direct {
             slot,
             token,
             settings: settings.clone(),
+            pin: pin.clone(),
             session: Mutex::new(session),
         }))
     }
@@ -108,7 +121,70 @@ impl Direct {
 
     /// Removes both halves of a key.
     pub fn destroy(&self, id: &[u8]) -> Result<(), TokenError> {
-        self.session().destroy(id)
+        self.session().destroy(id).map(drop)
+    }
+
+    /// Removes both halves of a key and looks for what may be left: by CKA_ID, by label, by a signature with the
+    /// handle it had, and by CKA_ID again behind another login. The login is the whole process's: handles that others
+    /// hold of private keys end.
+    pub fn remove(
+        &self,
+        label: &str,
+        id: &[u8],
+        public: &PublicKey,
+    ) -> Result<Removal, TokenError> {
+        let session = self.session();
+        let remains = |what: String| {
+            Err(TokenError::new(
+                Remedy::Operator,
+                "CHY-KEY-REMAINS",
+                format!("key {label:?} on token {:?}: {what}", self.token.label),
+            ))
+        };
+        let handle = session.find_key(id).ok();
+        let objects = session.destroy(id)?;
+        let found = session.count(id)?;
+        if found > 0 {
+            return remains(format!(
+                "{found} objects of its CKA_ID are still there after C_DestroyObject"
+            ));
+        }
+        let labelled = session.keys_labelled(label)?;
+        if !labelled.is_empty() {
+            return remains(
+                "another private key of the same label is there, which no ceremony of this box made and which may be a copy; find out what it is, remove it by hand, and run this again".to_owned(),
+            );
+        }
+        let algorithm = public.preferred_algorithm();
+        let signature = match handle.map(|handle| session.sign(handle, algorithm, TRIAL)) {
+            None => "not asked: there was no such key".to_owned(),
+            Some(Ok(signature)) if public.verify(algorithm, TRIAL, &signature) => {
+                return remains("it is found no more, but still signs".to_owned());
+            }
+            Some(Ok(_)) => "octets that are no signature of it".to_owned(),
+            Some(Err(why)) => format!("refused: {why}"),
+        };
+        // At a token with its own keypad a second login would call its holders together once more.
+        let logged_in_again = !self.token.pin_pad;
+        if logged_in_again {
+            session.logout()?;
+            session.login(Some(&self.pin.0))?;
+            let found = session.count(id)?;
+            if found > 0 {
+                return remains(format!(
+                    "{found} objects of its CKA_ID are back after another login"
+                ));
+            }
+        }
+        Ok(Removal { objects, signature, logged_in_again })
+    }
+
+    /// The PKCS#11 URI's token part is this token.
+    pub fn is_named_by(&self, uri: &crate::pki::uri::Pkcs11Uri) -> bool {
+        let same = |want: &Option<String>, have: &str| want.as_deref().is_none_or(|w| w == have);
+        uri.token.is_some()
+            && same(&uri.token, &self.token.label)
+            && same(&uri.serial, &self.token.serial)
     }
 
     /// The mechanisms that the token lacks to generate such keys and to sign with them so.

@@ -375,6 +375,8 @@ pub(super) enum Part {
     RootCrl,
     /// The root has revoked the issuing certificate.
     Revoked,
+    /// A ceremony's transcript cannot be recorded.
+    Transcript,
 }
 
 impl Part {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::ceremonies::Ceremonies;
 use super::clock::{Acceptance, ClockFault};
 use super::core::{Core, NotNow, count, lock};
 use super::crls::Crls;
@@ -31,6 +32,7 @@ struct Shared {
     root_crls: Arc<[Arc<RootCrl>]>,
     succession: Arc<Succession>,
     key_turn: Arc<KeyTurn>,
+    ceremonies: Ceremonies,
     refusals: Arc<Refusals>,
     acceptance: Acceptance,
     recovered: AtomicBool,
@@ -53,6 +55,7 @@ impl Keeper {
         root_crls: Arc<[Arc<RootCrl>]>,
         succession: Arc<Succession>,
         key_turn: Arc<KeyTurn>,
+        ceremonies: Ceremonies,
         refusals: Arc<Refusals>,
     ) -> Result<Self, String> {
         let acceptance = Acceptance::new(Arc::clone(&core.disk), &core.dir);
@@ -64,6 +67,7 @@ impl Keeper {
             root_crls,
             succession,
             key_turn,
+            ceremonies,
             refusals,
             acceptance,
             recovered: AtomicBool::new(false),
@@ -149,8 +153,10 @@ impl Shared {
         let root_crls = self.root_crls.iter().map(|root_crl| root_crl.tend());
         let root_crls = root_crls.fold(Ok(()), Result::and);
         let (keys, ends) = (self.key_turn.tend(), self.succession.retire());
+        // After the keys, whose own records name their ceremonies.
+        let ceremonies = self.ceremonies.tend();
         let refused = self.refusals.tend();
-        own.and(crl).and(root_crls).and(keys).and(ends).and(refused).and(started)
+        own.and(crl).and(root_crls).and(keys).and(ends).and(ceremonies).and(refused).and(started)
     }
 
     fn clock(&self) -> Result<(), NotNow> {

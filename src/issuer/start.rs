@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Settings;
 use super::caps::Caps;
+use super::ceremonies::{Ceremonies, Transcripts};
 use super::clock::ClockRule;
 use super::core::{Core, Counters, OnHalt, Problems, TokenProbe};
 use super::cosigner::{Cosigner, CosignerKey};
@@ -58,6 +59,8 @@ pub struct Parts {
     pub root_crl: Option<PathBuf>,
     /// The keys of the issuing CAs by their names, as [`super::signing::issuing_keys`] says.
     pub issuing_keys: BTreeMap<String, Arc<dyn SignQueue>>,
+    /// Where ceremonies leave their transcripts, and the log key that signs them.
+    pub transcripts: Option<Transcripts>,
     pub tls_key: Arc<dyn SignQueue>,
     pub token: TokenProbe,
     /// Which token and module it is, for the record of the start.
@@ -239,6 +242,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         Arc::clone(&root_crls),
         succession,
         Arc::clone(&key_turn),
+        Ceremonies::new(Arc::clone(&core), parts.transcripts),
         Arc::clone(&refusals),
     )?;
     let revoker =

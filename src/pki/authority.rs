@@ -276,6 +276,13 @@ impl Authority {
         roots.chain(issuers).chain([&self.tls_key]).chain(self.log_keys()).chain(witness)
     }
 
+    /// The keys that have to be on a token: without those that are done with.
+    pub fn keys_in_use(&self) -> impl Iterator<Item = &KeyRecord> {
+        let log = [Some(self.newest_log_key()), self.former_log_key()];
+        let is_log = |record: &KeyRecord| self.log_keys().any(|key| key == record);
+        self.keys().filter(move |record| !is_log(record) || log.contains(&Some(record)))
+    }
+
     /// The newest log key.
     pub fn newest_log_key(&self) -> &KeyRecord {
         self.log_key_rotations.last().map_or(&self.log_key, |rotation| &rotation.key)

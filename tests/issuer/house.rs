@@ -236,6 +236,7 @@ impl House {
             base_url: self.base_url.clone(),
             root_crl: None,
             issuing_keys: self.issuing_keys(),
+            transcripts: None,
             tls_key: Arc::clone(&self.tls_key) as Arc<dyn SignQueue>,
             token: Arc::new(|| TokenHealth::Ready),
             identity: Arc::new(|| None),

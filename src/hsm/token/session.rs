@@ -339,14 +339,20 @@ impl Session {
         Ok((Handle(key), public))
     }
 
-    /// Removes both halves of the key with this CKA_ID. For keys a ceremony has just made and must give up.
-    pub fn destroy(&self, id: &[u8]) -> Result<(), TokenError> {
-        for handle in self.find(&[Attribute::Id(id.to_vec())])? {
+    /// Removes every object with this CKA_ID: both halves of a key. Says how many there were.
+    pub fn destroy(&self, id: &[u8]) -> Result<usize, TokenError> {
+        let objects = self.find(&[Attribute::Id(id.to_vec())])?;
+        for handle in &objects {
             self.inner
-                .destroy_object(handle)
+                .destroy_object(*handle)
                 .map_err(|e| TokenError::from_cryptoki("C_DestroyObject", &e))?;
         }
-        Ok(())
+        Ok(objects.len())
+    }
+
+    /// Objects of any class with this CKA_ID.
+    pub fn count(&self, id: &[u8]) -> Result<usize, TokenError> {
+        Ok(self.find(&[Attribute::Id(id.to_vec())])?.len())
     }
 
     fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, TokenError> {

@@ -119,6 +119,7 @@ impl Token {
             base_url: BASE.into(),
             root_crl: None,
             issuing_keys: [(Authority::FIRST_ISSUING.to_owned(), issuing_key)].into(),
+            transcripts: None,
             tls_key,
             token: Arc::new(move || pool.health()),
             identity: Arc::new(move || named.identity()),

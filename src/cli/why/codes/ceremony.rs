@@ -44,6 +44,46 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Hold a ceremony for another issuing CA. If it was a mistake, there is no way back: a revocation is for good.",
     },
     Entry {
+        code: "CHY-CA-RETIRED",
+        means: "This CA was retired: ca/retired.json says so. Its keys are destroyed and its log is closed.",
+        do_this: "Nothing brings it back. Keep the log, the transcripts and public/ for as long as somebody may ask; a new CA needs a state directory of its own.",
+    },
+    Entry {
+        code: "CHY-CA-RETIRING",
+        means: "`chancery ceremony retire` began on this box and was cut short: keys may be destroyed already.",
+        do_this: "Run it again with the same file: it goes on where it stopped.",
+    },
+    Entry {
+        code: "CHY-KEY-REMAINS",
+        means: "A key that was to be destroyed, or another of its label, is still on the token.",
+        do_this: "Find out what it is (pkcs11-tool --list-objects --login), remove it by hand if it is the box's, and run the ceremony again.",
+    },
+    Entry {
+        code: "CHY-RETIRE-VALID",
+        means: "The CA has certified devices that would go on being believed after it is gone, and that nobody could revoke.",
+        do_this: "Revoke them or wait for their end; --although-valid retires the CA all the same.",
+    },
+    Entry {
+        code: "CHY-TRANSCRIPT",
+        means: "A file in ca/ that is named like a transcript is none, or its signature cannot be written.",
+        do_this: "Restore it as its ceremony left it, or take it out of ca/.",
+    },
+    Entry {
+        code: "CHY-TRANSCRIPT-UNKNOWN",
+        means: "The transcript is not in this box's log: it was altered, is another CA's, or the issuer has not run since the ceremony.",
+        do_this: "Start the issuer and ask again after half a minute; if it stays unknown, do not believe the transcript.",
+    },
+    Entry {
+        code: "CHY-TRANSCRIPT-UNSIGNED",
+        means: "The note beside the transcript is missing or not by a key of this log.",
+        do_this: "The running issuer signs what it finds in ca/. A transcript whose note does not verify is not the one that was signed.",
+    },
+    Entry {
+        code: "CHY-TRANSCRIPT-REHEARSAL",
+        means: "The transcript is of a rehearsal: it counts for nothing and is in no log.",
+        do_this: "Hold the ceremony itself.",
+    },
+    Entry {
         code: "CHY-CEREMONY-ATTRIBUTES",
         means: "A key that the ceremony made did not read back with the attributes that were asked for.",
         do_this: "Do not use this token for a CA, or name its quirks in the token's settings; the transcript shows what it answered.",

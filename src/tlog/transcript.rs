@@ -1,0 +1,65 @@
+//! What a log key signs of a ceremony's transcript: a note that names the log, the act and the transcript's digest.
+//!
+//! With an Ed25519 key it is a C2SP signed note. With a P-256 key, for which C2SP knows checkpoints alone, the line has
+//! the same form, and behind the key id a DER Ecdsa-Sig-Value over the text.
+
+use super::note::{NotANote, Note, NoteSignature, VerifierKey};
+
+/// Whether a file in `ca/` is a transcript; beside it lies its note, with another extension.
+pub fn is_file(name: &str) -> bool {
+    name.starts_with("transcript-") && name.ends_with(".json")
+}
+
+/// The text: neither a checkpoint, whose first line is an origin and has no space, nor an RFC 6962 tree head.
+pub fn statement(origin: &str, act: &str, at: &str, transcript_sha256: &[u8; 32]) -> String {
+    let hex: String = transcript_sha256.iter().map(|octet| format!("{octet:02x}")).collect();
+    format!("chancery ceremony transcript v1\norigin {origin}\nact {act}\nat {at}\nsha256 {hex}\n")
+}
+
+/// The note, with what the private key of `key` made of the text.
+pub fn signed(text: &str, key: &VerifierKey, signature: Vec<u8>) -> String {
+    let line = NoteSignature { name: key.name().to_owned(), id: key.id(), octets: signature };
+    Note { text: text.to_owned(), signatures: vec![line] }.to_string()
+}
+
+/// Which of these keys signed exactly this text.
+pub fn signer<'a>(
+    note: &[u8],
+    text: &str,
+    keys: &'a [VerifierKey],
+) -> Result<Option<&'a VerifierKey>, NotANote> {
+    let note = Note::parse(note)?;
+    let signed = |key: &&VerifierKey| {
+        note.text == text && note.by(key).any(|octets| key.verify_text(text.as_bytes(), octets))
+    };
+    Ok(keys.iter().find(signed))
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+
+    use super::*;
+
+    fn key(seed: u8) -> (Ed25519KeyPair, VerifierKey) {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        let mut spki = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+        spki.extend_from_slice(pair.public_key().as_ref());
+        (pair, VerifierKey::from_spki("ca.lan/log", &spki).unwrap())
+    }
+
+    #[test]
+    fn only_the_key_that_signed_this_text_is_its_signer() {
+        let (pair, own) = key(1);
+        let (_, other) = key(2);
+        let text = statement("ca.lan/log", "root-crl", "2026-11-22T10:00:00Z", &[0xab; 32]);
+        let note = signed(&text, &own, pair.sign(text.as_bytes()).as_ref().to_vec());
+        let keys = [other.clone(), own.clone()];
+        assert_eq!(signer(note.as_bytes(), &text, &keys), Ok(Some(&own)));
+        assert_eq!(signer(note.as_bytes(), &text, &[other]), Ok(None));
+        let another = text.replace("root-crl", "rotate-tls-key");
+        assert_eq!(signer(note.as_bytes(), &another, &keys), Ok(None));
+        assert!(signer(text.as_bytes(), &text, &keys).is_err());
+        assert!(crate::tlog::checkpoint::Checkpoint::open(note.as_bytes(), &own).is_err());
+    }
+}
