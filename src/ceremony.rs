@@ -15,6 +15,7 @@ pub mod root_crl;
 pub mod rotate;
 mod settle;
 pub mod state;
+pub mod tls;
 pub mod transcript;
 
 pub use execute::{export_request, import, run, sign_request};

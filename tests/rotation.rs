@@ -331,3 +331,76 @@ fn another_crl_of_the_root_is_published_and_recorded_and_a_revoked_ca_issues_not
     let text = done(openssl(&["crl", "-inform", "DER", "-in", "crl/root.crl", "-noout", "-text"]));
     assert!(text.contains(&serial) && text.contains("Key Compromise"), "{text}");
 }
+
+/// The TLS key of the certificate that is served, by the digest of its public key.
+fn served_key(lab: &Lab) -> String {
+    let told = Command::new("sh")
+        .args([
+            "-c",
+            "openssl s_client -connect \"$0\" </dev/null 2>/dev/null | openssl x509 -noout -pubkey",
+        ])
+        .arg(lab.acme.to_string())
+        .output()
+        .unwrap();
+    done(told)
+}
+
+#[test]
+fn the_tls_key_is_rotated_and_no_handshake_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = Arc::new(tokio::runtime::Runtime::new().unwrap());
+    let responder = runtime.block_on(Responder::start(0)).unwrap();
+    let options = Options { http_port: responder.address.port(), ..Options::default() };
+    let lab = Lab::start_in(directory.path(), options);
+    let text = std::fs::read_to_string(format!("{REPOSITORY}/hsm/ceremony/tls-key.toml")).unwrap();
+    let file = lab.dir.join("tls-key.toml");
+    std::fs::write(&file, text.replace("../key/", &format!("{REPOSITORY}/hsm/key/"))).unwrap();
+    let file = file.to_str().unwrap();
+    let ceremony =
+        |verb: &str, more: &[&str]| chancery(&lab, &[&["ceremony", verb, file][..], more].concat());
+    refused(&ceremony("finish-tls-key", &["--yes"]), "CHY-TLS-KEY-ALONE");
+    refused(&ceremony("rotate-tls-key", &[]), "CHY-CONFIRM");
+    let former = served_key(&lab);
+
+    // Handshakes all the while, each on a connection of its own; while the issuer starts they wait.
+    let stop = Arc::new(AtomicBool::new(false));
+    let (halt, address) = (Arc::clone(&stop), lab.acme.to_string());
+    let greeting = std::thread::spawn(move || {
+        let mut greeted = 0;
+        while !halt.load(Ordering::SeqCst) {
+            let told = Command::new("timeout")
+                .args(["30", "openssl", "s_client", "-connect", &address])
+                .stdin(std::process::Stdio::null())
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&told.stdout).into_owned();
+            assert!(told.contains("BEGIN CERTIFICATE"), "a handshake failed:\n{told}");
+            greeted += 1;
+        }
+        greeted
+    });
+    done(ceremony("rotate-tls-key", &["--yes"]));
+    refused(&ceremony("rotate-tls-key", &["--yes"]), "CHY-TLS-KEY-BUSY");
+    refused(&ceremony("finish-tls-key", &["--yes", "--remove"]), "CHY-TLS-KEY-BUSY");
+    assert_eq!(served_key(&lab), former, "the running issuer knows nothing of it");
+    crash_issuer(&lab);
+    eventually(&lab, "the new key is served", || served_key(&lab) != former);
+    let new = served_key(&lab);
+    crash_issuer(&lab);
+    assert_eq!(served_key(&lab), new);
+    let told = done(ceremony("finish-tls-key", &["--yes", "--remove"]));
+    assert!(told.contains("DESTROYED chancery-tls\n"), "{told}");
+    crash_issuer(&lab);
+    assert_eq!(served_key(&lab), new);
+    stop.store(true, Ordering::SeqCst);
+    assert!(greeting.join().unwrap() > 5);
+    let told = done(ceremony("finish-tls-key", &["--yes", "--remove"]));
+    assert!(told.contains("objects       0"), "asked again, it goes on: {told}");
+    let token = done(chancery(&lab, &["ceremony", "check-token"]));
+    assert_eq!(token.matches("chancery-tls").count(), 1, "{token}");
+    eventually(&lab, "both ceremonies are recorded", || {
+        let told = done(chancery(&lab, &["log", "list", "--kind", "ceremony"]));
+        told.contains("rotate-tls-key") && told.contains("finish-tls-key")
+    });
+    done(sound(&lab, &[]));
+}

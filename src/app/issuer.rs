@@ -89,6 +89,10 @@ pub fn run(config: Config) -> Result<(), Failure> {
             .collect::<Result<_, Failure>>()?,
         transcripts: Some(Transcripts { dir: config.paths.ca(), signer: newest }),
         tls_key: key(signing::TLS_KEY)?,
+        former_tls_key: match authority.former_tls_key() {
+            Some(_) => Some(key(signing::FORMER_TLS_KEY)? as Arc<dyn SignQueue>),
+            None => None,
+        },
         token: Arc::new(move || token.health()),
         identity: Arc::new(move || named.identity()),
         program: Program { version: env!("CARGO_PKG_VERSION"), digest: program_digest },

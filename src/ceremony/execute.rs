@@ -311,6 +311,7 @@ fn authority(
         further_issuers: Vec::new(),
         further_roots: Vec::new(),
         done: Vec::new(),
+        former_tls: None,
         transcript_sha256: hex(sha256),
         witness: None,
     })

@@ -52,7 +52,7 @@ impl KeyFile {
     }
 
     /// Refuses what the use of this key does not allow.
-    fn check(&self) -> Result<(), CeremonyError> {
+    pub(super) fn check(&self) -> Result<(), CeremonyError> {
         let algorithm = self.algorithm()?;
         let kind = KeyKind::from(self.kind);
         match self.name.as_str() {

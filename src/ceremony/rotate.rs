@@ -196,7 +196,7 @@ fn begun(place: &Place) -> Result<Authority, CeremonyError> {
     })
 }
 
-fn urls(authority: &Authority) -> Urls {
+pub(super) fn urls(authority: &Authority) -> Urls {
     Urls {
         aia: authority.aia_url.clone(),
         crl: authority.crl_url.clone(),

@@ -27,6 +27,7 @@ pub mod check;
 pub mod retire;
 pub mod root_crl;
 pub mod rotate;
+pub mod tls;
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum CeremonyCommand {
@@ -46,6 +47,10 @@ pub enum CeremonyCommand {
     RotateLogKey(rotate::RotateLogKey),
     /// After the cross-over: note that the former log key is done with, and remove it if wanted.
     FinishLogKey(rotate::FinishLogKey),
+    /// Make another key for this box's own TLS certificate, which the box then renews by itself.
+    RotateTlsKey(tls::RotateTlsKey),
+    /// When the box serves the new key: note that the former one is done with, and destroy it if wanted.
+    FinishTlsKey(tls::FinishTlsKey),
     /// Check a transcript: signed by the log key, and in the log. Exit code 1 if not.
     CheckTranscript(check::CheckTranscript),
     /// Check that a token, such as a restored or cloned one, carries this box's keys. Exit code 1 if not.
@@ -135,6 +140,8 @@ pub fn run(command: &CeremonyCommand, context: &Context) -> Result<(), Failure> 
         CeremonyCommand::ImportRootCrl(arguments) => root_crl::import(arguments, context),
         CeremonyCommand::RotateLogKey(arguments) => rotate::rotate(arguments, context),
         CeremonyCommand::FinishLogKey(arguments) => rotate::finish(arguments, context),
+        CeremonyCommand::RotateTlsKey(arguments) => tls::rotate(arguments, context),
+        CeremonyCommand::FinishTlsKey(arguments) => tls::finish(arguments, context),
         CeremonyCommand::CheckTranscript(arguments) => check::transcript(arguments, context),
         CeremonyCommand::CheckToken(arguments) => check::token(arguments, context),
         CeremonyCommand::Retire(arguments) => retire::retire(arguments, context),

@@ -29,7 +29,7 @@ mod verify;
 
 pub use audit::{Audit, Shape};
 pub use days::Days;
-pub use select::{Filter, Selection};
+pub use select::{Filter, Selection, locate};
 pub use verify::Verify;
 
 use crate::issuer::read_tbs;

@@ -64,6 +64,13 @@ pub enum Question {
     },
     /// What the web process has carried to this log's witnesses; answered with what it shall carry now.
     Errands(Vec<Carried>),
+    /// The same as `SignTls`, by that TLS key of the box whose certificate is served.
+    SignTlsBy {
+        /// SHA-256 over its SubjectPublicKeyInfo.
+        spki_sha256: [u8; 32],
+        #[serde(with = "serde_bytes")]
+        message: Vec<u8>,
+    },
 }
 
 /// What accompanies a revokeCert request. Only `jws` is evidence.
@@ -126,6 +133,7 @@ impl Question {
             Self::Logged { .. } => "logged",
             Self::Cosign { .. } => "cosign",
             Self::Errands(_) => "errands",
+            Self::SignTlsBy { .. } => "sign-tls",
         }
     }
 }
@@ -206,6 +214,12 @@ pub enum Answer {
     Errands {
         errands: Vec<Errand>,
         again: u32,
+    },
+    /// X.509-form signature. `stale`: there is another TLS certificate, for another key, to be fetched.
+    TlsSignature {
+        #[serde(with = "serde_bytes")]
+        signature: Vec<u8>,
+        stale: bool,
     },
 }
 

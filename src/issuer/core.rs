@@ -42,6 +42,8 @@ pub(super) struct Core {
     pub(super) roots: Vec<RootOf>,
     pub(super) issuers: Issuers,
     pub(super) tls_key: Arc<dyn SignQueue>,
+    /// The one before it, while its certificate may be served.
+    pub(super) former_tls_key: Option<Arc<dyn SignQueue>>,
     /// SubjectPublicKeyInfos that no certificate may be asked for: the CA's own.
     pub(super) own_keys: Vec<Vec<u8>>,
     pub(super) token: TokenProbe,
@@ -63,6 +65,12 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// The TLS key with this public half, the former one included.
+    pub(super) fn tls_key_of(&self, spki_sha256: &[u8; 32]) -> Option<&Arc<dyn SignQueue>> {
+        let keys = [Some(&self.tls_key), self.former_tls_key.as_ref()];
+        keys.into_iter().flatten().find(|key| key.public_key().spki_sha256() == *spki_sha256)
+    }
+
     /// The time, if it may be believed. What it refuses also goes to the health.
     pub(super) fn now(&self) -> Result<Timestamp, NotNow> {
         // Read before the clock: a record made between the two would look like a clock gone back.

@@ -97,7 +97,7 @@ impl Own {
         self.take_up();
         {
             let current = lock(&self.current);
-            if current.as_ref().is_some_and(|c| !self.is_due(c, now)) {
+            if current.as_ref().is_some_and(|c| self.is_current(c) && !self.is_due(c, now)) {
                 return Ok(());
             }
         }
@@ -112,6 +112,17 @@ impl Own {
             Err(_) => {}
         }
         made
+    }
+
+    /// Whether handshakes of this key belong to the certificate that is served.
+    pub(super) fn serves(&self, spki_sha256: &[u8; 32]) -> bool {
+        let current = lock(&self.current);
+        current.as_ref().is_some_and(|c| c.public_key().spki_sha256() == *spki_sha256)
+    }
+
+    /// Whether it is for the present TLS key: a ceremony may have made another.
+    fn is_current(&self, certificate: &Certificate) -> bool {
+        certificate.public_key().spki() == self.core.tls_key.public_key().spki()
     }
 
     fn is_due(&self, certificate: &Certificate, now: Timestamp) -> bool {
@@ -139,7 +150,7 @@ impl Own {
         wanted.sort();
         (intent.requester == Requester::Own
             && named == wanted
-            && certificate.public_key() == self.core.tls_key.public_key()
+            && self.core.tls_key_of(&certificate.public_key().spki_sha256()).is_some()
             && self.core.issuers.all().iter().any(|issuer| {
                 !issuer.is_retired()
                     && !issuer.is_revoked()

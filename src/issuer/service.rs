@@ -60,7 +60,10 @@ impl Service for Desk {
         match question {
             Question::Register { jws } => self.with_request(jws, reply, Registry::register),
             Question::Finalize(finalize) => self.finalize(finalize, reply),
-            Question::SignTls { message } => self.sign_tls(message, reply),
+            Question::SignTls { message } => self.sign_tls(None, message, reply),
+            Question::SignTlsBy { spki_sha256, message } => {
+                self.sign_tls(Some(spki_sha256), message, reply);
+            }
             Question::TlsChain => reply(self.own.chain()),
             Question::Revoke(revoke) => self.revoke(revoke, reply),
             Question::Health => reply(Ok(Answer::Health(Box::new(self.health())))),
@@ -159,7 +162,8 @@ impl Desk {
         let _ = self.workers.submit(Box::new(move || reply(Ok(witnesses.errands(carried)))));
     }
 
-    fn sign_tls(&self, message: Vec<u8>, reply: Reply) {
+    /// By the present TLS key, or by the one of two that the certificate names which the web process serves.
+    fn sign_tls(&self, by: Option<[u8; 32]>, message: Vec<u8>, reply: Reply) {
         if message.len() > MAX_HANDSHAKE || !is_handshake(&message) {
             tracing::warn!(
                 octets = message.len(),
@@ -167,15 +171,27 @@ impl Desk {
             );
             return reply(Err(Refusal::Refused(Problem::malformed("not a TLS handshake"))));
         }
+        let key = match by {
+            None => Some(&self.core.tls_key),
+            Some(spki_sha256) => self.core.tls_key_of(&spki_sha256),
+        };
+        let Some(key) = key else {
+            // Its certificate is not served any more: whoever asks has to fetch the present one.
+            return reply(Err(Refusal::Refused(Problem::malformed("not this box's TLS key"))));
+        };
+        let stale = by.map(|spki_sha256| !self.own.serves(&spki_sha256));
         let core = Arc::clone(&self.core);
         let then = Box::new(move |result: Result<Vec<u8>, _>| match result {
             Ok(signature) => {
                 count(&core.counters.handshakes);
-                reply(Ok(Answer::Signature(signature)));
+                reply(Ok(match stale {
+                    None => Answer::Signature(signature),
+                    Some(stale) => Answer::TlsSignature { signature, stale },
+                }));
             }
             Err(error) => reply(Err(core.unsigned(error).into())),
         });
-        self.core.tls_key.submit(Class::Tls, message, then);
+        key.submit(Class::Tls, message, then);
     }
 
     pub(super) fn health(&self) -> Health {

@@ -42,6 +42,8 @@ impl SignQueue for Key {
 pub const LOG_KEY: &str = "log";
 /// The pin of the log key before it, while it may have to sign too.
 pub const FORMER_LOG_KEY: &str = "log-former";
+/// The pin of the TLS key before it, while its certificate may be served.
+pub const FORMER_TLS_KEY: &str = "tls-former";
 /// The pin of the key that signs TLS handshakes.
 pub const TLS_KEY: &str = "tls";
 /// The pin of the key that cosigns other logs' checkpoints.
@@ -54,6 +56,7 @@ pub fn pins(authority: &Authority) -> Result<Vec<KeyPin>, String> {
         .chain([(LOG_KEY, authority.newest_log_key()), (TLS_KEY, &authority.tls_key)])
         .chain(authority.witness.as_ref().map(|witness| (WITNESS_KEY, &witness.key)))
         .chain(former)
+        .chain(authority.former_tls_key().map(|record| (FORMER_TLS_KEY, record)))
         .map(|(name, record)| pin(name, record))
         .collect()
 }

@@ -62,6 +62,8 @@ pub struct Parts {
     /// Where ceremonies leave their transcripts, and the log key that signs them.
     pub transcripts: Option<Transcripts>,
     pub tls_key: Arc<dyn SignQueue>,
+    /// The one before it, while its certificate may be served.
+    pub former_tls_key: Option<Arc<dyn SignQueue>>,
     pub token: TokenProbe,
     /// Which token and module it is, for the record of the start.
     pub identity: TokenIdentity,
@@ -173,6 +175,11 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     own_keys.extend(roots.iter().map(|root| root.tied.certificate.public_key().spki().to_vec()));
     let issuing = issuers.all().iter().map(|issuer| &issuer.certificate);
     own_keys.extend(issuing.map(|issuing| issuing.public_key().spki().to_vec()));
+    if let (Some(key), Some(record)) = (&parts.former_tls_key, authority.former_tls_key()) {
+        let former = spki("tls", &record.spki)?;
+        same_key("tls", &**key, &former)?;
+        own_keys.push(former);
+    }
     own_keys.extend(parts.cosigner.iter().map(CosignerKey::spki));
     for record in &authority.log_key_rotations {
         own_keys.push(spki("log", &record.key)?);
@@ -193,6 +200,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         roots,
         issuers,
         tls_key: parts.tls_key,
+        former_tls_key: parts.former_tls_key,
         own_keys,
         origin: authority.origin.clone(),
         token: parts.token,

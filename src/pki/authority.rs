@@ -94,6 +94,19 @@ pub struct Authority {
     /// The names of the roots and issuing CAs that are done with: their keys need not be on a token; version 3.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub done: Vec<String>,
+    /// The TLS key before the present one; version 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_tls: Option<FormerTlsKey>,
+}
+
+/// A TLS key that another took over from. Which certificate is served, and so which of the two signs handshakes, the
+/// issuer decides: the former's, until there is one for the new key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormerTlsKey {
+    pub key: KeyRecord,
+    /// It signs no more, and need not be on the token.
+    pub done: bool,
 }
 
 /// A witness's key and its name.
@@ -259,7 +272,9 @@ impl Authority {
     /// The oldest form that can say it, so that a release before this one reads it as long as it can do what it says.
     pub fn least_version(&self) -> u32 {
         let Self { further_issuers, further_roots, done, log_key_rotations, .. } = self;
-        if !further_issuers.is_empty() || !further_roots.is_empty() || !done.is_empty() {
+        if self.former_tls.is_some() {
+            4
+        } else if !further_issuers.is_empty() || !further_roots.is_empty() || !done.is_empty() {
             3
         } else if !log_key_rotations.is_empty() {
             2
@@ -273,14 +288,23 @@ impl Authority {
         let witness = self.witness.as_ref().map(|witness| &witness.key);
         let roots = self.roots().filter_map(|root| root.key);
         let issuers = self.issuers().map(|issuing| issuing.key);
-        roots.chain(issuers).chain([&self.tls_key]).chain(self.log_keys()).chain(witness)
+        let tls = self.former_tls.iter().map(|former| &former.key).chain([&self.tls_key]);
+        roots.chain(issuers).chain(tls).chain(self.log_keys()).chain(witness)
     }
 
     /// The keys that have to be on a token: without those that are done with.
     pub fn keys_in_use(&self) -> impl Iterator<Item = &KeyRecord> {
-        let log = [Some(self.newest_log_key()), self.former_log_key()];
-        let is_log = |record: &KeyRecord| self.log_keys().any(|key| key == record);
-        self.keys().filter(move |record| !is_log(record) || log.contains(&Some(record)))
+        let witness = self.witness.as_ref().map(|witness| &witness.key);
+        let roots = self.roots().filter(|root| !root.done).filter_map(|root| root.key);
+        let issuers = self.issuers().filter(|issuing| !issuing.done).map(|issuing| issuing.key);
+        let tls = [Some(&self.tls_key), self.former_tls_key()].into_iter().flatten();
+        let log = [Some(self.newest_log_key()), self.former_log_key()].into_iter().flatten();
+        issuers.chain(log).chain(tls).chain(witness).chain(roots)
+    }
+
+    /// The TLS key before the present one, while it may have to sign.
+    pub fn former_tls_key(&self) -> Option<&KeyRecord> {
+        self.former_tls.as_ref().filter(|former| !former.done).map(|former| &former.key)
     }
 
     /// The newest log key.
@@ -328,6 +352,7 @@ mod tests {
             further_issuers: Vec::new(),
             further_roots: Vec::new(),
             done: Vec::new(),
+            former_tls: None,
         }
     }
 

@@ -13,7 +13,7 @@ use rustls::{SignatureAlgorithm as TlsAlgorithm, SignatureScheme};
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -29,12 +29,17 @@ const SIGN_DEADLINE: Duration = Duration::from_secs(10);
 const THREADS: usize = 2;
 /// At start the issuer may take as long to come up: nothing worth a word.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often the chain is asked for while nothing says that there is another.
+const SOONEST: Duration = Duration::from_secs(30);
+const LATEST: Duration = Duration::from_secs(60);
 
 /// The server's half of TLS 1.3 and 1.2.
 pub(crate) struct Tls {
     config: Arc<ServerConfig>,
     chain: Arc<Chain>,
     known: watch::Sender<bool>,
+    /// Told when the issuer has another certificate.
+    stale: Arc<Notify>,
     issuer: Arc<dyn Issuer>,
     permits: Arc<Semaphore>,
     patience: Duration,
@@ -71,6 +76,7 @@ impl Tls {
             config: Arc::new(config),
             chain,
             known: watch::Sender::new(false),
+            stale: Arc::new(Notify::new()),
             issuer,
             permits: Arc::new(Semaphore::new(handshakes.max(1))),
             patience,
@@ -122,7 +128,7 @@ impl Tls {
                         tracing::info!(%not_after, "{code} is over: there is a TLS certificate");
                     }
                     let left = not_after.since(clock.now());
-                    (left / 20).clamp(Duration::from_secs(60), Duration::from_secs(3600))
+                    (left / 20).clamp(SOONEST, LATEST)
                 }
                 Err(why) => {
                     let code = why.code();
@@ -136,7 +142,8 @@ impl Tls {
                     retry
                 }
             };
-            tokio::time::sleep(wait).await;
+            // A handshake that notices it first, or the time.
+            let _ = tokio::time::timeout(wait, self.stale.notified()).await;
         }
     }
 
@@ -145,7 +152,7 @@ impl Tls {
             Ok(Answer::TlsChain { chain, not_after }) => {
                 let chain: Vec<Vec<u8>> =
                     chain.into_iter().map(serde_bytes::ByteBuf::into_vec).collect();
-                let key = certified(&self.issuer, chain).map_err(NoChain::Unfit)?;
+                let key = certified(&self.issuer, &self.stale, chain).map_err(NoChain::Unfit)?;
                 if self.chain.0.swap(Some(Arc::new(key))).is_none() {
                     tracing::info!(%not_after, "TLS certificate in place");
                 }
@@ -221,7 +228,11 @@ impl ResolvesServerCert for Chain {
 }
 
 /// The chain with the key that answers for it; leaf first, DER.
-fn certified(issuer: &Arc<dyn Issuer>, chain: Vec<Vec<u8>>) -> Result<CertifiedKey, String> {
+fn certified(
+    issuer: &Arc<dyn Issuer>,
+    stale: &Arc<Notify>,
+    chain: Vec<Vec<u8>>,
+) -> Result<CertifiedKey, String> {
     let leaf = chain.first().ok_or("an empty TLS chain")?;
     let leaf = Certificate::parse(leaf).map_err(|e| e.0)?;
     let key = leaf.public_key();
@@ -236,8 +247,14 @@ fn certified(issuer: &Arc<dyn Issuer>, chain: Vec<Vec<u8>>) -> Result<CertifiedK
             return Err("an ML-DSA key answers no handshakes here".to_owned());
         }
     };
-    let key =
-        RemoteKey { issuer: issuer.clone(), spki: key.spki().to_vec().into(), scheme, algorithm };
+    let key = RemoteKey {
+        issuer: issuer.clone(),
+        stale: stale.clone(),
+        spki: key.spki().to_vec().into(),
+        spki_sha256: key.spki_sha256(),
+        scheme,
+        algorithm,
+    };
     let chain = chain.into_iter().map(CertificateDer::from).collect();
     Ok(CertifiedKey::new(chain, Arc::new(key)))
 }
@@ -246,7 +263,9 @@ fn certified(issuer: &Arc<dyn Issuer>, chain: Vec<Vec<u8>>) -> Result<CertifiedK
 #[derive(Clone)]
 struct RemoteKey {
     issuer: Arc<dyn Issuer>,
+    stale: Arc<Notify>,
     spki: Arc<[u8]>,
+    spki_sha256: [u8; 32],
     scheme: SignatureScheme,
     algorithm: TlsAlgorithm,
 }
@@ -273,13 +292,23 @@ impl SigningKey for RemoteKey {
 
 impl Signer for RemoteKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        let question = Question::SignTls { message: message.to_vec() };
+        let (spki_sha256, message) = (self.spki_sha256, message.to_vec());
+        let question = Question::SignTlsBy { spki_sha256, message };
         // Other handshakes, resumed ones above all, go on while this thread waits.
         let answer =
             tokio::task::block_in_place(|| self.issuer.ask_blocking(question, SIGN_DEADLINE));
         match answer {
-            Ok(Answer::Signature(signature)) => Ok(signature),
+            Ok(Answer::TlsSignature { signature, stale }) => {
+                if stale {
+                    self.stale.notify_one();
+                }
+                Ok(signature)
+            }
             other => {
+                if matches!(other, Err(AskError::Refused(_))) {
+                    // The key is gone; its certificate must not be served once more.
+                    self.stale.notify_one();
+                }
                 tracing::warn!(
                     code = "CHY-ISSUER-AWAY",
                     why = ?other.err(),

@@ -237,6 +237,7 @@ impl House {
             root_crl: None,
             issuing_keys: self.issuing_keys(),
             transcripts: None,
+            former_tls_key: None,
             tls_key: Arc::clone(&self.tls_key) as Arc<dyn SignQueue>,
             token: Arc::new(|| TokenHealth::Ready),
             identity: Arc::new(|| None),

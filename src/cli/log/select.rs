@@ -225,7 +225,7 @@ impl Selection {
 }
 
 /// Where an index says that the records are; `None` if none can be asked.
-fn locate(subject: &Subject, config: &Config) -> Option<Located> {
+pub fn locate(subject: &Subject, config: &Config) -> Option<Located> {
     Finder::open(config)?.about(subject)
 }
 

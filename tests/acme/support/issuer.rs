@@ -115,8 +115,9 @@ impl SoftIssuer {
                     None => Ok(Answer::Revoked),
                 }
             }
-            Question::SignTls { message } => {
-                Ok(Answer::Signature(self.tls.sign(&message).unwrap()))
+            Question::SignTlsBy { message, .. } => {
+                let signature = self.tls.sign(&message).unwrap();
+                Ok(Answer::TlsSignature { signature, stale: false })
             }
             Question::TlsChain => Ok(Answer::TlsChain {
                 chain: [self.tls_leaf.clone(), self.issuing.der().to_vec()]

@@ -86,6 +86,7 @@ pub(super) fn authority(
         further_issuers: Vec::new(),
         further_roots: Vec::new(),
         done: Vec::new(),
+        former_tls: None,
         transcript_sha256: "03".repeat(32),
         witness: None,
     }

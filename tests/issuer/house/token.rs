@@ -120,6 +120,7 @@ impl Token {
             root_crl: None,
             issuing_keys: [(Authority::FIRST_ISSUING.to_owned(), issuing_key)].into(),
             transcripts: None,
+            former_tls_key: None,
             tls_key,
             token: Arc::new(move || pool.health()),
             identity: Arc::new(move || named.identity()),

@@ -64,6 +64,16 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Revoke them or wait for their end; --although-valid retires the CA all the same.",
     },
     Entry {
+        code: "CHY-TLS-KEY-ALONE",
+        means: "There is one TLS key: it was never rotated.",
+        do_this: "`chancery ceremony rotate-tls-key FILE` makes another.",
+    },
+    Entry {
+        code: "CHY-TLS-KEY-BUSY",
+        means: "A rotation of the TLS key is under way: the box still serves, or may serve, the former key's certificate.",
+        do_this: "Restart the issuer, wait until `chancery status` shows the new certificate, then use finish-tls-key.",
+    },
+    Entry {
         code: "CHY-TRANSCRIPT",
         means: "A file in ca/ that is named like a transcript is none, or its signature cannot be written.",
         do_this: "Restore it as its ceremony left it, or take it out of ca/.",
