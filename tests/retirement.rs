@@ -307,6 +307,9 @@ fn a_retirement_that_loses_power_at_any_step_goes_on() {
         let tokens: Tokens =
             plan.document.tokens.keys().map(|role| (role.clone(), Arc::clone(&direct))).collect();
         let sound = place(&token.dir, Arc::new(SystemDisk));
+        for dir in [&sound.ca, &sound.public, &sound.log] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
         execute::run(&plan, &tokens, &sound).unwrap();
         let file = PathBuf::from(format!("{REPOSITORY}/hsm/ceremony/retire.toml"));
         let document: retire::Document = chancery::config::read(&file).unwrap();

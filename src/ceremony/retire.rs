@@ -410,12 +410,15 @@ fn close(
         by: by.map(|by| Actor::Operator { uid: by.uid, user: by.user.clone() }),
         transcript_sha256,
     };
-    let appended = log.append_wait(Record::CeremonyHeldV1(record), Release::Covered);
+    // Not until a checkpoint covers it: where none can be published, that would be for ever.
+    let appended = log.append_wait(Record::CeremonyHeldV1(record), Release::Durable);
     let leaf = appended.map_err(|why| {
         refused(&format!(
             "CHY-LOG-WAITS: the last record was not made ({why:?}); the log keys are still there. Run it again: it goes on from here"
         ))
     })?;
+    // Its threads end with it, and the checkpoint is signed by then, or found missing.
+    drop(log);
     Ok(leaf.leaf)
 }
 

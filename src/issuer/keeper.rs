@@ -47,6 +47,7 @@ struct State {
 }
 
 impl Keeper {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the one who builds all parts")]
     pub(super) fn start(
         core: Arc<Core>,
         starts: Arc<Starts>,

@@ -25,6 +25,8 @@ use crate::pki::key::KeyKind;
 
 /// How long a handshake waits for its signature.
 const SIGN_DEADLINE: Duration = Duration::from_secs(10);
+/// How soon a signature is asked for again, at least and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// Threads of the handshake runtime; a signing one hands its place over while it waits.
 const THREADS: usize = 2;
 /// At start the issuer may take as long to come up: nothing worth a word.
@@ -276,6 +278,26 @@ impl fmt::Debug for RemoteKey {
     }
 }
 
+impl RemoteKey {
+    /// An issuer that restarts, or whose token is busy, has the client wait, as a slow signature does.
+    async fn ask(&self, message: &[u8]) -> Result<Answer, AskError> {
+        let asked = async {
+            loop {
+                let (spki_sha256, message) = (self.spki_sha256, message.to_vec());
+                let question = Question::SignTlsBy { spki_sha256, message };
+                match self.issuer.ask(question).await {
+                    Err(AskError::Retry(after)) => {
+                        tokio::time::sleep(after.clamp(AGAIN.0, AGAIN.1)).await;
+                    }
+                    other => return other,
+                }
+            }
+        };
+        let timed = tokio::time::timeout(SIGN_DEADLINE, asked).await;
+        timed.unwrap_or(Err(AskError::Retry(SIGN_DEADLINE)))
+    }
+}
+
 impl SigningKey for RemoteKey {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
         offered.contains(&self.scheme).then(|| Box::new(self.clone()) as Box<dyn Signer>)
@@ -292,11 +314,10 @@ impl SigningKey for RemoteKey {
 
 impl Signer for RemoteKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        let (spki_sha256, message) = (self.spki_sha256, message.to_vec());
-        let question = Question::SignTlsBy { spki_sha256, message };
         // Other handshakes, resumed ones above all, go on while this thread waits.
-        let answer =
-            tokio::task::block_in_place(|| self.issuer.ask_blocking(question, SIGN_DEADLINE));
+        let answer = tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(self.ask(message))
+        });
         match answer {
             Ok(Answer::TlsSignature { signature, stale }) => {
                 if stale {

@@ -39,7 +39,7 @@ pub struct CheckTranscript {
 #[derive(Clone, Debug, Args)]
 pub struct CheckToken {
     /// The token to look at, an RFC 7512 URI without PIN; else the one that each key's own URI names.
-    #[arg(long, value_name = "URI", value_parser = Pkcs11Uri::parse)]
+    #[arg(long, value_name = "URI", value_parser = uri)]
     token: Option<Pkcs11Uri>,
     /// A file like hsm/token/*.toml with its module; else the box's own [token].
     #[arg(long, value_name = "FILE")]
@@ -47,6 +47,10 @@ pub struct CheckToken {
     /// Where its PIN is; else where [state] pin says. `-`: ask for it.
     #[arg(long, value_name = "FILE")]
     pin_file: Option<PathBuf>,
+}
+
+fn uri(text: &str) -> Result<Pkcs11Uri, String> {
+    Pkcs11Uri::parse(text).map_err(|why| why.to_string())
 }
 
 /// What was found out about a transcript.
