@@ -386,10 +386,13 @@ fn read_authority(file: &Path) -> Result<Option<Authority>, ConfigError> {
 }
 
 fn digest(config: &Config) -> Result<[u8; 32], ConfigError> {
-    // What becomes of the log key is the issuer's alone: the other process need not begin anew for it.
+    // What becomes of the log key and of the TLS key is the issuer's alone: the other process need not begin anew for
+    // it. There is always a log key, so it stands for both.
     let authority = config.authority.as_ref().map(|authority| Authority {
         version: 1,
         log_key_rotations: Vec::new(),
+        tls_key: authority.log_key.clone(),
+        former_tls: None,
         ..authority.clone()
     });
     let of = Effective { authority: authority.as_ref(), ..Effective::of(config) };
