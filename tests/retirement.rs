@@ -301,7 +301,7 @@ fn a_retirement_that_loses_power_at_any_step_goes_on() {
             document.keys.iter().map(|key| chancery::config::read(&beside.join(key)).unwrap());
         let keys: Vec<KeyFile> = keys.collect();
         let plan = Plan::new(document, keys).unwrap();
-        let name = TokenName { label: Some(token::LABEL.into()), serial: None };
+        let name = TokenName::labelled(token::LABEL);
         let pin = Pin(token.pin.clone().into());
         let direct = Direct::open(&token.settings, &name, &pin, true).unwrap();
         let tokens: Tokens =

@@ -203,7 +203,7 @@ pub(super) fn token(arguments: &CheckToken, context: &Context) -> Result<(), Fai
     };
     let pin = pin::read(&source)?;
     // Keys of the box's own token must be there; a root's token may be in a safe.
-    let home = records.first().map(|(_, uri)| TokenName::of(uri)).unwrap_or_default();
+    let home = records.first().map(|(_, uri)| TokenName::of(uri));
     let mut open: BTreeMap<String, Result<Arc<Direct>, String>> = BTreeMap::new();
     let mut checked = Vec::new();
     for (record, uri) in &records {
@@ -220,7 +220,7 @@ pub(super) fn token(arguments: &CheckToken, context: &Context) -> Result<(), Fai
             Ok(direct.token.serial.clone())
         }) {
             Ok(serial) => ("ok", format!("found, unaltered, and signs; token serial {serial:?}")),
-            Err(why) if own != home => ("elsewhere", why),
+            Err(why) if Some(&own) != home.as_ref() => ("elsewhere", why),
             Err(why) => ("wrong", why),
         };
         checked.push(Checked { label, uri: record.uri.clone(), is, said });
