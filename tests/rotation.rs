@@ -348,10 +348,7 @@ fn served_key(lab: &Lab) -> String {
 #[test]
 fn the_tls_key_is_rotated_and_no_handshake_fails() {
     let directory = tempfile::tempdir().unwrap();
-    let runtime = Arc::new(tokio::runtime::Runtime::new().unwrap());
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let options = Options { http_port: responder.address.port(), ..Options::default() };
-    let lab = Lab::start_in(directory.path(), options);
+    let lab = Lab::start_in(directory.path(), Options::default());
     let text = std::fs::read_to_string(format!("{REPOSITORY}/hsm/ceremony/tls-key.toml")).unwrap();
     let file = lab.dir.join("tls-key.toml");
     std::fs::write(&file, text.replace("../key/", &format!("{REPOSITORY}/hsm/key/"))).unwrap();

@@ -429,7 +429,7 @@ fn sealed(
 ) -> Result<Option<([u8; 32], LeafIndex, String)>, CeremonyError> {
     let failed = |why: &dyn std::fmt::Display| refused(&why.to_string());
     let reader = Reader::open(Arc::clone(&place.disk), &place.log).map_err(|e| failed(&e))?;
-    let last = reader.last(1).map_err(|e| failed(&e))?.pop();
+    let last = reader.last(LeafIndex(0), 1, &|_| true).map_err(|e| failed(&e))?.0.pop();
     let (leaf, sha256) = match last.map(|entry| (entry.leaf, entry.record)) {
         Some((leaf, Ok(Record::CeremonyHeldV1(held)))) if held.act == RETIRE => {
             (leaf, held.transcript_sha256)

@@ -176,7 +176,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     let issuing = issuers.all().iter().map(|issuer| &issuer.certificate);
     own_keys.extend(issuing.map(|issuing| issuing.public_key().spki().to_vec()));
     if let (Some(key), Some(record)) = (&parts.former_tls_key, authority.former_tls_key()) {
-        let former = spki("tls", &record.spki)?;
+        let former = spki("tls", record)?;
         same_key("tls", &**key, &former)?;
         own_keys.push(former);
     }
