@@ -64,7 +64,7 @@ fn pin_tls_key(lab: &Lab, id: &str, spki: &[u8]) {
     let mut authority: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     let octets: String = (0..id.len()).step_by(2).map(|n| format!("%{}", &id[n..n + 2])).collect();
     let uri = authority["tls_key"]["uri"].as_str().unwrap();
-    let token = uri.split(";object=").next().unwrap();
+    let token = uri.split(";object=").next().unwrap().split(";id=").next().unwrap();
     authority["tls_key"]["uri"] = format!("{token};id={octets}").into();
     authority["tls_key"]["spki"] = Base64::encode_string(spki).into();
     std::fs::write(&path, serde_json::to_vec(&authority).unwrap()).unwrap();
@@ -115,6 +115,17 @@ fn refused(lab: &Lab, id: &str, code: &str, words: &str) {
     assert!(found["text"].as_str().unwrap().contains(words) && found["do"].is_string(), "{found}");
 }
 
+/// Names attributes under quirks.omit.
+fn forgive(lab: &Lab, attributes: &str) {
+    let path = lab.dir.join("chancery.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let before = text.split("\n[token]").next().unwrap();
+    let module = softhsm();
+    let more =
+        format!("\n[token]\nmodule = \"{}\"\nquirks.omit = [{attributes}]\n", module.display());
+    std::fs::write(path, format!("{before}{more}")).unwrap();
+}
+
 #[test]
 fn promise_1_what_is_no_key_of_a_ca_is_refused_at_start() {
     let directory = tempfile::tempdir().unwrap();
@@ -142,10 +153,14 @@ fn promise_1_what_is_no_key_of_a_ca_is_refused_at_start() {
     pin_tls_key(&lab, "c1", &public_key(&lab, "c1"));
     refused(&lab, "c1", "CHY-KEY-PURPOSE", "CKA_DECRYPT is true");
 
+    // A model that decides that itself is forgiven what is named, and no more.
+    forgive(&lab, "\"decrypt\", \"unwrap\"");
     generate(&lab, "c2", &["--usage-sign", "--usage-derive"]);
     pin_tls_key(&lab, "c2", &public_key(&lab, "c2"));
     refused(&lab, "c2", "CHY-KEY-PURPOSE", "CKA_DERIVE is true");
 
+    // The other keys are pkcs11-tool's too, which leaves uses to SoftHSM2.
+    forgive(&lab, "\"decrypt\", \"unwrap\", \"derive\", \"sign-recover\"");
     generate(&lab, "d1", &["--usage-sign"]);
     let one = public_key(&lab, "d1");
     generate(&lab, "d2", &["--usage-sign"]);
