@@ -83,6 +83,11 @@ impl Pkcs11Uri {
         if text.len() > MAX {
             return bad(format!("a PKCS#11 URI has at most {MAX} octets"));
         }
+        // Before anything that could fail on its value, and wherever it stands: after a `&` where a `?` belongs it would
+        // be a part of the label.
+        if text.to_ascii_lowercase().contains("pin-value=") {
+            return Err(UriError::PinValue);
+        }
         let rest = match text.split_at_checked(SCHEME.len()) {
             // Schemes know no case (RFC 3986 section 3.1); everything after it does.
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => rest,
@@ -168,10 +173,6 @@ impl Pkcs11Uri {
         let Some((name, value)) = attribute.split_once('=') else {
             return bad("an attribute of a PKCS#11 URI has no `=`");
         };
-        // Before anything that could fail on its value.
-        if name == "pin-value" {
-            return Err(UriError::PinValue);
-        }
         let octets = decode(value, extra).map_err(|why| UriError::Bad(format!("`{name}`: {why}")));
         let once = |is_first: bool| match is_first {
             true => Ok(()),
@@ -311,7 +312,8 @@ fn decode(value: &str, extra: &str) -> Result<Vec<u8>, &'static str> {
 
 fn encode(f: &mut fmt::Formatter<'_>, value: &str, extra: &str) -> fmt::Result {
     value.bytes().try_for_each(|octet| {
-        if is_plain(octet, extra) {
+        // A `=` may stand unencoded, but then a value could read like an attribute.
+        if is_plain(octet, extra) && octet != b'=' {
             write!(f, "{}", char::from(octet))
         } else {
             write!(f, "%{octet:02X}")

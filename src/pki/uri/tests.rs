@@ -93,6 +93,8 @@ fn a_pin_is_refused_and_not_repeated() {
     for text in [
         "pkcs11:token=a?pin-value=s3cret",
         "pkcs11:token=a;pin-value=s3cret",
+        "pkcs11:token=a&pin-value=s3cret",
+        "pkcs11:token=a?PIN-VALUE=s3cret",
         // Whatever is wrong with its value, that it is there is said first.
         "pkcs11:token=a?pin-value=s3 cret",
         "pkcs11:token=a?pin-value=%s3cret",
