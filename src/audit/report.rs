@@ -55,7 +55,7 @@ pub struct Request<'a> {
     pub proof: Option<&'a dyn Fn(Serial) -> String>,
     /// Says at which log offsets these intents of these serials are, as far as an index tells; without, the beginning
     /// of the segment is where each is looked for.
-    pub places: Option<&'a dyn Fn(&[(Serial, LeafIndex)]) -> Places>,
+    pub places: Option<&'a FindPlaces<'a>>,
     /// When the report is made.
     pub made: Timestamp,
     /// What a verification found.
@@ -64,6 +64,9 @@ pub struct Request<'a> {
 
 /// Log offsets by leaf.
 pub type Places = BTreeMap<LeafIndex, u64>;
+
+/// Finds intents of serials.
+pub type FindPlaces<'a> = dyn Fn(&[(Serial, LeafIndex)]) -> Places + 'a;
 
 /// Why there is no whole report.
 #[derive(Debug)]

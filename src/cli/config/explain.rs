@@ -122,7 +122,7 @@ struct Change {
 
 impl Change {
     fn text(&self) -> String {
-        let side = |of: &Option<Value>| of.as_ref().map_or("none".to_owned(), keys::written);
+        let side = |of: &Option<Value>| keys::written(of.as_ref().unwrap_or(&Value::Null));
         let from = self.from.as_ref().map(|from| format!("  ({from})")).unwrap_or_default();
         format!("{}: {} -> {}{from}", self.key, side(&self.old), side(&self.new))
     }

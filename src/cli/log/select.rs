@@ -247,13 +247,13 @@ pub(super) fn places(intents: &[(Serial, LeafIndex)], config: &Config) -> BTreeM
 /// An index that can be asked: of the running issuer, or the file.
 enum Finder {
     Running(Issuer),
-    Stopped(Stopped),
+    Stopped(Box<Stopped>),
 }
 
 impl Finder {
     fn open(config: &Config) -> Option<Self> {
         match Stopped::open(Arc::new(SystemDisk), &config.paths.log(), read_tbs) {
-            Some(stopped) => Some(Self::Stopped(stopped)),
+            Some(stopped) => Some(Self::Stopped(Box::new(stopped))),
             None => Issuer::connect(config).ok().map(Self::Running),
         }
     }
