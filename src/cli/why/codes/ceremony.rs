@@ -39,11 +39,6 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Put back ca/ as the newest ceremony of this log left it; it is in the backup made after that ceremony.",
     },
     Entry {
-        code: "CHY-CA-REVOKED",
-        means: "The root has revoked this box's issuing certificate: its CRL lists it. Nothing is issued any more; CRLs still are.",
-        do_this: "Hold a ceremony for another issuing CA. If it was a mistake, there is no way back: a revocation is for good.",
-    },
-    Entry {
         code: "CHY-CA-RETIRED",
         means: "This CA was retired: ca/retired.json says so. Its keys are destroyed and its log is closed.",
         do_this: "Nothing brings it back. Keep the log, the transcripts and public/ for as long as somebody may ask; a new CA needs a state directory of its own.",
@@ -54,44 +49,9 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Run it again with the same file: it goes on where it stopped.",
     },
     Entry {
-        code: "CHY-KEY-REMAINS",
-        means: "A key that was to be destroyed, or another of its label, is still on the token.",
-        do_this: "Find out what it is (pkcs11-tool --list-objects --login), remove it by hand if it is the box's, and run the ceremony again.",
-    },
-    Entry {
-        code: "CHY-RETIRE-VALID",
-        means: "The CA has certified devices that would go on being believed after it is gone, and that nobody could revoke.",
-        do_this: "Revoke them or wait for their end; --although-valid retires the CA all the same.",
-    },
-    Entry {
-        code: "CHY-TLS-KEY-ALONE",
-        means: "There is one TLS key: it was never rotated.",
-        do_this: "`chancery ceremony rotate-tls-key FILE` makes another.",
-    },
-    Entry {
-        code: "CHY-TLS-KEY-BUSY",
-        means: "A rotation of the TLS key is under way: the box still serves, or may serve, the former key's certificate.",
-        do_this: "Restart the issuer, wait until `chancery status` shows the new certificate, then use finish-tls-key.",
-    },
-    Entry {
-        code: "CHY-TRANSCRIPT",
-        means: "A file in ca/ that is named like a transcript is none, or its signature cannot be written.",
-        do_this: "Restore it as its ceremony left it, or take it out of ca/.",
-    },
-    Entry {
-        code: "CHY-TRANSCRIPT-UNKNOWN",
-        means: "The transcript is not in this box's log: it was altered, is another CA's, or the issuer has not run since the ceremony.",
-        do_this: "Start the issuer and ask again after half a minute; if it stays unknown, do not believe the transcript.",
-    },
-    Entry {
-        code: "CHY-TRANSCRIPT-UNSIGNED",
-        means: "The note beside the transcript is missing or not by a key of this log.",
-        do_this: "The running issuer signs what it finds in ca/. A transcript whose note does not verify is not the one that was signed.",
-    },
-    Entry {
-        code: "CHY-TRANSCRIPT-REHEARSAL",
-        means: "The transcript is of a rehearsal: it counts for nothing and is in no log.",
-        do_this: "Hold the ceremony itself.",
+        code: "CHY-CA-REVOKED",
+        means: "The root has revoked this box's issuing certificate: its CRL lists it. Nothing is issued any more; CRLs still are.",
+        do_this: "Hold a ceremony for another issuing CA. If it was a mistake, there is no way back: a revocation is for good.",
     },
     Entry {
         code: "CHY-CEREMONY-ATTRIBUTES",
@@ -134,9 +94,19 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Read ca/unfinished.json; `chancery ceremony run FILE --discard-unfinished` removes exactly those keys and begins anew.",
     },
     Entry {
+        code: "CHY-KEY-REMAINS",
+        means: "A key that was to be destroyed, or another of its label, is still on the token.",
+        do_this: "Find out what it is (pkcs11-tool --list-objects --login), remove it by hand if it is the box's, and run the ceremony again.",
+    },
+    Entry {
         code: "CHY-PROMPT",
         means: "The PIN shall be asked for, but there is no terminal.",
         do_this: "Start in the foreground, or use pin = { file = … } or { credential = … }.",
+    },
+    Entry {
+        code: "CHY-RETIRE-VALID",
+        means: "The CA has certified devices that would go on being believed after it is gone, and that nobody could revoke.",
+        do_this: "Revoke them or wait for their end; --although-valid retires the CA all the same.",
     },
     Entry {
         code: "CHY-ROOT-CRL",
@@ -157,5 +127,35 @@ pub(super) const CODES: &[Entry] = &[
         code: "CHY-ROOT-REVOKED",
         means: "The root has revoked this certificate already; nothing was signed.",
         do_this: "Nothing; without --revoke the next CRL lists it again.",
+    },
+    Entry {
+        code: "CHY-TLS-KEY-ALONE",
+        means: "There is one TLS key: it was never rotated.",
+        do_this: "`chancery ceremony rotate-tls-key FILE` makes another.",
+    },
+    Entry {
+        code: "CHY-TLS-KEY-BUSY",
+        means: "A rotation of the TLS key is under way: the box still serves, or may serve, the former key's certificate.",
+        do_this: "Restart the issuer, wait until `chancery status` shows the new certificate, then use finish-tls-key.",
+    },
+    Entry {
+        code: "CHY-TRANSCRIPT",
+        means: "A file in ca/ that is named like a transcript is none, or its signature cannot be written.",
+        do_this: "Restore it as its ceremony left it, or take it out of ca/.",
+    },
+    Entry {
+        code: "CHY-TRANSCRIPT-REHEARSAL",
+        means: "The transcript is of a rehearsal: it counts for nothing and is in no log.",
+        do_this: "Hold the ceremony itself.",
+    },
+    Entry {
+        code: "CHY-TRANSCRIPT-UNKNOWN",
+        means: "The transcript is not in this box's log: it was altered, is another CA's, or the issuer has not run since the ceremony.",
+        do_this: "Start the issuer and ask again after half a minute; if it stays unknown, do not believe the transcript.",
+    },
+    Entry {
+        code: "CHY-TRANSCRIPT-UNSIGNED",
+        means: "The note beside the transcript is missing or not by a key of this log.",
+        do_this: "The running issuer signs what it finds in ca/. A transcript whose note does not verify is not the one that was signed.",
     },
 ];

@@ -4,11 +4,6 @@ use super::Entry;
 
 pub(super) const CODES: &[Entry] = &[
     Entry {
-        code: "CHY-TOKEN-KEYS",
-        means: "A token that should carry this box's keys does not carry all of them, or not as the ceremony left them.",
-        do_this: "The lines above say which and why. Restore the token again from its own backup, or look at the right one with --token.",
-    },
-    Entry {
         code: "CHY-KEY-AMBIGUOUS",
         means: "Several objects on the token carry the CKA_ID of one key.",
         do_this: "Find out how the second one came there; remove it with the token's own tool, or hold a ceremony on a clean token.",
@@ -157,6 +152,11 @@ pub(super) const CODES: &[Entry] = &[
         code: "CHY-TOKEN-HANGS",
         means: "A call to the PKCS#11 module did not return within [token] deadline-seconds; the process ended and recovers from its log.",
         do_this: "If it recurs, check the token's load and link, or raise the deadline.",
+    },
+    Entry {
+        code: "CHY-TOKEN-KEYS",
+        means: "A token that should carry this box's keys does not carry all of them, or not as the ceremony left them.",
+        do_this: "The lines above say which and why. Restore the token again from its own backup, or look at the right one with --token.",
     },
     Entry {
         code: "CHY-TOKEN-LOGIN",
