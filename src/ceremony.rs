@@ -8,6 +8,7 @@
 mod certificates;
 pub mod execute;
 mod keys;
+pub mod new_root;
 pub mod plan;
 pub mod request;
 pub mod retire;
@@ -15,6 +16,7 @@ pub mod root_crl;
 pub mod rotate;
 mod settle;
 pub mod state;
+pub mod succession;
 pub mod tls;
 pub mod transcript;
 

@@ -25,6 +25,7 @@
 //! grows is what there are few of: accounts, tickets, recalls and CRL URLs, about 200 octets each.
 
 mod accounts;
+mod authorities;
 mod ceremonies;
 mod checkpoints;
 mod crls;
@@ -43,6 +44,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
+use self::authorities::Issuers;
 use self::checkpoints::Stated;
 use self::crls::Published;
 use self::findings::Findings;
@@ -68,8 +70,11 @@ pub use verdict::{Cosigned, Kept, Verdict};
 /// What is known from elsewhere and held against the log.
 #[derive(Default)]
 pub struct Evidence {
-    /// Issuing certificates: every intent must name one of them, every signature verify under it.
+    /// Issuing certificates: every intent must name one of them, every signature verify under it. Those that the log
+    /// adds by itself, certified by a root that it knows, count too.
     pub issuers: Vec<Certificate>,
+    /// Root certificates.
+    pub roots: Vec<Certificate>,
     /// The log's origin.
     pub origin: Option<String>,
     /// The SubjectPublicKeyInfo of every key that the log is known to have had, oldest first: the first will do.
@@ -140,6 +145,7 @@ pub fn verify(
         Err(error) => return Err(error),
     };
     let places = Places::default();
+    let issuers = Issuers::given(evidence);
     let sizes = stated.sizes();
     let (send_batches, batches) = sync_channel(frames::BATCHES);
     let (send_jobs, jobs) = sync_channel(2 * means.threads.max(1));
@@ -147,7 +153,7 @@ pub fn verify(
         jobs: Mutex::new(jobs),
         reader: &reader,
         places: &places,
-        evidence,
+        issuers: &issuers,
         ledger: &ledger,
         findings: &findings,
         named: Mutex::default(),
@@ -158,7 +164,7 @@ pub fn verify(
         for _ in 0..means.threads.max(1) {
             scope.spawn(|| bench.work());
         }
-        let expected = Expected { evidence, stated, published, tiled };
+        let expected = Expected { evidence, issuers: &issuers, stated, published, tiled };
         let mut judge = Judge::new(expected, &findings, &ledger, &reader, send_jobs);
         for batch in batches {
             judge.batch(&batch);

@@ -45,6 +45,50 @@ pub(super) fn dress_rehearsal(plan: &Plan, now: Timestamp) -> Result<(), Ceremon
     rehearse::ca(&ca).map(|_| ()).map_err(refused)
 }
 
+/// The certificate of a CA below `issuer` as it would be for a key that nobody has, so that a template which makes none
+/// is refused before a key exists.
+pub(super) fn dressed(
+    template: &CaTemplate,
+    issuer: &Certificate,
+    crl_url: &str,
+    now: Timestamp,
+) -> Result<Certificate, CeremonyError> {
+    dress(template, Some(issuer), Some(crl_url), now)
+}
+
+fn dress(
+    template: &CaTemplate,
+    issuer: Option<&Certificate>,
+    crl_url: Option<&str>,
+    now: Timestamp,
+) -> Result<Certificate, CeremonyError> {
+    let internal = |why: String| CeremonyError::Refused(format!("CHY-INTERNAL: {why}"));
+    let key = PublicKey::from_spki(GENERATOR).map_err(|why| internal(why.0.to_owned()))?;
+    let tbs = rehearse::ca(&Ca {
+        template,
+        key: &key,
+        serial: Serial::from_random([1; 16]),
+        now,
+        issuer,
+        aia_url: None,
+        crl_url,
+    })
+    .map_err(|why| {
+        CeremonyError::Refused(format!(
+            "CHY-CEREMONY-FILE: such a certificate cannot be made: {why}"
+        ))
+    })?;
+    Certificate::of_tbs(tbs.der()).map_err(|why| internal(why.0))
+}
+
+/// The certificate of a root as it would be for a key that nobody has.
+pub(super) fn dressed_root(
+    template: &CaTemplate,
+    now: Timestamp,
+) -> Result<Certificate, CeremonyError> {
+    dress(template, None, None, now)
+}
+
 pub(super) struct Subordinate<'a> {
     pub(super) issuer: &'a Certificate,
     pub(super) key: &'a PublicKey,

@@ -218,12 +218,7 @@ impl Plan {
                 ));
             }
             key.check()?;
-            if key.label.is_empty() || key.label.len() > 32 || !key.label.is_ascii() {
-                return bad(&format!(
-                    "the label of key {:?} is not 1 to 32 ASCII characters",
-                    key.name
-                ));
-            }
+            check_label(key)?;
         }
         for (n, key) in keys.iter().enumerate() {
             if keys[..n].iter().any(|other| other.label == key.label) {
@@ -323,6 +318,14 @@ impl Plan {
     }
 }
 
+/// PKCS#11 has no such limit; tokens do.
+pub(super) fn check_label(key: &KeyFile) -> Result<(), CeremonyError> {
+    if key.label.is_empty() || key.label.len() > 32 || !key.label.is_ascii() {
+        return bad(&format!("the label of key {:?} is not 1 to 32 ASCII characters", key.name));
+    }
+    Ok(())
+}
+
 fn is_schemaless(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_graphic() && b != b'+';
     !name.is_empty() && name.len() <= 255 && !name.contains("://") && name.bytes().all(plain)
@@ -339,24 +342,40 @@ fn check_urls(urls: &Urls) -> Result<(), CeremonyError> {
         ("urls.crl", &urls.crl, CRL),
         ("urls.root-crl", &urls.root_crl, CRL),
     ] {
-        let Some(file) = published_as(url) else {
-            return bad(&format!(
-                "{what} = {url:?} is not http://HOST[:PORT]/FILE with at most four plain parts; certificates name plain http, because fetching them must not need them"
-            ));
-        };
-        let extension = file.extension().and_then(|extension| extension.to_str());
-        if !extension.is_some_and(|extension| extensions.contains(&extension)) {
-            return bad(&format!(
-                "{what} = {url:?} does not end in .{}; no other name is served for it",
-                extensions.join(" or .")
-            ));
-        }
+        let file = check_url(what, url, extensions)?;
         if files.contains(&file) {
             return bad(&format!("{what} = {url:?} names a file that is published already"));
         }
         files.push(file);
     }
     Ok(())
+}
+
+/// One of them: the file that answers at it.
+pub(super) fn check_url(
+    what: &str,
+    url: &str,
+    extensions: &[&str],
+) -> Result<PathBuf, CeremonyError> {
+    let Some(file) = published_as(url) else {
+        return bad(&format!(
+            "{what} = {url:?} is not http://HOST[:PORT]/FILE with at most four plain parts; certificates name plain http, because fetching them must not need them"
+        ));
+    };
+    let extension = file.extension().and_then(|extension| extension.to_str());
+    if !extension.is_some_and(|extension| extensions.contains(&extension)) {
+        return bad(&format!(
+            "{what} = {url:?} does not end in .{}; no other name is served for it",
+            extensions.join(" or .")
+        ));
+    }
+    Ok(file)
+}
+
+/// Whether a root or an issuing CA can be called so: its files and its key are.
+pub(super) fn is_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=32).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(plain)
 }
 
 /// What the issuer publishes beside the files of the URLs.

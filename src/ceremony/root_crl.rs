@@ -13,7 +13,7 @@ use super::plan::{Plan, Scope, Urls, published_as};
 use super::state::{Place, RootRecord, Tokens, token};
 use super::transcript::{CertificateLine, CrlLine, Title, Transcript, hex};
 use crate::id::{Serial, Timestamp};
-use crate::pki::authority::KeyRecord;
+use crate::pki::authority::{Authority, KeyRecord};
 use crate::pki::certificate::Certificate;
 use crate::pki::crl::{self, Crl, RevokedEntry};
 use crate::pki::uri::Pkcs11Uri;
@@ -39,8 +39,9 @@ pub const REASONS: &[(&str, u8)] = &[
     ("privilegeWithdrawn", 9),
 ];
 
-/// What the root of this box is.
+/// A root of this box.
 struct Root {
+    name: String,
     certificate: Certificate,
     key: Option<KeyRecord>,
     url: String,
@@ -59,15 +60,17 @@ pub fn sign(
             "CHY-CEREMONY-FILE: this file has no root key; sign where the root is, then use import-root-crl here",
         ));
     }
-    let root = root(place)?;
+    let mut roots = roots(place)?;
+    let at = roots.iter().position(|root| root.url == plan.document.urls.root_crl);
+    let at = at.ok_or_else(|| {
+        refused("CHY-CEREMONY-FILE: urls.root-crl is not what the ceremony fixed")
+    })?;
+    let root = roots.swap_remove(at);
     let record = root.key.as_ref().ok_or_else(|| {
         refused("CHY-CA-ABSENT: the root key of this CA is on another box; sign there, then use import-root-crl here")
     })?;
-    if root.url != plan.document.urls.root_crl {
-        return Err(refused("CHY-CEREMONY-FILE: urls.root-crl is not what the ceremony fixed"));
-    }
     let now = place.clock.now();
-    let before = before(place, &root.certificate)?;
+    let before = before(place, &root)?;
     if let Some((last, _)) = before.as_ref().filter(|(last, _)| last.this_update > now) {
         return Err(refused(&format!(
             "CHY-CLOCK-BACK: this machine's clock shows {now}, but the root's last CRL is of {}; set the clock",
@@ -114,9 +117,8 @@ pub fn sign(
 
 /// Takes in a CRL that the root signed elsewhere.
 pub fn import(place: &Place, der: &[u8]) -> Result<Outcome, CeremonyError> {
-    let root = root(place)?;
     let now = place.clock.now();
-    let list = judge(place, der, now)?;
+    let (root, list) = judged(place, der, now)?;
     let title = Title {
         ceremony: "root-crl",
         description: "The root's CRL, signed elsewhere",
@@ -133,10 +135,23 @@ pub fn import(place: &Place, der: &[u8]) -> Result<Outcome, CeremonyError> {
 
 /// Whether a CRL may take the place of the one that is here; what it says.
 pub fn judge(place: &Place, der: &[u8], now: Timestamp) -> Result<Crl, CeremonyError> {
+    judged(place, der, now).map(|(_, list)| list)
+}
+
+/// Which root's it is, too.
+fn judged(place: &Place, der: &[u8], now: Timestamp) -> Result<(Root, Crl), CeremonyError> {
     let refuse = |why: &str| refused(&format!("CHY-CEREMONY-IMPORT: the root's CRL: {why}"));
-    let root = root(place)?;
-    let list = crl::parse_verified(der, &root.certificate)
-        .map_err(|why| refuse(&format!("it does not stand: {why}")))?;
+    let mut verified = Err("there is no root".to_owned());
+    for root in roots(place)? {
+        match crl::parse_verified(der, &root.certificate) {
+            Ok(list) => {
+                verified = Ok((root, list));
+                break;
+            }
+            Err(why) => verified = Err(why),
+        }
+    }
+    let (root, list) = verified.map_err(|why| refuse(&format!("it does not stand: {why}")))?;
     if list.shard.is_some() {
         return Err(refuse("it is a part, not the whole"));
     }
@@ -149,7 +164,7 @@ pub fn judge(place: &Place, der: &[u8], now: Timestamp) -> Result<Crl, CeremonyE
             list.this_update
         )));
     }
-    if let Some((last, _)) = before(place, &root.certificate)? {
+    if let Some((last, _)) = before(place, &root)? {
         if list.number <= last.number || list.this_update < last.this_update {
             return Err(refuse(&format!(
                 "its number {} of {} does not follow the present {} of {}",
@@ -161,14 +176,17 @@ pub fn judge(place: &Place, der: &[u8], now: Timestamp) -> Result<Crl, CeremonyE
             return Err(refuse(&format!("it revokes {} no more as before", lost.serial)));
         }
     }
-    Ok(list)
+    Ok((root, list))
 }
 
-/// Whether the list revokes this box's own issuing certificate.
+/// Whether the list revokes an issuing certificate that this box issues by.
 pub fn revokes_own(place: &Place, list: &Crl) -> bool {
-    let own = place.authority().ok().flatten().and_then(|authority| authority.issuing);
-    let own = own.and_then(|pem| Certificate::parse_pem(&pem).ok()?.serial());
-    own.is_some_and(|own| list.revoked.iter().any(|entry| entry.serial == own))
+    let Ok(Some(authority)) = place.authority() else { return false };
+    let newest = authority.issuers().filter(|issuing| {
+        authority.newest_of(issuing.line).is_some_and(|newest| newest.name == issuing.name)
+    });
+    let serials = newest.filter_map(|own| Certificate::parse_pem(own.certificate?).ok()?.serial());
+    serials.into_iter().any(|own| list.revoked.iter().any(|entry| entry.serial == own))
 }
 
 /// The transcript, the file in `ca/`, and what everyone sees.
@@ -179,7 +197,7 @@ fn put(
     der: &[u8],
 ) -> Result<Outcome, CeremonyError> {
     let sha256 = transcript.store(place).map_err(unchanged)?;
-    place.write(&place.root_crl_path(), der).map_err(unchanged)?;
+    place.write(&place.crl_path(&root.name), der).map_err(unchanged)?;
     if let Some(file) = published_as(&root.url) {
         // What is kept counts: the issuer publishes it again from there.
         place.write(&place.public.join(file), der).map_err(unchanged)?;
@@ -187,26 +205,31 @@ fn put(
     Ok(Outcome { transcript, transcript_sha256: sha256, carry: None })
 }
 
-fn root(place: &Place) -> Result<Root, CeremonyError> {
-    let (pem, key, url) = match (place.authority()?, place.read_json(&place.root_path())?) {
-        (Some(authority), _) => (authority.root, authority.root_key, authority.root_crl_url),
-        (None, Some(RootRecord { root, root_key, root_crl_url, .. })) => {
-            (root, Some(root_key), root_crl_url)
-        }
-        (None, None) => {
-            return Err(refused(&format!(
-                "CHY-CA-ABSENT: {} holds neither a CA nor a root; hold its ceremony first",
-                place.ca.display()
-            )));
-        }
+/// Those that this box knows, oldest first.
+fn roots(place: &Place) -> Result<Vec<Root>, CeremonyError> {
+    let read = |name: &str, pem: &str, key: Option<&KeyRecord>, url: &str| {
+        let certificate = Certificate::parse_pem(pem).map_err(|why| broken(place, &why.0))?;
+        Ok(Root { name: name.into(), certificate, key: key.cloned(), url: url.into() })
     };
-    let certificate = Certificate::parse_pem(&pem).map_err(|why| broken(place, &why.0))?;
-    Ok(Root { certificate, key, url })
+    if let Some(authority) = place.authority()? {
+        let roots = authority.roots();
+        return roots.map(|r| read(r.name, r.certificate, r.key, r.crl_url)).collect();
+    }
+    match place.read_json::<RootRecord>(&place.root_path())? {
+        Some(own) => {
+            let name = Authority::FIRST_ROOT;
+            Ok(vec![read(name, &own.root, Some(&own.root_key), &own.root_crl_url)?])
+        }
+        None => Err(refused(&format!(
+            "CHY-CA-ABSENT: {} holds neither a CA nor a root; hold its ceremony first",
+            place.ca.display()
+        ))),
+    }
 }
 
 /// The root's CRL that is here, and its octets.
-fn before(place: &Place, root: &Certificate) -> Result<Option<(Crl, Vec<u8>)>, CeremonyError> {
-    let path = place.root_crl_path();
+fn before(place: &Place, root: &Root) -> Result<Option<(Crl, Vec<u8>)>, CeremonyError> {
+    let (path, root) = (place.crl_path(&root.name), &root.certificate);
     match place.disk.read(&path, crl::MAX_DER as u64) {
         Ok(der) => crl::parse_verified(&der, root).map(|list| Some((list, der))).map_err(|why| {
             refused(&format!("CHY-CA-BROKEN: {}: {why}; restore it from a backup", path.display()))
@@ -226,8 +249,10 @@ fn known(place: &Place, root: &Certificate, new: &Revocation) -> Result<(), Cere
             "CHY-ROOT-REVOKE: the certificate that was given is not the root's, or has another serial number",
         ));
     }
-    let own = place.authority()?.and_then(|authority| authority.issuing);
-    let own = own.and_then(|pem| Certificate::parse_pem(&pem).ok()?.serial());
+    let authority = place.authority()?;
+    let own = authority.iter().flat_map(|authority| authority.issuers());
+    let own = own.filter_map(|own| Certificate::parse_pem(own.certificate?).ok()?.serial());
+    let own: Vec<Serial> = own.collect();
     let hex = hex(new.serial.octets());
     let said = |name: &String| {
         name.starts_with("transcript-")
@@ -242,7 +267,7 @@ fn known(place: &Place, root: &Certificate, new: &Revocation) -> Result<(), Cere
             })
     };
     let names = place.disk.list(&place.ca).unwrap_or_default();
-    if own == Some(new.serial) || names.iter().any(said) {
+    if own.contains(&new.serial) || names.iter().any(said) {
         return Ok(());
     }
     Err(refused(&format!(

@@ -92,7 +92,12 @@ impl Place {
 
     /// The root's CRL, which the issuer publishes again from here: the root key is not at hand every day.
     pub(super) fn root_crl_path(&self) -> PathBuf {
-        self.ca.join("root.crl")
+        self.crl_path(Authority::FIRST_ROOT)
+    }
+
+    /// The same of the root of this name.
+    pub(super) fn crl_path(&self, root: &str) -> PathBuf {
+        self.ca.join(format!("{root}.crl"))
     }
 
     fn unfinished_path(&self) -> PathBuf {

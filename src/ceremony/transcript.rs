@@ -43,6 +43,9 @@ pub struct Transcript {
     /// The C2SP verifier key of this box as a witness, where it was made: for the logs that it shall cosign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witness_key: Option<String>,
+    /// Where an issuing CA was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succession: Option<SuccessionLine>,
     /// Where the log key was rotated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationLine>,
@@ -167,6 +170,15 @@ pub struct RevokedLine {
     pub reason: Option<u8>,
 }
 
+/// An issuing CA that came after the first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SuccessionLine {
+    pub name: String,
+    pub line: String,
+    /// The name of the one that it takes over from.
+    pub takes_over_from: Option<String>,
+}
+
 /// A log key that takes over from another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RotationLine {
@@ -284,6 +296,7 @@ impl Transcript {
             log_origin: origin,
             log_key,
             witness_key: None,
+            succession: None,
             rotation: None,
             retirement: None,
             held_by: None,
@@ -433,6 +446,13 @@ impl Transcript {
                     "  revokes       {} at {}, reason {reason}",
                     revoked.serial, revoked.at
                 )?;
+            }
+        }
+        if let Some(succession) = &self.succession {
+            writeln!(out, "\nISSUING CA {}", succession.name)?;
+            writeln!(out, "  line          {}", succession.line)?;
+            if let Some(former) = &succession.takes_over_from {
+                writeln!(out, "  takes over    from {former}")?;
             }
         }
         if let Some(rotation) = &self.rotation {

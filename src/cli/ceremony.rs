@@ -24,6 +24,8 @@ use crate::hsm::token::TokenName;
 use crate::pki::certificate::Certificate;
 
 pub mod check;
+pub mod issuer;
+pub mod new_root;
 pub mod retire;
 pub mod root_crl;
 pub mod rotate;
@@ -45,6 +47,16 @@ pub enum CeremonyCommand {
     ImportRootCrl(root_crl::ImportRootCrl),
     /// Make another key for the log; the former one signs too for a while.
     RotateLogKey(rotate::RotateLogKey),
+    /// Make another issuing CA: it takes over from the one before it in its line, or begins a line.
+    AddIssuer(issuer::AddIssuer),
+    /// Where the root lives elsewhere: take in the certificate that it signed for another issuing CA.
+    ImportIssuer(issuer::ImportIssuer),
+    /// Make another root, tied to the one before it by certificates of each other.
+    AddRoot(new_root::AddRoot),
+    /// When devices have the new root and no issuing CA is the former's: note that the former is done with.
+    FinishRoot(new_root::FinishRoot),
+    /// When the log has retired an issuing CA: note that it is done with, and remove its key if wanted.
+    FinishIssuer(issuer::FinishIssuer),
     /// After the cross-over: note that the former log key is done with, and remove it if wanted.
     FinishLogKey(rotate::FinishLogKey),
     /// Make another key for this box's own TLS certificate, which the box then renews by itself.
@@ -139,6 +151,11 @@ pub fn run(command: &CeremonyCommand, context: &Context) -> Result<(), Failure> 
         CeremonyCommand::RootCrl(arguments) => root_crl::sign(arguments, context),
         CeremonyCommand::ImportRootCrl(arguments) => root_crl::import(arguments, context),
         CeremonyCommand::RotateLogKey(arguments) => rotate::rotate(arguments, context),
+        CeremonyCommand::AddRoot(arguments) => new_root::add(arguments, context),
+        CeremonyCommand::FinishRoot(arguments) => new_root::finish(arguments, context),
+        CeremonyCommand::AddIssuer(arguments) => issuer::add(arguments, context),
+        CeremonyCommand::ImportIssuer(arguments) => issuer::import(arguments, context),
+        CeremonyCommand::FinishIssuer(arguments) => issuer::finish(arguments, context),
         CeremonyCommand::FinishLogKey(arguments) => rotate::finish(arguments, context),
         CeremonyCommand::RotateTlsKey(arguments) => tls::rotate(arguments, context),
         CeremonyCommand::FinishTlsKey(arguments) => tls::finish(arguments, context),

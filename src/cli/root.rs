@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::{Context, Failure, print, print_json};
 use crate::ceremony::transcript::{grouped, hex};
+use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
 
 /// `chancery root`.
@@ -33,7 +34,12 @@ pub fn run(arguments: &RootArguments, context: &Context) -> Result<(), Failure> 
             config.paths.authority().display()
         )));
     };
-    let root = Certificate::parse_pem(&authority.root).map_err(|why| {
+    // The newest: what devices shall trust from now on.
+    let (name, pem) =
+        authority.roots().last().map_or((Authority::FIRST_ROOT, authority.root.as_str()), |root| {
+            (root.name, root.certificate)
+        });
+    let root = Certificate::parse_pem(pem).map_err(|why| {
         Failure::operator(format!("CHY-CA-BROKEN: ca/authority.json: root: {}", why.0))
     })?;
     if arguments.pem {
@@ -52,8 +58,8 @@ pub fn run(arguments: &RootArguments, context: &Context) -> Result<(), Failure> 
         )));
     }
     let url = match authority.aia_url.split('/').nth(2) {
-        Some(host) => format!("http://{host}/root.pem"),
-        None => String::from("http://HOST/root.pem"),
+        Some(host) => format!("http://{host}/{name}.pem"),
+        None => format!("http://HOST/{name}.pem"),
     };
     let directory = format!("{}/acme/directory", config.web.base_url.trim_end_matches('/'));
     let fill = |line: &str| {

@@ -46,6 +46,14 @@ pub(super) fn publish_chains(core: &Core) -> Result<(), String> {
         put(Path::new(&format!("{}.pem", root.name)), root.tied.certificate.pem().as_bytes())?;
         put(Path::new(&format!("{}.der", root.name)), root.tied.certificate.der())?;
     }
+    for pair in core.roots.windows(2) {
+        let [former, root] = pair else { continue };
+        if let Some((by_former, of_former)) = &root.tied.ties {
+            let (former, root) = (&former.name, &root.name);
+            put(Path::new(&format!("{root}-by-{former}.pem")), by_former.pem().as_bytes())?;
+            put(Path::new(&format!("{former}-by-{root}.pem")), of_former.pem().as_bytes())?;
+        }
+    }
     for issuer in core.issuers.all() {
         let (name, certificate) = (&issuer.name, &issuer.certificate);
         let root =

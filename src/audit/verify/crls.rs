@@ -52,8 +52,12 @@ pub(super) struct Announced {
 
 /// A URL in a row.
 pub(super) fn url_mark(url: &str) -> u64 {
-    let hash = sha256(url.as_bytes());
-    hash[..8].iter().fold(0, |mark, octet| mark << 8 | u64::from(*octet))
+    mark(&sha256(url.as_bytes()))
+}
+
+/// A digest in a row.
+pub(super) fn mark(digest: &Hash) -> u64 {
+    digest[..8].iter().fold(0, |mark, octet| mark << 8 | u64::from(*octet))
 }
 
 impl Published {
@@ -214,7 +218,7 @@ impl Published {
 impl File {
     fn is_for(&self, due: &Due) -> bool {
         match &self.shard {
-            None => true,
+            None => due.issuer.is_none_or(|issuer| issuer == mark(&self.issuer)),
             Some(url) => due.crl == Some(url_mark(url)),
         }
     }

@@ -5,12 +5,13 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, PoisonError};
 
 use super::accounts::Accounts;
+use super::authorities::{Authorities, Issuers};
 use super::ceremonies::Ceremonies;
 use super::checkpoints::Stated;
-use super::crls::{Announced, Published, url_mark};
+use super::crls::{Announced, Published};
 use super::findings::Findings;
 use super::frames::{Batch, Walked};
-use super::ledger::{Due, Fate, Ledger, Said};
+use super::ledger::{Fate, Ledger, Said};
 use super::pairs::{self, Open};
 use super::signatures::{JOBS, Job};
 use super::starts::Starts;
@@ -30,6 +31,7 @@ use crate::tlog::tree::TreeHead;
 /// What the log is held against.
 pub(super) struct Expected<'a> {
     pub(super) evidence: &'a Evidence,
+    pub(super) issuers: &'a Issuers,
     pub(super) stated: Stated<'a>,
     pub(super) published: Published,
     pub(super) tiled: Tiled,
@@ -38,6 +40,8 @@ pub(super) struct Expected<'a> {
 /// What is known at one place of the log.
 pub(super) struct Judge<'a> {
     evidence: &'a Evidence,
+    issuers: &'a Issuers,
+    authorities: Authorities,
     findings: &'a Findings,
     ledger: &'a Mutex<Ledger>,
     reader: &'a Reader,
@@ -67,9 +71,11 @@ impl<'a> Judge<'a> {
         reader: &'a Reader,
         send: SyncSender<Vec<Job>>,
     ) -> Self {
-        let Expected { evidence, stated, published, tiled } = expected;
+        let Expected { evidence, issuers, stated, published, tiled } = expected;
         Self {
             evidence,
+            issuers,
+            authorities: Authorities::default(),
             findings,
             ledger,
             reader,
@@ -145,6 +151,7 @@ impl<'a> Judge<'a> {
         let (evidence, findings) = (self.evidence, self.findings);
         let Some(Record::CeremonyV1(ceremony)) = record else { return };
         self.ceremony = true;
+        self.authorities.begin(ceremony, evidence);
         let CeremonyV1 { origin, log_key, issuing_sha256, .. } = ceremony;
         let leaf = LeafIndex(0);
         if self.reader.segments().iter().any(|s| s.header.origin != origin_hash(origin)) {
@@ -187,7 +194,18 @@ impl<'a> Judge<'a> {
         self.wrong(leaf, judged);
         match record {
             Record::CeremonyV1(_) if leaf.0 > 0 => self.findings.find(leaf, "a second ceremony"),
-            Record::IssuerAddedV1(_) | Record::RootAddedV1(_) | Record::AuthorityRetiredV1(_) => {}
+            Record::IssuerAddedV1(added) => {
+                let judged = self.authorities.issuer_added(&added, self.issuers);
+                self.wrong(leaf, judged);
+            }
+            Record::RootAddedV1(added) => {
+                let judged = self.authorities.root_added(&added);
+                self.wrong(leaf, judged);
+            }
+            Record::AuthorityRetiredV1(retired) => {
+                let judged = self.authorities.retired(&retired);
+                self.wrong(leaf, judged);
+            }
             Record::CeremonyV1(_) | Record::CeremonyHeldV1(_) | Record::ClockAcceptedV1(_) => {}
             Record::AccountRegisteredV1(r) => {
                 self.verdict.accounts += 1;
@@ -297,10 +315,11 @@ impl<'a> Judge<'a> {
             let judged = self.accounts.active(account, intent.at);
             self.wrong(leaf, judged);
         }
-        let issuers = &self.evidence.issuers;
-        if !issuers.is_empty() && issuers.iter().all(|i| i.fingerprint() != intent.issuer_sha256) {
+        if !self.evidence.issuers.is_empty() && self.issuers.by(&intent.issuer_sha256).is_none() {
             self.findings.find(leaf, "the intent names an issuer that is not this CA's");
         }
+        let judged = self.authorities.intended(&intent.issuer_sha256);
+        self.wrong(leaf, judged);
         if let Some((leaf, evicted)) = self.open.insert(leaf, intent) {
             self.say(evicted.serial, leaf, Said::Intended(None));
         }
@@ -309,6 +328,10 @@ impl<'a> Judge<'a> {
     fn issued(&mut self, leaf: LeafIndex, issued: IssuedV1) {
         self.verdict.issued += 1;
         if let Ok(intent) = self.resolve(leaf, issued.intent, issued.serial, Fate::Issued) {
+            if let Some(intent) = &intent {
+                let judged = self.authorities.signs(&intent.issuer_sha256);
+                self.wrong(leaf, judged);
+            }
             self.job(Job::Issued { leaf, issued, intent });
         }
     }
@@ -323,14 +346,7 @@ impl<'a> Judge<'a> {
 
     fn revoked(&mut self, leaf: LeafIndex, revoked: RevokedV1) {
         self.verdict.revoked += 1;
-        let due = Due {
-            at: revoked.at,
-            reason: revoked.reason,
-            crl: revoked.crl.as_deref().map(url_mark),
-            until: revoked.not_after.max(revoked.at),
-        };
         self.say(revoked.serial, leaf, Said::Revoked { intent: revoked.intent });
-        self.say(revoked.serial, leaf, Said::Due(due));
         self.job(Job::Revoked { leaf, revoked: Box::new(revoked) });
     }
 
@@ -360,6 +376,8 @@ impl<'a> Judge<'a> {
 
     fn crl(&mut self, leaf: LeafIndex, record: Announced) {
         self.verdict.crls += 1;
+        let judged = self.authorities.signs(&record.issuer);
+        self.wrong(leaf, judged);
         self.published.announced(leaf, record, self.findings);
     }
 

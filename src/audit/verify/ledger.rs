@@ -40,6 +40,8 @@ pub(super) struct Due {
     pub(super) reason: Option<u8>,
     /// The first octets of the URL's SHA-256.
     pub(super) crl: Option<u64>,
+    /// The first octets of the issuing certificate's SHA-256, where it is known.
+    pub(super) issuer: Option<u64>,
     /// In CRLs up to this instant.
     pub(super) until: Timestamp,
 }

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, PoisonError};
 
-use super::crls::url_mark;
+use super::authorities::Issuers;
+use super::certificate;
+use super::crls::{mark, url_mark};
 use super::findings::Findings;
 use super::ledger::{Due, Ledger, Said};
 use super::places::Places;
-use super::{Evidence, certificate};
 use crate::id::{LeafIndex, Serial, Timestamp};
 use crate::log::reader::Reader;
 use crate::log::record::{AbandonedV1, Actor, IntentV1, IssuedV1, Record, RevokedV1};
@@ -35,7 +36,7 @@ pub(super) struct Bench<'a> {
     pub(super) jobs: Mutex<Receiver<Vec<Job>>>,
     pub(super) reader: &'a Reader,
     pub(super) places: &'a Places,
-    pub(super) evidence: &'a Evidence,
+    pub(super) issuers: &'a Issuers,
     pub(super) ledger: &'a Mutex<Ledger>,
     pub(super) findings: &'a Findings,
     /// The latest notAfter of the certificates that name each CRL.
@@ -70,7 +71,16 @@ impl Bench<'_> {
                 }
             }
             Job::Revoked { leaf, revoked } => {
-                if let Some(intent) = self.intent(revoked.intent, revoked.serial) {
+                let intent = self.intent(revoked.intent, revoked.serial);
+                let due = Due {
+                    at: revoked.at,
+                    reason: revoked.reason,
+                    crl: revoked.crl.as_deref().map(url_mark),
+                    issuer: intent.as_ref().map(|intent| mark(&intent.issuer_sha256)),
+                    until: revoked.not_after.max(revoked.at),
+                };
+                self.due(revoked.serial, leaf, due);
+                if let Some(intent) = intent {
                     self.revoked(leaf, &revoked, &intent);
                 }
             }
@@ -93,9 +103,8 @@ impl Bench<'_> {
         if certificate.serial() != Some(issued.serial) {
             self.findings.find(leaf, "the certificate has another serial than its records");
         }
-        let issuers = &self.evidence.issuers;
-        let issuer = issuers.iter().find(|issuer| issuer.fingerprint() == intent.issuer_sha256);
-        if issuer.is_some_and(|issuer| !certificate.verify_issued_by(issuer)) {
+        let issuer = self.issuers.by(&intent.issuer_sha256);
+        if issuer.is_some_and(|issuer| !certificate.verify_issued_by(&issuer)) {
             self.findings.find(leaf, "the signature does not verify over the logged TBS");
         }
         self.names(&certificate);
@@ -112,10 +121,15 @@ impl Bench<'_> {
             at: abandoned.at,
             reason: None,
             crl: certificate.crl_url().map(url_mark),
+            issuer: Some(mark(&intent.issuer_sha256)),
             until: not_after.max(abandoned.at),
         };
+        self.due(abandoned.serial, leaf, due);
+    }
+
+    fn due(&self, serial: Serial, leaf: LeafIndex, due: Due) {
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.push(abandoned.serial, leaf, Said::Due(due));
+        ledger.push(serial, leaf, Said::Due(due));
     }
 
     fn revoked(&self, leaf: LeafIndex, revoked: &RevokedV1, intent: &IntentV1) {

@@ -23,10 +23,14 @@ pub(super) fn authority(config: &Config, report: &mut Report<'_>) {
         );
     };
     let now = SystemClock::new().now();
-    let certificates = [("root", Some(&authority.root)), ("issuing", authority.issuing.as_ref())];
-    for (name, pem) in certificates {
+    let roots = authority.roots().filter(|root| !root.done);
+    let roots = roots.map(|root| (root.name, Some(root.certificate)));
+    let issuers = authority.issuers().filter(|issuing| !issuing.done);
+    let issuers = issuers.map(|issuing| (issuing.name, issuing.certificate));
+    for (name, pem) in roots.chain(issuers) {
         let Some(pem) = pem else {
-            report.warn("CA", "CHY-CA-INCOMPLETE: the issuing certificate was not imported yet");
+            let text = format!("CHY-CA-INCOMPLETE: the certificate of {name} was not imported yet");
+            report.warn("CA", text);
             continue;
         };
         match Certificate::parse_pem(pem) {

@@ -140,23 +140,28 @@ fn evidence(against: &Against, dir: &Path, config: &Config) -> Result<Evidence, 
         evidence.origin = Some(authority.origin.clone());
         let known = super::archive::known(config)?;
         evidence.log_keys = known.all().iter().map(|key| key.spki().to_vec()).collect();
-        if let Some(pem) = &authority.issuing {
-            let issuing = Certificate::parse_pem(pem);
-            evidence.issuers.push(issuing.map_err(|why| {
-                Stop::Failed(log_key::broken(
-                    config,
-                    &format!("the issuing certificate: {}", why.0),
-                ))
-            })?);
+        let read = |name: &str, pem: &str| {
+            Certificate::parse_pem(pem).map_err(|why| {
+                let why = format!("the certificate of {name}: {}", why.0);
+                Stop::Failed(log_key::broken(config, &why))
+            })
+        };
+        for issuing in authority.issuers() {
+            let Some(pem) = issuing.certificate else { continue };
+            evidence.issuers.push(read(issuing.name, pem)?);
+        }
+        for root in authority.roots() {
+            evidence.roots.push(read(root.name, root.certificate)?);
         }
         if let Some(public) = &public {
-            // The root's is no part of the log.
-            let root = crl::file_of(&authority.root_crl_url).map(|file| public.join(file)).ok();
+            // Those of roots are no part of the log.
+            let roots = authority.roots().filter_map(|root| crl::file_of(root.crl_url).ok());
+            let roots: Vec<PathBuf> = roots.map(|file| public.join(file)).collect();
             let mut found = Vec::new();
             crls(public, DEEPEST, &mut found).map_err(|error| {
                 Stop::Failed(Failure::failed(format!("CHY-OS: {}: {error}", public.display())))
             })?;
-            found.retain(|path| Some(path) != root.as_ref());
+            found.retain(|path| !roots.contains(path));
             found.sort();
             evidence.crls = Some(found);
         }

@@ -89,9 +89,29 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Export it again where the issuing key is, and carry it over unchanged.",
     },
     Entry {
+        code: "CHY-CEREMONY-TOKEN",
+        means: "The new key would be on another token than the one that this box signs with.",
+        do_this: "Name the box's own token in [tokens]; moving to another token is a ceremony for a box of its own.",
+    },
+    Entry {
         code: "CHY-CEREMONY-UNFINISHED",
         means: "An earlier ceremony in this state directory stopped midway; its keys may be on the token.",
         do_this: "Read ca/unfinished.json; `chancery ceremony run FILE --discard-unfinished` removes exactly those keys and begins anew.",
+    },
+    Entry {
+        code: "CHY-ISSUER-BUSY",
+        means: "A superseded issuing CA still signs CRLs, because certificates of it are valid.",
+        do_this: "Wait: the issuer retires it by itself, and `chancery log list --kind authority-end` shows when. Devices can be pulled forward with `chancery recall start`.",
+    },
+    Entry {
+        code: "CHY-ISSUER-FIRST",
+        means: "The issuing CA of this file took over from no other, so there is none to be done with.",
+        do_this: "Name the file of the issuing CA that took over.",
+    },
+    Entry {
+        code: "CHY-ISSUER-REQUESTED",
+        means: "The certificate of another issuing CA was requested from the root and has not come yet; one at a time.",
+        do_this: "Import it: `chancery ceremony import-issuer FILE --certificate PEM`; or give it up: `chancery ceremony import-issuer FILE --withdraw`.",
     },
     Entry {
         code: "CHY-KEY-REMAINS",
@@ -109,6 +129,11 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Revoke them or wait for their end; --although-valid retires the CA all the same.",
     },
     Entry {
+        code: "CHY-ROOT-BUSY",
+        means: "The root before this one has an issuing CA that is not done with: certificates below it may be valid.",
+        do_this: "Add an issuing CA of the new root, wait until the log has retired the former one, and note that with `chancery ceremony finish-issuer`.",
+    },
+    Entry {
         code: "CHY-ROOT-CRL",
         means: "The root's CRL ends within ninety days or a third of its life, or has ended; devices that check the whole chain refuse every certificate then. Only the root key can sign a new one.",
         do_this: "Hold `chancery ceremony root-crl` where the root key is; on another box than that, take it in with `chancery ceremony import-root-crl`.",
@@ -117,6 +142,11 @@ pub(super) const CODES: &[Entry] = &[
         code: "CHY-ROOT-CRL-OLD",
         means: "ca/root.crl is older than the root's CRL that this box has published, as after a restored backup.",
         do_this: "Put the newest CRL of the root back (from the root's box, or public/), or hold `chancery ceremony root-crl` again.",
+    },
+    Entry {
+        code: "CHY-ROOT-FIRST",
+        means: "The root of this file took over from no other, so there is none to be done with.",
+        do_this: "Name the file of the root that took over.",
     },
     Entry {
         code: "CHY-ROOT-REVOKE",

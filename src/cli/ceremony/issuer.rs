@@ -1,0 +1,154 @@
+//! `chancery ceremony add-issuer`, `import-issuer` and `finish-issuer`: another issuing CA.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{
+    Context, Failure, beside, carry, confirm, discard, failure, hand_over, heir, open_tokens,
+    print, read_certificate, tell,
+};
+use crate::ceremony::CeremonyError;
+use crate::ceremony::plan::KeyFile;
+use crate::ceremony::succession::{self, Document, Succession};
+use crate::ceremony::transcript::hex;
+use crate::config::Config;
+use crate::pki::policy::Policy;
+
+#[derive(Clone, Debug, Args)]
+pub struct AddIssuer {
+    /// The ceremony file, like hsm/ceremony/issuing-2.toml; with [issuing] where the root key is, without where it is not.
+    file: PathBuf,
+    /// Where the request goes, if the root is elsewhere; it also stays in ca/NAME.csr.
+    #[arg(long, value_name = "FILE", default_value = "issuing.csr")]
+    out: PathBuf,
+    /// Do it; without, say what would be done.
+    #[arg(long)]
+    yes: bool,
+    /// First remove the key that an unfinished ceremony of this box named, and only that.
+    #[arg(long)]
+    discard_unfinished: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ImportIssuer {
+    /// The ceremony file of the request.
+    file: PathBuf,
+    /// The issuing certificate, PEM.
+    #[arg(long, value_name = "FILE", required_unless_present = "withdraw")]
+    certificate: Option<PathBuf>,
+    /// Give the request up instead, and remove its key.
+    #[arg(long, conflicts_with = "certificate")]
+    withdraw: bool,
+    /// Do it; without, say what would be done.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct FinishIssuer {
+    /// The ceremony file of the issuing CA that took over.
+    file: PathBuf,
+    /// Also remove the former key from its token, for good.
+    #[arg(long)]
+    remove: bool,
+    /// Do it; without, say what would be done.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) fn add(arguments: &AddIssuer, context: &Context) -> Result<(), Failure> {
+    let succession = read(&arguments.file)?;
+    confirm(arguments.yes, &succession.effect())?;
+    let config = context.load()?;
+    let policy = policy(&config)?;
+    let heir = heir(&config)?;
+    let (place, tokens) = open_tokens(&succession.document.tokens, &arguments.file, &config)?;
+    discard(arguments.discard_unfinished, &place, &tokens)?;
+    let outcome = succession::add(&succession, &tokens, &place, &policy).map_err(failure)?;
+    hand_over(&config, heir)?;
+    carry(&outcome, &arguments.out)?;
+    tell(&outcome, context)?;
+    restart(context, outcome.carry.is_none())
+}
+
+pub(super) fn import(arguments: &ImportIssuer, context: &Context) -> Result<(), Failure> {
+    let succession = read(&arguments.file)?;
+    let name = &succession.document.name;
+    let Some(path) = &arguments.certificate else {
+        confirm(
+            arguments.yes,
+            &format!("the request for {name:?} would be given up and its key removed"),
+        )?;
+        let config = context.load()?;
+        let heir = heir(&config)?;
+        let (place, tokens) = open_tokens(&succession.document.tokens, &arguments.file, &config)?;
+        let done = succession::withdraw(&succession, &tokens, &place).map_err(failure)?;
+        hand_over(&config, heir)?;
+        return print(&done);
+    };
+    let certificate = read_certificate(path)?;
+    confirm(
+        arguments.yes,
+        &format!(
+            "the issuing certificate {} (SHA-256 {}) would be {name:?}'s; from the next start of both processes on it issues \
+             what the line {:?} issues",
+            certificate.subject(),
+            hex(&certificate.fingerprint()),
+            succession.document.line
+        ),
+    )?;
+    let config = context.load()?;
+    let policy = policy(&config)?;
+    let heir = heir(&config)?;
+    let (place, tokens) = open_tokens(&succession.document.tokens, &arguments.file, &config)?;
+    let outcome =
+        succession::import(&succession, &tokens, &place, &policy, &certificate).map_err(failure)?;
+    hand_over(&config, heir)?;
+    tell(&outcome, context)?;
+    restart(context, true)
+}
+
+pub(super) fn finish(arguments: &FinishIssuer, context: &Context) -> Result<(), Failure> {
+    let succession = read(&arguments.file)?;
+    let removed =
+        if arguments.remove { ", and its key be removed from its token for good" } else { "" };
+    confirm(
+        arguments.yes,
+        &format!(
+            "the issuing CA before {:?} would be noted as done with{removed}",
+            succession.document.name
+        ),
+    )?;
+    let config = context.load()?;
+    let heir = heir(&config)?;
+    let (place, tokens) = open_tokens(&succession.document.tokens, &arguments.file, &config)?;
+    let done =
+        succession::finish(&succession, &tokens, &place, arguments.remove).map_err(failure)?;
+    hand_over(&config, heir)?;
+    print(&done)
+}
+
+fn restart(context: &Context, counts: bool) -> Result<(), Failure> {
+    if context.json || !counts {
+        return Ok(());
+    }
+    print("\nRestart both processes: the issuer then records the new issuing CA, and issues by it.")
+}
+
+pub(super) fn policy(config: &Config) -> Result<Policy, Failure> {
+    Policy::new(&config.policy).map_err(|bad| {
+        Failure::operator(format!("CHY-CONFIG-POLICY: `{}`: {}", bad.entry, bad.why))
+    })
+}
+
+fn read(file: &Path) -> Result<Succession, Failure> {
+    let bad = |error: crate::config::ConfigError| Failure::operator(error.to_string());
+    let document: Document = crate::config::read(file).map_err(bad)?;
+    let key: KeyFile = crate::config::read(&beside(file, &document.key)).map_err(bad)?;
+    Succession::new(document, key).map_err(|error| match error {
+        CeremonyError::Refused(why) | CeremonyError::Unfinished(why) => {
+            Failure::operator(format!("{why} ({})", file.display()))
+        }
+    })
+}

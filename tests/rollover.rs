@@ -1,0 +1,280 @@
+//! Another issuing CA and another root, years after the ceremony: a real box with SoftHSM2, devices that order before,
+//! between and after, and OpenSSL, which has only one of the roots.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "support/client.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
+mod client;
+#[path = "support/lab.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
+mod lab;
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use client::{Client, Responder};
+use lab::{Lab, Options};
+
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+fn chancery(lab: &Lab, arguments: &[&str]) -> Output {
+    lab.chancery().args(arguments).output().unwrap()
+}
+
+fn done(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn refused(output: &Output, code: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.starts_with(code), "not {code}: {text}");
+}
+
+fn openssl(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new("openssl").args(arguments).current_dir(dir).output().unwrap()
+}
+
+fn eventually(lab: &Lab, what: &str, holds: impl Fn() -> bool) {
+    let began = lab::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}: never\n{}", lab.log_tail());
+        lab::pause(Duration::from_millis(50));
+    }
+}
+
+/// Takes the issuer down without warning; the supervisor starts it again.
+fn crash_issuer(lab: &Lab) {
+    let pid = lab.process("issuer").unwrap();
+    lab::signal(pid, "KILL");
+    lab.wait_gone(pid);
+    lab.wait_ready(Duration::from_secs(60));
+}
+
+/// A box, and one device.
+struct Scene {
+    lab: Lab,
+    runtime: tokio::runtime::Runtime,
+    responder: Responder,
+    /// Where chains and shipped files lie.
+    dir: PathBuf,
+}
+
+impl Scene {
+    fn new(directory: &Path) -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let responder = runtime.block_on(Responder::start(0)).unwrap();
+        let options = Options { http_port: responder.address.port(), ..Options::default() };
+        let lab = Lab::start_in(directory, options);
+        let dir = lab.dir.join("chains");
+        std::fs::create_dir(&dir).unwrap();
+        for file in ["root.pem", "issuing.pem"] {
+            std::fs::copy(lab.dir.join("state/public").join(file), dir.join(file)).unwrap();
+        }
+        Self { lab, runtime, responder, dir }
+    }
+
+    /// A new device orders; every chain that it is offered, as files `NAME-0.pem` and so on: leaf alone, and behind it.
+    fn order(&self, name: &str) -> Vec<String> {
+        let responder = self.responder.clone();
+        let mut client = Client::new(self.lab.acme, "localhost", "/acme/directory", responder);
+        self.runtime.block_on(async {
+            client.register().await.unwrap();
+            let issued = client.order(&[&format!("{name}.test")]).await.unwrap();
+            let order = client.fetch(&issued.order_url).await.unwrap();
+            let url = order["certificate"].as_str().unwrap().to_owned();
+            let mut chains = vec![issued.chain];
+            while let Ok(text) = client.download(&format!("{url}/{}", chains.len())).await {
+                chains.push(text);
+            }
+            for (n, chain) in chains.iter().enumerate() {
+                let end = "-----END CERTIFICATE-----\n";
+                let (leaf, behind) = chain.split_once(end).unwrap();
+                std::fs::write(self.dir.join(format!("{name}.pem")), format!("{leaf}{end}"))
+                    .unwrap();
+                std::fs::write(self.dir.join(format!("{name}-{n}.pem")), behind).unwrap();
+            }
+            chains
+        })
+    }
+
+    /// Whether OpenSSL, which trusts this root alone, finds its way with what stands behind the leaf.
+    fn verifies(&self, root: &str, chain: &str, leaf: &str) -> bool {
+        let output = openssl(
+            &self.dir,
+            &["verify", "-x509_strict", "-CAfile", root, "-untrusted", chain, leaf],
+        );
+        output.status.success()
+    }
+
+    fn fetch(&self, file: &str) {
+        let from = self.lab.dir.join("state/public").join(file);
+        std::fs::copy(&from, self.dir.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+    }
+
+    /// A shipped ceremony file, for the lab: its URLs and names.
+    fn ceremony(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(format!("{REPOSITORY}/hsm/ceremony/{name}.toml"));
+        let text = text
+            .unwrap()
+            .replace("../key/", &format!("{REPOSITORY}/hsm/key/"))
+            .replace("http://ca.lan/", "http://localhost:8080/")
+            .replace("LAN Root\"", "Chancery Lab Root\"")
+            .replace("\"ROOT-TOKEN\"", "\"chancery\"")
+            .replace("\"ONLINE-TOKEN\"", "\"chancery\"")
+            .replace("pin = { prompt = true }", "")
+            .replace("\"test\"]", "\"test\", \"localhost\"]")
+            .replace("[\"10.0.0.0/8\"", "[\"127.0.0.0/8\", \"::1/128\", \"10.0.0.0/8\"")
+            .replace("lifetime-days = 7300", "lifetime-days = 3000")
+            .replace("lifetime-days = 3650", "lifetime-days = 1500");
+        let file = self.dir.join(format!("{name}.toml"));
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    }
+
+    fn restart(&mut self) {
+        self.lab.stop();
+        self.lab.serve();
+    }
+
+    fn revoke(&self, leaf: &str) {
+        let serial = done(openssl(&self.dir, &["x509", "-in", leaf, "-noout", "-serial"]));
+        let serial = serial.trim().strip_prefix("serial=").unwrap().to_lowercase();
+        done(chancery(&self.lab, &["cert", "revoke", &serial, "--yes"]));
+    }
+
+    /// Waits for the shard that a certificate names to list it, verified under this issuing certificate.
+    fn is_listed(&self, leaf: &str, issuing: &str) {
+        let told = done(openssl(&self.dir, &["x509", "-in", leaf, "-noout", "-text"]));
+        let url = told
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("URI:http://localhost:8080/crl/"));
+        let file = self.lab.dir.join("state/public/crl").join(url.unwrap());
+        let serial = done(openssl(&self.dir, &["x509", "-in", leaf, "-noout", "-serial"]));
+        let serial = serial.trim().strip_prefix("serial=").unwrap().to_owned();
+        let file = file.to_str().unwrap();
+        eventually(&self.lab, "the shard lists it", || {
+            let output = openssl(
+                &self.dir,
+                &["crl", "-inform", "DER", "-in", file, "-CAfile", issuing, "-text"],
+            );
+            let said = String::from_utf8_lossy(&output.stderr).contains("verify OK");
+            said && String::from_utf8_lossy(&output.stdout).contains(&serial)
+        });
+    }
+}
+
+#[test]
+fn an_issuing_ca_takes_over_from_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(directory.path());
+    scene.order("before");
+    assert!(scene.verifies("root.pem", "before-0.pem", "before.pem"));
+    let file = scene.ceremony("issuing-2");
+    let add = |scene: &Scene, more: &[&str]| {
+        chancery(&scene.lab, &[&["ceremony", "add-issuer", &file][..], more].concat())
+    };
+    refused(&add(&scene, &[]), "CHY-CONFIRM");
+
+    // Killed at the commit: the new authority.json is longer than the old, and than everything before it.
+    let authority = scene.lab.dir.join("state/ca/authority.json");
+    let old = std::fs::read(&authority).unwrap();
+    let killed = scene
+        .lab
+        .chancery_under("prlimit", &[&format!("--fsize={}", old.len())])
+        .args(["ceremony", "add-issuer", &file, "--yes"])
+        .output()
+        .unwrap();
+    assert_eq!(killed.status.signal(), Some(25), "no SIGXFSZ: {killed:?}");
+    assert_eq!(std::fs::read(&authority).unwrap(), old);
+    refused(&add(&scene, &["--yes"]), "CHY-CEREMONY-UNFINISHED");
+    crash_issuer(&scene.lab);
+    let told = done(add(&scene, &["--yes", "--discard-unfinished"]));
+    assert!(told.contains("takes over    from issuing") && told.contains("Restart both"), "{told}");
+    refused(&add(&scene, &["--yes"]), "CHY-CEREMONY-DONE");
+
+    // Made, and not yet in force: both processes know nothing of it.
+    scene.order("between");
+    assert!(scene.verifies("root.pem", "issuing.pem", "between.pem"));
+    scene.restart();
+    scene.fetch("issuing-2.pem");
+    scene.fetch("issuing-2-chain.pem");
+    let chains = scene.order("after");
+    assert_eq!(chains.len(), 2, "without the root and with it");
+    assert!(scene.verifies("root.pem", "issuing-2.pem", "after.pem"));
+    assert!(!scene.verifies("root.pem", "issuing.pem", "after.pem"));
+    assert!(scene.verifies("root.pem", "after-0.pem", "after.pem"));
+    assert!(scene.verifies("root.pem", "before-0.pem", "before.pem"), "the old one stands");
+    crash_issuer(&scene.lab);
+    scene.order("later");
+    assert!(scene.verifies("root.pem", "issuing-2.pem", "later.pem"));
+
+    scene.revoke("before.pem");
+    scene.revoke("after.pem");
+    scene.is_listed("before.pem", "issuing.pem");
+    scene.is_listed("after.pem", "issuing-2.pem");
+    let finish = chancery(&scene.lab, &["ceremony", "finish-issuer", &file, "--yes"]);
+    refused(&finish, "CHY-ISSUER-BUSY");
+    let listed = done(chancery(&scene.lab, &["log", "list", "--kind", "issuer"]));
+    assert_eq!(listed.matches("issuing-2 takes over").count(), 1, "{listed}");
+    done(chancery(&scene.lab, &["log", "verify"]));
+
+    // ca/ as it was before the ceremony does not fit this log any more.
+    scene.lab.stop();
+    let newest = std::fs::read(&authority).unwrap();
+    std::fs::write(&authority, &old).unwrap();
+    scene.lab.spawn();
+    eventually(&scene.lab, "the start is refused", || scene.lab.log_tail().contains("CHY-CA-LOG:"));
+    scene.lab.stop();
+    std::fs::write(&authority, &newest).unwrap();
+}
+
+#[test]
+fn a_root_takes_over_from_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(directory.path());
+    scene.order("before");
+    let (root, issuer) = (scene.ceremony("root-2"), scene.ceremony("issuing-2"));
+    let told = done(chancery(&scene.lab, &["ceremony", "add-root", &root, "--yes"]));
+    assert!(told.contains("CERTIFICATE root-2 by root"), "{told}");
+    scene.restart();
+    for file in ["root-2.pem", "root-2-by-root.pem", "root-by-root-2.pem"] {
+        scene.fetch(file);
+    }
+    // A device that has only the new root finds its way to what the old one's issuing CA issues.
+    let chains = scene.order("between");
+    assert_eq!(chains.len(), 3);
+    assert!(scene.verifies("root.pem", "between-0.pem", "between.pem"));
+    assert!(!scene.verifies("root-2.pem", "between-0.pem", "between.pem"));
+    assert!(scene.verifies("root-2.pem", "between-2.pem", "between.pem"));
+
+    done(chancery(&scene.lab, &["ceremony", "add-issuer", &issuer, "--yes"]));
+    scene.restart();
+    let chains = scene.order("after");
+    assert_eq!(chains.len(), 3);
+    assert!(
+        scene.verifies("root.pem", "after-0.pem", "after.pem"),
+        "the usual one is for old devices"
+    );
+    assert!(scene.verifies("root-2.pem", "after-0.pem", "after.pem"), "and for new ones");
+    assert!(
+        scene.verifies("root-2.pem", "after-1.pem", "after.pem"),
+        "without the cross-certificate"
+    );
+    assert!(!scene.verifies("root.pem", "after-1.pem", "after.pem"));
+    let finish = chancery(&scene.lab, &["ceremony", "finish-root", &root, "--yes"]);
+    refused(&finish, "CHY-ROOT-BUSY");
+    eventually(&scene.lab, "both roots' CRLs are recorded", || {
+        let told = done(chancery(&scene.lab, &["log", "list", "--kind", "crl"]));
+        told.contains("/crl/root.crl ") && told.contains("/crl/root-2.crl ")
+    });
+    let listed = done(chancery(&scene.lab, &["log", "list", "--kind", "root,issuer"]));
+    assert!(
+        listed.contains("another root, root-2") && listed.contains("issuing-2 takes over"),
+        "{listed}"
+    );
+    done(chancery(&scene.lab, &["log", "verify"]));
+}
