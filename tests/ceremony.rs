@@ -348,6 +348,67 @@ fn the_root_may_live_on_another_box() {
 }
 
 #[test]
+fn another_issuing_ca_may_be_certified_by_a_root_on_another_box() {
+    let (offline, online) = (Place::new(&[]), Place::new(&[]));
+    let (root_file, online_file) = (shipped("root-offline"), shipped("issuing-online"));
+    let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+    let root_pem = text(offline.path("state/public/root.pem"));
+    let root_crl = text(offline.path("state/public/crl/root.crl"));
+    done(&offline.ceremony("run", &root_file, &["--yes"]));
+    done(&online.ceremony("export-request", &online_file, &["--root", &root_pem, "--yes"]));
+    let csr = text(online.path("issuing.csr"));
+    done(&offline.ceremony("sign-request", &root_file, &["--request", &csr, "--yes"]));
+    let issuing = text(offline.path("issuing.pem"));
+    let import = ["--certificate", &issuing, "--root-crl", &root_crl, "--yes"];
+    done(&online.ceremony("import", &online_file, &import));
+
+    // The second: its own file without the root, and the root's file with another name.
+    let shipped_text = |name| std::fs::read_to_string(shipped(name)).unwrap();
+    let second = shipped_text("issuing-2").replace("../key/", &format!("{REPOSITORY}/hsm/key/"));
+    let (head, rest) = second.split_once("\n[tokens.root]\n").unwrap();
+    let urls = rest.split_once("\n[urls]\n").unwrap().1.split_once("\n[issuing]\n").unwrap().0;
+    let second = format!("{head}\n[urls]\n{urls}")
+        .replace("ONLINE-TOKEN", "chancery")
+        .replace("pin = { prompt = true }", "");
+    let file = online.path("issuing-2.toml");
+    std::fs::write(&file, second).unwrap();
+    let again = shipped_text("root-offline")
+        .replace("../key/", &format!("{REPOSITORY}/hsm/key/"))
+        .replace("LAN Issuing CA 1", "LAN Issuing CA 2");
+    let root_again = offline.path("root-again.toml");
+    std::fs::write(&root_again, again).unwrap();
+
+    let before = online.authority();
+    done(&online.ceremony("add-issuer", &file, &["--out", "second.csr", "--yes"]));
+    openssl(&["req", "-in", "second.csr", "-noout", "-verify"], online.dir.path());
+    refused(&online.ceremony("add-issuer", &file, &["--yes"]), "CHY-ISSUER-REQUESTED");
+    // Given up, it is as if it had never been asked for.
+    let withdraw = ["--withdraw", "--yes"];
+    done(&online.ceremony("import-issuer", &file, &withdraw));
+    assert_eq!(online.authority(), before);
+    refused(&online.ceremony("import-issuer", &file, &withdraw), "CHY-CEREMONY-IMPORT");
+    assert_eq!(online.objects("chancery").matches("Private Key Object").count(), 3);
+
+    done(&online.ceremony("add-issuer", &file, &["--out", "second.csr", "--yes"]));
+    let csr = text(online.path("second.csr"));
+    let sign = |file: &Path, out: &str| {
+        done(&offline.ceremony("sign-request", file, &["--request", &csr, "--out", out, "--yes"]));
+        text(offline.path(out))
+    };
+    let import = |certificate: &str| {
+        online.ceremony("import-issuer", &file, &["--certificate", certificate, "--yes"])
+    };
+    // Another key's, and one with the name of the first.
+    refused(&import(&issuing), "CHY-CEREMONY-IMPORT");
+    refused(&import(&sign(&root_file, "same-name.pem")), "CHY-CEREMONY-FILE");
+    done(&import(&sign(&root_again, "second.pem")));
+    let authority = online.authority();
+    assert_eq!((authority.version, authority.further_issuers.len()), (3, 1));
+    assert_eq!(authority.newest_of("issuing").unwrap().name, "issuing-2");
+    refused(&import(&issuing), "CHY-CEREMONY-IMPORT");
+}
+
+#[test]
 fn the_next_crl_of_a_root_elsewhere_is_taken_in_only_if_it_follows() {
     let (offline, online) = (Place::new(&[]), Place::new(&[]));
     let (root_file, online_file) = (shipped("root-offline"), shipped("issuing-online"));

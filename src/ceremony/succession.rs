@@ -174,7 +174,8 @@ impl Succession {
 
     /// The issuer has one token: the new key must be where the others are.
     fn check_token(&self, authority: &Authority, tokens: &Tokens) -> Result<(), CeremonyError> {
-        let uri = Pkcs11Uri::parse(&authority.tls_key.uri).map_err(|why| broken(&why))?;
+        let uri =
+            Pkcs11Uri::parse(&authority.tls_key.uri).map_err(|why| broken(&why.to_string()))?;
         let token = &token(tokens, &self.key.token)?.token;
         if uri.token.as_ref().is_some_and(|label| *label != token.label)
             || uri.serial.as_ref().is_some_and(|serial| *serial != token.serial)
@@ -318,7 +319,7 @@ pub fn import(
     }
     fits(certificate, &authority, policy)?;
     let at_hand = AtHand {
-        uri: Pkcs11Uri::parse(&open.key.uri).map_err(|why| broken(&why))?,
+        uri: Pkcs11Uri::parse(&open.key.uri).map_err(|why| broken(&why.to_string()))?,
         label: succession.key.label.clone(),
         key,
     };
@@ -480,7 +481,7 @@ pub(super) fn key_of(
 }
 
 fn id_of(record: &KeyRecord) -> Result<Vec<u8>, CeremonyError> {
-    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why))?;
+    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why.to_string()))?;
     uri.id.ok_or_else(|| broken("a URI has no id"))
 }
 

@@ -132,6 +132,42 @@ mod tests {
     }
 
     #[test]
+    fn while_a_root_takes_over_there_is_a_way_to_either() {
+        let parse = |made: &rcgen::Certificate| Certificate::parse(made.der()).unwrap();
+        let keys = [(); 4].map(|()| KeyPair::generate().unwrap());
+        let [old_key, new_key, old_issuing, new_issuing] = &keys;
+        let (old_ca, new_ca) = (ca("Old"), ca("New"));
+        let by_old = Issuer::from_params(&old_ca, old_key);
+        let by_new = Issuer::from_params(&new_ca, new_key);
+        let old = parse(&ca("Old").self_signed(old_key).unwrap());
+        let new = parse(&ca("New").self_signed(new_key).unwrap());
+        let new_by_old = parse(&ca("New").signed_by(new_key, &by_old).unwrap());
+        let old_by_new = parse(&ca("Old").signed_by(old_key, &by_new).unwrap());
+        let below_old = parse(&ca("Issuing").signed_by(old_issuing, &by_old).unwrap());
+        let below_new = parse(&ca("Issuing 2").signed_by(new_issuing, &by_new).unwrap());
+        let mut first = Tied { certificate: old.clone(), ties: None, done: false };
+        let ties = Some((new_by_old.clone(), old_by_new.clone()));
+        let second = Tied { certificate: new.clone(), ties, done: false };
+
+        let alone = |issuing: &Certificate| vec![issuing.clone()];
+        assert_eq!(
+            ways(&below_old, &[&first]),
+            [alone(&below_old), vec![below_old.clone(), old.clone()]]
+        );
+        assert_eq!(
+            ways(&below_old, &[&first, &second]),
+            [alone(&below_old), vec![below_old.clone(), old], vec![below_old, old_by_new]]
+        );
+        let with_new = vec![below_new.clone(), new];
+        assert_eq!(
+            ways(&below_new, &[&first, &second]),
+            [vec![below_new.clone(), new_by_old], alone(&below_new), with_new.clone()]
+        );
+        first.done = true;
+        assert_eq!(ways(&below_new, &[&first, &second]), [alone(&below_new), with_new]);
+    }
+
+    #[test]
     fn a_cross_certificate_has_name_and_key_of_ours_and_its_chain_behind_it() {
         let parse = |made: &rcgen::Certificate| Certificate::parse(made.der()).unwrap();
         let [root_key, issuing_key, other_key] = [(); 3].map(|()| KeyPair::generate().unwrap());
