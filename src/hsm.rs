@@ -9,6 +9,7 @@ pub mod pool;
 pub mod software;
 pub mod token;
 
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::pki::key::PublicKey;
@@ -40,6 +41,87 @@ pub enum Class {
     Checkpoint,
     Tls,
     Crl,
+    /// Of another log's checkpoint.
+    Cosignature,
+}
+
+impl Class {
+    /// Every class, in the order in which figures list them.
+    pub const ALL: [Self; 5] =
+        [Self::Certificate, Self::Checkpoint, Self::Tls, Self::Crl, Self::Cosignature];
+
+    /// One word for it, in settings and figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::Checkpoint => "checkpoint",
+            Self::Tls => "tls",
+            Self::Crl => "crl",
+            Self::Cosignature => "cosignature",
+        }
+    }
+}
+
+/// Whose a signature is within its class: parties take turns, however much each asks for.
+pub type Party = [u8; 16];
+
+/// What is to be signed, for whom, and until when that is of use.
+pub struct Request {
+    pub class: Class,
+    pub party: Party,
+    pub message: Message,
+    /// Not begun once nobody holds the other end.
+    pub wanted: Option<Weak<()>>,
+    /// Goes before everything else when it has waited so long.
+    pub overtakes: Option<Duration>,
+}
+
+/// The octets to be signed.
+pub enum Message {
+    Ready(Vec<u8>),
+    /// Made when the token is about to sign, so that it is not stale by then; quick, on a thread of the pool.
+    /// `None`: there is nothing to sign any more.
+    AtItsTurn(Box<dyn FnOnce() -> Option<Vec<u8>> + Send>),
+}
+
+impl Message {
+    /// The octets, now.
+    pub fn compose(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Ready(message) => Some(message),
+            Self::AtItsTurn(make) => make(),
+        }
+    }
+}
+
+impl Request {
+    /// Of nobody in particular, and wanted whatever happens.
+    pub fn new(class: Class, message: Vec<u8>) -> Self {
+        Self::of(class, Message::Ready(message))
+    }
+
+    /// The same with octets that may still have to be made.
+    pub fn of(class: Class, message: Message) -> Self {
+        Self { class, party: Party::default(), message, wanted: None, overtakes: None }
+    }
+
+    /// For a party, with which it takes turns.
+    #[must_use]
+    pub fn party(self, party: Party) -> Self {
+        Self { party, ..self }
+    }
+
+    /// Only as long as somebody holds `asker`: then it leaves the queue without a signature.
+    #[must_use]
+    pub fn wanted_by(self, asker: &Arc<()>) -> Self {
+        Self { wanted: Some(Arc::downgrade(asker)), ..self }
+    }
+
+    /// Before everything else once it has waited so long.
+    #[must_use]
+    pub fn overtaking_after(self, wait: Duration) -> Self {
+        Self { overtakes: Some(wait), ..self }
+    }
 }
 
 /// Called once, on a thread of the pool; must not block for long.

@@ -15,5 +15,6 @@ pub mod log;
 pub mod pki;
 pub mod store;
 pub mod tlog;
+pub mod turns;
 pub mod validate;
 pub mod web;

@@ -10,19 +10,20 @@ use std::path::{Path, PathBuf};
 /// Room → the rooms it may name besides itself and `id`. `app`, `cli` and the crate root may name any.
 const ARROWS: &[(&str, &[&str])] = &[
     ("id", &[]),
+    ("turns", &[]),
     ("env", &[]),
     ("pki", &[]),
     ("acme", &["pki"]),
     ("tlog", &[]),
     ("log", &["env", "tlog"]),
-    ("hsm", &["pki", "env"]),
+    ("hsm", &["pki", "env", "turns"]),
     ("ipc", &["acme", "pki"]),
     ("issuer", &["ipc", "acme", "pki", "log", "hsm", "env", "tlog"]),
     ("ceremony", &["pki", "log", "hsm", "env", "tlog"]),
     ("audit", &["pki", "log", "env", "tlog"]),
     ("store", &["acme", "env"]),
     ("validate", &["acme", "pki", "env"]),
-    ("web", &["ipc", "acme", "pki", "store", "validate", "env", "tlog"]),
+    ("web", &["ipc", "acme", "pki", "store", "validate", "env", "tlog", "turns"]),
     // Imports the `Settings` of every room and what a ceremony file or an authority says.
     // Imports the `Settings` of every room, what a ceremony file or an authority says, and the names of challenges.
     ("config", &["acme", "ceremony", "env", "hsm", "issuer", "log", "pki", "validate", "web"]),
@@ -55,7 +56,7 @@ const WORLD: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that touch no file, socket, clock or runtime.
-const PURE: &[&str] = &["acme", "pki", "tlog", "id"];
+const PURE: &[&str] = &["acme", "pki", "tlog", "id", "turns"];
 const IMPURE: &[&str] =
     &["std::fs", "std::io::Read", "std::os", "std::process", "std::thread", "tokio", "tracing"];
 

@@ -9,116 +9,34 @@
 //!   inside a module, but the log makes a new process safe.
 
 mod keeper;
+mod pace;
 mod quarantine;
 mod queue;
+mod settings;
 mod watchdog;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
 
+use self::pace::Pace;
 use self::quarantine::{Forgetful, Standing, Verdict};
-use self::queue::{Job, Queue};
+use self::queue::{Job, Left, Queue};
 use self::watchdog::Watch;
 use super::health::{Observer, TokenHealth};
 use super::token::{Module, ModuleInfo, Remedy, Slot, TokenError, TokenInfo, TokenName};
-use super::{Class, OnSigned, SignError, Signer};
+use super::{Class, OnSigned, Request, SignError, Signer};
 use crate::pki::key::{PublicKey, SignatureAlgorithm};
 
 pub use self::quarantine::{Offence, Offences};
-
-/// The `[token]` table, and the content of `hsm/token/*.toml`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
-    /// Path of the PKCS#11 module.
-    pub module: PathBuf,
-    /// Threads, each with a session of its own; one more session stays open as the anchor of the login.
-    #[serde(default = "one")]
-    pub threads: usize,
-    /// Signatures waiting at most, over all classes; at least 8.
-    #[serde(default = "default_queue")]
-    pub queue: usize,
-    /// A PKCS#11 call that takes longer is taken for hung: the process aborts.
-    #[serde(default = "default_deadline")]
-    pub deadline_seconds: u64,
-    /// Initializing the module anew this often in a row without success, after it once worked, ends the
-    /// process: some modules recover in no other way.
-    #[serde(default = "default_restart_after")]
-    pub restart_after: u32,
-    /// A key that makes a second wrong signature within so many hours stays out until an operator lifts it; 0:
-    /// each is forgiven after the trials.
-    #[serde(default = "default_quarantine")]
-    pub quarantine_hours: u32,
-    /// Where this model differs from the standard.
-    #[serde(default)]
-    pub quirks: Quirks,
-    /// Whether a token in software is refused. Written in no file: it follows from `[board] production`.
-    #[serde(skip)]
-    pub refuse_software: bool,
-}
-
-/// Where a token model differs from the standard.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Quirks {
-    /// Attributes the model refuses in a key template: `copyable`, `modifiable`, `sign-recover`,
-    /// `unwrap`, `derive`, `decrypt`.
-    pub omit: Vec<String>,
-    /// Ed25519 is named by the PrintableString `edwards25519` instead of its OID.
-    pub ed25519_as_name: bool,
-    /// The keys are clones made by the maker's own means, so that CKA_LOCAL may be false.
-    pub cloned: bool,
-}
-
-fn one() -> usize {
-    1
-}
-fn default_queue() -> usize {
-    256
-}
-fn default_deadline() -> u64 {
-    20
-}
-fn default_restart_after() -> u32 {
-    10
-}
-
-fn default_quarantine() -> u32 {
-    24
-}
-
-impl Settings {
-    /// A module with every default.
-    pub fn new(module: PathBuf) -> Self {
-        Self {
-            module,
-            threads: one(),
-            queue: default_queue(),
-            deadline_seconds: default_deadline(),
-            restart_after: default_restart_after(),
-            quarantine_hours: default_quarantine(),
-            quirks: Quirks::default(),
-            refuse_software: false,
-        }
-    }
-
-    fn deadline(&self) -> Duration {
-        Duration::from_secs(self.deadline_seconds)
-    }
-
-    fn quarantine(&self) -> Duration {
-        Duration::from_secs(u64::from(self.quarantine_hours) * 3600)
-    }
-}
+pub use self::queue::ClassFigures;
+pub use self::settings::{ClassSettings, Classes, Quirks, Settings, TlsKey};
 
 /// Which key, and the public key it must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,11 +93,11 @@ pub struct Key {
     index: usize,
 }
 
-/// Counters since the start, for metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What was counted and measured since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figures {
-    /// By class: certificate, checkpoint, TLS, CRL.
-    pub signed: [u64; 4],
+    pub classes: Vec<ClassFigures>,
+    pub keys: Vec<KeyFigures>,
     pub failed: u64,
     /// Times the token was brought up again after trouble.
     pub recoveries: u64,
@@ -190,6 +108,21 @@ pub struct Figures {
     /// Signatures that did not verify, and were thrown away.
     pub wrong: u64,
     pub waiting: usize,
+}
+
+/// How fast the token signs with one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFigures {
+    pub name: String,
+    /// The mean time of a signature, newer ones counting more; `None` before the first.
+    pub takes: Option<Duration>,
+}
+
+impl Figures {
+    /// Signatures of all classes.
+    pub fn signed(&self) -> u64 {
+        self.classes.iter().map(|class| class.signed).sum()
+    }
 }
 
 impl Pool {
@@ -217,7 +150,12 @@ impl Pool {
             watch: Watch::new(settings.deadline(), workers + 1, Arc::clone(&clock)),
             state: Mutex::new(State {
                 phase: Phase::Down,
-                queue: Queue::new(settings.queue),
+                queue: Queue::new(
+                    settings.queue,
+                    &settings.classes,
+                    Pace::new(keys.len(), workers),
+                    keys.len(),
+                ),
                 health: TokenHealth::Starting,
                 trouble: None,
                 busy: 0,
@@ -292,7 +230,7 @@ impl Pool {
         self.shared.lock().identity.clone()
     }
 
-    /// The counters.
+    /// What was counted and measured.
     pub fn figures(&self) -> Figures {
         self.shared.figures()
     }
@@ -329,34 +267,43 @@ impl Drop for Pool {
 }
 
 impl Key {
-    /// Queues a signature; `then` is called exactly once, here if the queue is full or no key will sign.
+    /// Queues a signature of nobody in particular; as `request`.
     pub fn submit(&self, class: Class, message: Vec<u8>, then: OnSigned) {
-        let job = Job { key: self.index, class, message, attempts: 0, then };
-        let (refused, sitting) = {
-            let mut state = self.shared.lock();
-            let refused =
-                match self.shared.keys[self.index].refusal().or_else(|| state.verdict.clone()) {
-                    Some(why) => Some((job, why)),
-                    None => state
-                        .queue
-                        .push(job)
-                        .err()
-                        .map(|job| (job, SignError::Retry(Duration::from_millis(500)))),
-                };
-            (refused, state.sitting)
-        };
-        match refused {
-            None if sitting == 0 => self.shared.work.notify_one(),
-            // The one that woke might be one that cannot work.
-            None => self.shared.work.notify_all(),
-            Some((job, why)) => {
-                self.shared.counters.failed.fetch_add(1, Ordering::Relaxed);
-                job.answer(Err(why));
-            }
-        }
+        self.request(Request::new(class, message), then);
     }
 
-    /// The counters of its pool.
+    /// Queues a signature; `then` is called exactly once, here if there is no room or no key will sign.
+    pub fn request(&self, request: Request, then: OnSigned) {
+        let shared = &*self.shared;
+        let now = shared.clock.monotonic();
+        let job = Job::new(self.index, request, then, now);
+        let mut left = Vec::new();
+        let (queued, sitting) = {
+            let mut state = shared.lock();
+            match shared.keys[self.index].refusal().or_else(|| state.verdict.clone()) {
+                Some(why) => left.push(Left(job, why)),
+                None => left.extend(state.queue.push(job, now)),
+            }
+            // What makes room for another leaves, and the other wants a worker.
+            let queued = state.queue.len() > 0;
+            left.extend(std::iter::from_fn(|| state.queue.take_left()));
+            (queued, state.sitting)
+        };
+        match queued {
+            true if sitting == 0 => shared.work.notify_one(),
+            // The one that woke might be one that cannot work.
+            true => shared.work.notify_all(),
+            false => {}
+        }
+        shared.answer(left);
+    }
+
+    /// How long a signature of this class that is asked for now would wait for its turn.
+    pub fn wait(&self, class: Class) -> Duration {
+        self.shared.lock().queue.wait(class)
+    }
+
+    /// What was counted and measured of its pool.
     pub fn figures(&self) -> Figures {
         self.shared.figures()
     }
@@ -393,7 +340,8 @@ impl Signer for Blocking {
             // Nobody waits any more: the signature is dropped, which is harmless.
             let _ = sender.send(outcome);
         });
-        self.key.submit(self.class, message.to_vec(), then);
+        let asker = Arc::new(());
+        self.key.request(Request::new(self.class, message.to_vec()).wanted_by(&asker), then);
         receiver
             .recv_timeout(self.key.shared.settings.deadline())
             .unwrap_or_else(|_| Err(SignError::Retry(Duration::from_secs(1))))
@@ -434,7 +382,6 @@ impl PooledKey {
 
 #[derive(Default)]
 struct Counters {
-    signed: [AtomicU64; 4],
     failed: AtomicU64,
     recoveries: AtomicU64,
     recovered: Mutex<BTreeMap<&'static str, u64>>,
@@ -476,12 +423,11 @@ struct State {
 enum Phase {
     /// Jobs wait; no worker may touch the module.
     Down,
-    Up(Epoch),
+    Up(Arc<Epoch>),
     Ended,
 }
 
 /// One stretch of a login during which handles are good.
-#[derive(Clone)]
 struct Epoch {
     number: u64,
     /// Sessions opened under another count are not ours any more.
@@ -497,16 +443,30 @@ impl Shared {
     }
 
     fn figures(&self) -> Figures {
+        let state = self.lock();
+        let takes = |(n, key): (usize, &PooledKey)| KeyFigures {
+            name: key.name.clone(),
+            takes: state.queue.pace.measured(n),
+        };
         let counters = &self.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Figures {
-            signed: [0, 1, 2, 3].map(|class: usize| read(&counters.signed[class])),
+            classes: state.queue.figures().to_vec(),
+            keys: self.keys.iter().enumerate().map(takes).collect(),
             failed: read(&counters.failed),
             recoveries: read(&counters.recoveries),
             recovered: counters.recovered(),
             recovering: Duration::from_millis(read(&counters.recovering_ms)),
             wrong: read(&counters.wrong),
-            waiting: self.lock().queue.len(),
+            waiting: state.queue.len(),
+        }
+    }
+
+    /// Tells those who get no signature; never under the lock.
+    fn answer(&self, left: impl IntoIterator<Item = Left>) {
+        for left in left {
+            self.counters.failed.fetch_add(1, Ordering::Relaxed);
+            left.answer();
         }
     }
 
@@ -581,6 +541,9 @@ fn pooled(
     }
     if settings.deadline_seconds == 0 {
         return bad("[token] deadline-seconds is 0; every call would be taken for hung".into());
+    }
+    if let Err((class, why)) = settings.classes.check() {
+        return bad(format!("[token.classes.{class}] {why}"));
     }
     let mut token = None;
     let mut keys = Vec::with_capacity(pins.len());

@@ -14,8 +14,8 @@ use super::signing::SignQueue;
 use crate::acme::directory::Urls;
 use crate::acme::problem::{Problem, ProblemType};
 use crate::env::{Disk, Rng};
-use crate::hsm::SignError;
 use crate::hsm::health::TokenHealth;
+use crate::hsm::{Class, SignError};
 use crate::id::{Serial, Timestamp};
 use crate::ipc::Refusal;
 use crate::log::record::{IntentV1, IssuedV1, Record};
@@ -148,6 +148,12 @@ impl Core {
     /// Whether the token would sign now; asked before a record promises that it will.
     pub(super) fn token_signs(&self) -> Result<(), NotNow> {
         if (self.token)().signs() { Ok(()) } else { Err(NotNow::Wait(Duration::from_secs(5))) }
+    }
+
+    /// What waits for the issuing key fills this process: to be asked again when some of it is signed.
+    pub(super) fn busy(&self, class: Class) -> NotNow {
+        let wait = self.issuers.queue().map_or(Duration::ZERO, |key| key.wait(class));
+        NotNow::Wait(wait.clamp(LEAST_BUSY, MOST_BUSY))
     }
 
     /// Whether it is proven that this log does not continue what its key has signed: then no certificate is issued.
@@ -425,6 +431,9 @@ impl Problems {
         lock(&self.lines)
     }
 }
+
+const LEAST_BUSY: Duration = Duration::from_millis(500);
+const MOST_BUSY: Duration = Duration::from_secs(60);
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

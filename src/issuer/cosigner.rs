@@ -153,7 +153,7 @@ impl Cosigner {
             // The state stands; the log asks again from there.
             Err(error) => reply(Err(core.unsigned(error).into())),
         });
-        key.key.submit(Class::Checkpoint, message, then);
+        key.key.submit(Class::Cosignature, message, then);
     }
 
     /// For the health.

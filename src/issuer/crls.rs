@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::core::{Core, NotNow, Part, count, lock};
 use super::issuers::Issuer;
 use super::publish::{file_of, put};
-use super::signing::sign_and_wait;
-use crate::hsm::Class;
+use super::signing::request_and_wait;
+use crate::hsm::{Class, Request};
 use crate::id::{Serial, Timestamp};
 use crate::log::Release;
 use crate::log::index::{Issuance, Listed};
@@ -255,7 +255,9 @@ impl Crls {
         let key = core.key_of(issuer)?;
         core.token_signs()?;
         let mark = self.mark(url);
-        let before = lock(&self.published).get(url).map_or(Timestamp(0), |p| p.this_update);
+        let present = lock(&self.published).get(url).copied();
+        let before = present.map_or(Timestamp(0), |p| p.this_update);
+        let valid_until = present.map(|p| p.next_update);
         // Strictly rising over all CRLs, also across a log restored from a backup: time is in it.
         let last = core.log.index().last_crl_number().map_err(|e| core.lost_index(&e))?;
         let number = last.saturating_add(1).max(now.0);
@@ -284,8 +286,10 @@ impl Crls {
             tbs_sha256: sha256(&tbs),
         };
         let leaf = core.append_wait(Record::CrlV2(record), Release::Durable)?.leaf;
-        let signature = sign_and_wait(&*key, Class::Crl, tbs.clone(), DEADLINE)
-            .map_err(|e| core.unsigned(e))?;
+        // The longer the present one is good for, the longer certificates may go first.
+        let left = valid_until.map_or(Duration::ZERO, |until| until.since(now));
+        let request = Request::new(Class::Crl, tbs.clone()).overtaking_after(left / 2);
+        let signature = request_and_wait(&*key, request, DEADLINE).map_err(|e| core.unsigned(e))?;
         let der = crl::assemble(&tbs, issuer.algorithm(), &signature);
         if let Err(why) = crl::parse_verified(&der, &issuer.certificate) {
             tracing::error!("CHY-SIGNATURE: a CRL was thrown away: {why}");

@@ -117,6 +117,11 @@ impl Issuers {
         Ok(this)
     }
 
+    /// A key of the token's pool: whichever it is, they share one queue.
+    pub(super) fn queue(&self) -> Option<&Arc<dyn SignQueue>> {
+        self.all.iter().find_map(|issuer| issuer.key())
+    }
+
     /// What the log says of them.
     fn replay(&self, roots: &[RootOf], log: &Log) -> Result<(), String> {
         let disagree = |why: String| {

@@ -16,7 +16,7 @@ use crate::acme::jws::{Jws, KeyRef, Payload};
 use crate::acme::order::Order;
 use crate::acme::problem::{Problem, ProblemType, Subproblem};
 use crate::env::random_16;
-use crate::hsm::Class;
+use crate::hsm::{Class, Request};
 use crate::id::{AccountId, LeafIndex, OrderId, Serial, Timestamp};
 use crate::ipc::message::{Finalize, Validation};
 use crate::ipc::{Answer, Refusal, Reply};
@@ -64,6 +64,7 @@ struct Rehearsed<'a> {
 struct Claim {
     pipeline: Arc<Pipeline>,
     order: OrderId,
+    account: AccountId,
     open: bool,
 }
 
@@ -206,12 +207,13 @@ impl Pipeline {
                 return None;
             }
             Some(_) => Refusal::Refused(foreign()),
-            None if full => Refusal::Retry(500),
+            None if full => self.core.busy(Class::Certificate).into(),
             None => {
                 let entry = UnderWay { account: signed.account, waiting: vec![reply] };
                 under_way.insert(signed.order, entry);
                 let pipeline = Arc::clone(self);
-                return Some(Claim { pipeline, order: signed.order, open: true });
+                let (order, account) = (signed.order, signed.account);
+                return Some(Claim { pipeline, order, account, open: true });
             }
         };
         drop(under_way);
@@ -351,7 +353,8 @@ impl Pipeline {
         if parts.is_empty() { Ok(()) } else { Err(Refusal::Refused(Problem::compound(parts))) }
     }
 
-    /// The intent is durable: the token may be asked.
+    /// The intent is durable: the token may be asked. Whether somebody waits does not count: the order is `processing`
+    /// and asks until it is answered, so that this signature is never in vain.
     fn sign(
         self: &Arc<Self>,
         issuer: Arc<Issuer>,
@@ -365,12 +368,12 @@ impl Pipeline {
             Err(why) => return claim.answer(Err(why.into())),
         };
         let pipeline = Arc::clone(self);
-        let message = tbs.clone();
+        let request = Request::new(Class::Certificate, tbs.clone()).party(claim.account.0);
         let then = Box::new(move |result| match result {
             Ok(signature) => pipeline.record(&issuer, intent, serial, &tbs, signature, claim),
             Err(error) => claim.answer(Err(pipeline.core.unsigned(error).into())),
         });
-        key.submit(Class::Certificate, message, then);
+        key.request(request, then);
     }
 
     /// The signature is there: verify, record, and release once a checkpoint covers it.

@@ -5,8 +5,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::hsm::pool::{Figures, Key, KeyPin};
-use crate::hsm::{Class, OnSigned, SignError};
-use crate::log::note::{NoteSignError, NoteSigner, VerifierKey};
+use crate::hsm::{Class, Message, OnSigned, Request, SignError};
+use crate::log::note::{LateMessage, NoteSignError, NoteSigner, VerifierKey};
 use crate::pki::authority::{Authority, KeyRecord};
 use crate::pki::key::{KeyKind, PublicKey, SignatureAlgorithm};
 use crate::pki::uri::Pkcs11Uri;
@@ -17,6 +17,20 @@ pub trait SignQueue: Send + Sync {
     fn public_key(&self) -> &PublicKey;
     /// Queues a signature in X.509 form over `message`; `then` is called exactly once, on any thread.
     fn submit(&self, class: Class, message: Vec<u8>, then: OnSigned);
+
+    /// The same with what a queue can heed: whose it is, whether it is still wanted, what it says at its turn.
+    /// A key without a queue signs at once.
+    fn request(&self, request: Request, then: OnSigned) {
+        match request.message.compose() {
+            Some(message) => self.submit(request.class, message, then),
+            None => then(Err(SignError::Retry(AGAIN))),
+        }
+    }
+
+    /// How long a signature of this class that is asked for now would wait for its turn.
+    fn wait(&self, _class: Class) -> Duration {
+        Duration::ZERO
+    }
 
     /// What its queue counted and measured.
     fn figures(&self) -> Option<Figures> {
@@ -31,6 +45,14 @@ impl SignQueue for Key {
 
     fn submit(&self, class: Class, message: Vec<u8>, then: OnSigned) {
         Self::submit(self, class, message, then);
+    }
+
+    fn request(&self, request: Request, then: OnSigned) {
+        Self::request(self, request, then);
+    }
+
+    fn wait(&self, class: Class) -> Duration {
+        Self::wait(self, class)
     }
 
     fn figures(&self) -> Option<Figures> {
@@ -88,17 +110,27 @@ fn pin(name: &str, record: &KeyRecord) -> Result<KeyPin, String> {
     })
 }
 
-/// Signs and waits, at most `deadline`. For threads of this room that may wait; never on a thread of
-/// the token's pool.
+/// Signs and waits, at most `deadline`; what is not signed by then leaves the queue. For threads of this room that
+/// may wait; never on a thread of the token's pool.
 pub(super) fn sign_and_wait(
     key: &dyn SignQueue,
     class: Class,
     message: Vec<u8>,
     deadline: Duration,
 ) -> Result<Vec<u8>, SignError> {
+    request_and_wait(key, Request::new(class, message), deadline)
+}
+
+/// The same with all that a request can say.
+pub(super) fn request_and_wait(
+    key: &dyn SignQueue,
+    request: Request,
+    deadline: Duration,
+) -> Result<Vec<u8>, SignError> {
     let (tell, told) = mpsc::sync_channel(1);
-    key.submit(class, message, Box::new(move |result| drop(tell.send(result))));
-    told.recv_timeout(deadline).unwrap_or(Err(SignError::Retry(Duration::from_secs(1))))
+    let asker = Arc::new(());
+    key.request(request.wanted_by(&asker), Box::new(move |result| drop(tell.send(result))));
+    told.recv_timeout(deadline).unwrap_or(Err(SignError::Retry(AGAIN)))
 }
 
 /// The log's key on the token, as the log wants it.
@@ -123,7 +155,18 @@ impl NoteSigner for CheckpointKey {
     }
 
     fn sign(&self, message: Vec<u8>) -> Result<Vec<u8>, NoteSignError> {
-        match sign_and_wait(&*self.key, Class::Checkpoint, message, CHECKPOINT_DEADLINE) {
+        self.signed(Message::Ready(message))
+    }
+
+    fn sign_at_its_turn(&self, message: LateMessage) -> Result<Vec<u8>, NoteSignError> {
+        self.signed(Message::AtItsTurn(message))
+    }
+}
+
+impl CheckpointKey {
+    fn signed(&self, message: Message) -> Result<Vec<u8>, NoteSignError> {
+        let request = Request::of(Class::Checkpoint, message);
+        match request_and_wait(&*self.key, request, CHECKPOINT_DEADLINE) {
             Ok(signature) => Ok(signature),
             Err(SignError::Retry(after)) => Err(NoteSignError::Retry(after)),
             // Until an operator acts nothing is released; the records themselves are safe.
@@ -138,3 +181,5 @@ impl NoteSigner for CheckpointKey {
 
 /// Longer than any token's own deadline: the pool answers first.
 const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(60);
+/// When what has no signature may be asked for again.
+const AGAIN: Duration = Duration::from_secs(1);

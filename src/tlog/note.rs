@@ -52,6 +52,12 @@ pub trait NoteSigner: Send + Sync {
     /// What the private key makes of `message`: 64 octets of Ed25519, or a DER Ecdsa-Sig-Value.
     fn sign(&self, message: Vec<u8>) -> Result<Vec<u8>, NoteSignError>;
 
+    /// The same of a message that is made when the key is about to sign: what waited for a slow key is not stale then.
+    fn sign_at_its_turn(&self, message: LateMessage) -> Result<Vec<u8>, NoteSignError> {
+        let message = message().ok_or(NoteSignError::Retry(std::time::Duration::ZERO))?;
+        self.sign(message)
+    }
+
     /// The octets of a signature line (without the 4-octet key id) over a checkpoint's text, which states `head`.
     fn sign_checkpoint(
         &self,
@@ -64,6 +70,9 @@ pub trait NoteSigner: Send + Sync {
         Ok(key.signature_octets(&signature, now))
     }
 }
+
+/// Makes a message at the last moment; `None`: nobody wants it signed any more.
+pub type LateMessage = Box<dyn FnOnce() -> Option<Vec<u8>> + Send>;
 
 /// Why there is no signature.
 #[derive(Clone, Debug, PartialEq, Eq)]

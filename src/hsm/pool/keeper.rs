@@ -4,8 +4,8 @@
 //! It works while all workers stand still. Every step up to `Ready` is the same code at start and after
 //! trouble; only how much is thrown away first differs.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::quarantine::TRIALS;
@@ -275,12 +275,12 @@ impl Keeper<'_> {
             if matches!(state.phase, Phase::Ended) {
                 return None;
             }
-            state.phase = Phase::Up(Epoch {
+            state.phase = Phase::Up(Arc::new(Epoch {
                 number: self.epoch,
                 sessions: self.sessions,
                 module: self.module.clone(),
                 slot,
-            });
+            }));
             state.sitting = 0;
             state.verdict = None;
             state.identity = Some(identity);

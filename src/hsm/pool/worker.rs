@@ -1,10 +1,10 @@
 //! A thread that owns one session and signs with it. Decides nothing: what fails goes to the keeper.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::queue::{Job, number};
+use super::queue::{Job, Left, Next};
 use super::{Epoch, Phase, Shared};
 use crate::hsm::SignError;
 use crate::hsm::token::{Handle, Remedy, Session, TokenError};
@@ -20,7 +20,7 @@ struct Worker<'a> {
     /// By index of the key.
     handles: Vec<Option<Handle>>,
     /// The epoch that session and handles belong to.
-    epoch: u64,
+    epoch: Option<Arc<Epoch>>,
     sessions: u64,
     /// An epoch in which the token has no session left for this thread.
     sits_out: u64,
@@ -33,18 +33,24 @@ pub(super) fn run(shared: &Shared, place: usize) {
         place,
         session: None,
         handles: vec![None; shared.keys.len()],
-        epoch: 0,
+        epoch: None,
         sessions: 0,
         sits_out: 0,
     };
-    while let Some((job, epoch)) = worker.take() {
+    while let Some((mut job, epoch)) = worker.take() {
         if let Some(why) = shared.keys[job.key].refusal() {
-            worker.stand_still();
+            worker.stand_still(None);
             job.answer(Err(why));
             continue;
         }
+        if !job.compose() {
+            worker.stand_still(None);
+            job.answer(Err(SignError::Retry(Duration::from_secs(1))));
+            continue;
+        }
+        let begun = shared.clock.monotonic();
         let outcome = worker.attempt(&job, &epoch);
-        worker.settle(job, &epoch, outcome);
+        worker.settle(job, epoch.number, outcome, begun);
     }
     if let Some(session) = worker.session.take() {
         shared.watch.call(place, "C_CloseSession", || session.close());
@@ -60,27 +66,50 @@ enum Failure {
 
 impl Worker<'_> {
     /// Waits for a job and an epoch to do it in; `None` at the end.
-    fn take(&self) -> Option<(Job, Epoch)> {
+    fn take(&self) -> Option<(Job, Arc<Epoch>)> {
         let mut state = self.shared.lock();
         loop {
-            match &state.phase {
+            let epoch = match &state.phase {
                 Phase::Ended => return None,
-                Phase::Up(epoch) if epoch.number != self.sits_out => {
-                    let epoch = epoch.clone();
-                    if let Some(job) = state.queue.pop() {
+                Phase::Up(epoch) if epoch.number != self.sits_out => Some(Arc::clone(epoch)),
+                _ => None,
+            };
+            let mut pause = None;
+            if let Some(epoch) = epoch {
+                let now = self.shared.clock.monotonic();
+                let next = state.queue.pop(now);
+                let left: Vec<Left> = std::iter::from_fn(|| state.queue.take_left()).collect();
+                let none_left = left.is_empty();
+                match next {
+                    Next::Sign(job) => {
                         state.busy += 1;
+                        drop(state);
+                        self.shared.answer(left);
                         return Some((job, epoch));
                     }
+                    Next::NotBefore(until) => pause = Some(until.saturating_sub(now)),
+                    Next::Idle => {}
                 }
-                _ => {}
+                if !none_left {
+                    drop(state);
+                    self.shared.answer(left);
+                    state = self.shared.lock();
+                    continue;
+                }
             }
-            state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let work = &self.shared.work;
+            state = match pause {
+                Some(pause) => {
+                    work.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => work.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 
-    fn attempt(&mut self, job: &Job, epoch: &Epoch) -> Result<Vec<u8>, Failure> {
-        if self.epoch != epoch.number {
-            self.epoch = epoch.number;
+    fn attempt(&mut self, job: &Job, epoch: &Arc<Epoch>) -> Result<Vec<u8>, Failure> {
+        if self.epoch.as_ref().is_none_or(|mine| mine.number != epoch.number) {
+            self.epoch = Some(Arc::clone(epoch));
             self.handles.fill(None);
             if self.sessions != epoch.sessions {
                 // Not closed: its number may be another session's by now.
@@ -110,21 +139,26 @@ impl Worker<'_> {
         };
         let algorithm = key.public.preferred_algorithm();
         let signature = watch
-            .call(place, "C_Sign", || session.sign(handle, algorithm, &job.message))
+            .call(place, "C_Sign", || session.sign(handle, algorithm, job.octets()))
             .map_err(Failure::Token)?;
-        if key.public.verify(algorithm, &job.message, &signature) {
+        if key.public.verify(algorithm, job.octets(), &signature) {
             Ok(signature)
         } else {
             Err(Failure::Wrong)
         }
     }
 
-    fn settle(&mut self, mut job: Job, epoch: &Epoch, outcome: Result<Vec<u8>, Failure>) {
+    fn settle(
+        &mut self,
+        mut job: Job,
+        epoch: u64,
+        outcome: Result<Vec<u8>, Failure>,
+        begun: Duration,
+    ) {
         let counters = &self.shared.counters;
         let failure = match outcome {
             Ok(signature) => {
-                counters.signed[number(job.class)].fetch_add(1, Ordering::Relaxed);
-                self.stand_still();
+                self.stand_still(Some((&job, begun)));
                 job.answer(Ok(signature));
                 return;
             }
@@ -153,7 +187,7 @@ impl Worker<'_> {
         let back = {
             let mut state = self.shared.lock();
             state.busy -= 1;
-            let ours = matches!(&state.phase, Phase::Up(now) if now.number == epoch.number);
+            let ours = matches!(&state.phase, Phase::Up(now) if now.number == epoch);
             if throttled
                 && self.session.is_none()
                 && self.shared.settings.threads > 1
@@ -161,7 +195,7 @@ impl Worker<'_> {
                 && state.busy > 0
             {
                 // Others hold sessions: let them do the work of this epoch.
-                self.sits_out = epoch.number;
+                self.sits_out = epoch;
                 state.sitting += 1;
                 tracing::warn!(%error, "the token has no session for this thread; lower [token] threads");
             } else if ours {
@@ -185,10 +219,14 @@ impl Worker<'_> {
         }
     }
 
-    /// Says that this thread is outside the module.
-    fn stand_still(&self) {
+    /// Says that this thread is outside the module, and which job it has signed since when.
+    fn stand_still(&self, signed: Option<(&Job, Duration)>) {
+        let now = self.shared.clock.monotonic();
         let waited_for = {
             let mut state = self.shared.lock();
+            if let Some((job, begun)) = signed {
+                state.queue.signed(job.class, job.key, now.saturating_sub(begun), now);
+            }
             state.busy -= 1;
             state.busy == 0 && !matches!(state.phase, Phase::Up(_))
         };

@@ -6,6 +6,7 @@ pub(in crate::log) mod keys;
 mod published;
 mod reach;
 mod rebuild;
+mod turn;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
