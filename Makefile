@@ -27,9 +27,10 @@ lint: ## Format, clippy, shell syntax
 	cargo clippy --all-targets -- -D warnings
 	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh tests/strangers/*.sh tests/tokens/*.sh tests/tokens/*.token .ci/run; do bash -n "$$script" || exit 1; done
 
-bench: ## Orders per second against Pebble and the raw token; BENCH="--clients 1,16 --seconds 3"
+bench: ## Orders per second against Pebble and the raw token; the pool against the module; a slow token; BENCH="--clients 1,16 --seconds 3"
 	@images/packages.sh bench
 	cargo bench --profile $(BENCH_PROFILE) --bench orders -- $(BENCH)
+	cargo bench --profile $(BENCH_PROFILE) --bench signer -- $(BENCH)
 
 scale: ## A log of ten years: what appending, starting, finding and verifying cost then; CHANCERY_SCALE=100000: smaller
 	cargo bench --profile $(BENCH_PROFILE) --bench scale

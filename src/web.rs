@@ -13,6 +13,8 @@ pub mod limits;
 pub mod listen;
 pub mod metrics;
 pub mod page;
+mod patience;
+mod permits;
 mod public;
 pub mod route;
 mod standing;
@@ -268,6 +270,8 @@ pub(crate) struct Server {
     pub(crate) http: hyper_util::server::conn::auto::Builder<TokioExecutor>,
     pub(crate) validations: validation::Validations,
     pub(crate) issuances: issuance::Issuances,
+    /// Of those who are told to come back.
+    pub(crate) spread: patience::Spread,
     /// Renewal information that is being asked for.
     pub(crate) renewals: Semaphore,
     /// Tiles, entries and proofs that are being read.
@@ -348,6 +352,7 @@ impl Server {
             tls,
             validations: validation::Validations::default(),
             issuances: issuance::Issuances::new(),
+            spread: patience::Spread::default(),
             renewals: Semaphore::new(flow::RENEWALS),
             tiles: Semaphore::new(tiles::CONCURRENCY),
             phase: watch::Sender::new(Phase::Serving),

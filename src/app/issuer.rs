@@ -12,11 +12,12 @@ use crate::config::Config;
 use crate::env::system::{SystemClock, SystemDisk, SystemRng};
 use crate::env::{Clock, Disk, KeepsRoom, Rng};
 use crate::hsm::health::TokenHealth;
-use crate::hsm::pool::{Key, Pool};
+use crate::hsm::pool::{Key, Pool, TlsKey};
 use crate::ipc::admin::{self, AdminKey};
 use crate::ipc::server::{Options, Server};
 use crate::issuer::{
-    CheckpointKey, Configuration, CosignerKey, Parts, Program, SignQueue, Transcripts, signing,
+    CheckpointKey, Configuration, CosignerKey, MemoryKey, Parts, Program, SignQueue, Transcripts,
+    signing,
 };
 use crate::log::note::NoteSigner;
 use crate::log::writer::Opening;
@@ -88,7 +89,10 @@ pub fn run(config: Config) -> Result<(), Failure> {
             .map(|(name, _)| Ok((name.to_owned(), key(name)? as Arc<dyn SignQueue>)))
             .collect::<Result<_, Failure>>()?,
         transcripts: Some(Transcripts { dir: config.paths.ca(), signer: newest }),
-        tls_key: key(signing::TLS_KEY)?,
+        tls_key: match config.token.tls_key {
+            TlsKey::Token => key(signing::TLS_KEY)?,
+            TlsKey::Memory => Arc::new(MemoryKey::generate().map_err(Failure::failed)?),
+        },
         former_tls_key: match authority.former_tls_key() {
             Some(_) => Some(key(signing::FORMER_TLS_KEY)? as Arc<dyn SignQueue>),
             None => None,

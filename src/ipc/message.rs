@@ -253,6 +253,30 @@ pub struct Health {
     pub witnesses: Vec<Watch>,
     /// The logs that this box is a witness of.
     pub watched: Vec<Watch>,
+    /// How fast the token signs, for keys that it has signed with.
+    pub keys: Vec<KeyPace>,
+    /// What waits for the token.
+    pub queues: Vec<ClassQueue>,
+}
+
+/// How fast the token signs with one key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KeyPace {
+    pub key: String,
+    /// The mean time of a signature with its verification, newer ones counting more.
+    pub micros: u64,
+}
+
+/// Signatures of one class.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClassQueue {
+    pub class: String,
+    pub signed: u64,
+    /// Refused for want of room, out of patience, or not waited for any more.
+    pub unsigned: u64,
+    pub waiting: u64,
+    /// The mean time until its turn, newer ones counting more.
+    pub waited_micros: u64,
 }
 
 /// Why the issuer did not do it.

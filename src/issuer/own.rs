@@ -49,7 +49,7 @@ impl Own {
         let profile = Profile {
             name: "own-tls".into(),
             description: "this box's own TLS certificate".into(),
-            lifetime_hours: core.settings.tls_days.max(1).saturating_mul(24),
+            lifetime_hours: days(&core).saturating_mul(24),
             backdate_minutes: 60,
             usages: vec![ExtendedUsage::Server],
             max_names: names.len().max(1),
@@ -232,6 +232,13 @@ impl Own {
     }
 }
 
+/// How long its certificate is good for: a key in memory is gone with the process, and what may have been read from
+/// there is not of use for long.
+fn days(core: &Core) -> u32 {
+    let days = core.settings.tls_days.max(1);
+    if core.tls_key.is_in_memory() { days.min(MEMORY_DAYS) } else { days }
+}
+
 /// The configured names, parsed, and within the issuing certificate's constraints.
 pub(super) fn names(
     configured: &[String],
@@ -279,5 +286,6 @@ pub(super) fn names(
 
 /// As it stands in the log; `config` refuses names that begin with `_`.
 pub(super) const PROFILE: &str = "_own-tls";
+const MEMORY_DAYS: u32 = 7;
 const SOON: Duration = Duration::from_secs(3 * 24 * 3600);
 const DEADLINE: Duration = Duration::from_secs(60);

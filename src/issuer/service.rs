@@ -22,8 +22,11 @@ use super::workers::Workers;
 use crate::acme::jws::Jws;
 use crate::acme::problem::Problem;
 use crate::hsm::Class;
+use crate::hsm::pool::Figures;
 use crate::id::{Serial, Timestamp};
-use crate::ipc::message::{Answer, Finalize, Health, Permits, Question, Refusal, Revoke, Which};
+use crate::ipc::message::{
+    Answer, ClassQueue, Finalize, Health, KeyPace, Permits, Question, Refusal, Revoke, Which,
+};
 use crate::ipc::witness::Carried;
 use crate::ipc::{Reply, Service, Trespass};
 
@@ -224,6 +227,13 @@ impl Desk {
                 "the log takes only revocations and CRLs until there is room on its disk".into(),
             ));
         }
+        if core.tls_key.is_in_memory() {
+            problems.push((
+                "CHY-TLS-KEY-IN-MEMORY".into(),
+                "as configured, the key of TLS handshakes is in the memory of this process and not on the token".into(),
+            ));
+        }
+        let figures = core.issuers.queue().and_then(|key| key.figures());
         let advice = self.witnesses.problems().into_iter().chain(self.cosigner.problems());
         problems.extend(advice.map(|(code, message)| (code.to_owned(), message)));
         let now = core.rule.clock().now();
@@ -242,13 +252,17 @@ impl Desk {
             counters: core.counters.snapshot().into_iter().chain(token_counts(core)).collect(),
             witnesses: self.witnesses.watches(),
             watched: self.cosigner.watches(),
+            keys: figures.iter().flat_map(paces).collect(),
+            queues: figures.iter().flat_map(queues).collect(),
         }
     }
 }
 
 /// What the pool has counted of the token's troubles.
 fn token_counts(core: &Core) -> Vec<(String, u64)> {
-    let Some(figures) = core.tls_key.figures() else { return Vec::new() };
+    let Some(figures) = core.issuers.queue().and_then(|key| key.figures()) else {
+        return Vec::new();
+    };
     let ms = u64::try_from(figures.recovering.as_millis()).unwrap_or(u64::MAX);
     let by_code =
         figures.recovered.iter().map(|(code, count)| (format!("{RECOVERED}{code}"), *count));
@@ -260,6 +274,25 @@ fn token_counts(core: &Core) -> Vec<(String, u64)> {
     .into_iter()
     .chain(by_code)
     .collect()
+}
+
+/// How fast the token signs, by key.
+fn paces(figures: &Figures) -> impl Iterator<Item = KeyPace> {
+    figures.keys.iter().filter_map(|key| {
+        let micros = u64::try_from(key.takes?.as_micros()).unwrap_or(u64::MAX);
+        Some(KeyPace { key: key.name.clone(), micros })
+    })
+}
+
+/// What waits for the token, by class.
+fn queues(figures: &Figures) -> impl Iterator<Item = ClassQueue> {
+    figures.classes.iter().map(|class| ClassQueue {
+        class: class.class.name().into(),
+        signed: class.signed,
+        unsigned: class.left,
+        waiting: class.waiting as u64,
+        waited_micros: u64::try_from(class.waited.as_micros()).unwrap_or(u64::MAX),
+    })
 }
 
 /// Splits a message that begins with its code.

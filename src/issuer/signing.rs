@@ -36,6 +36,11 @@ pub trait SignQueue: Send + Sync {
     fn figures(&self) -> Option<Figures> {
         None
     }
+
+    /// Whether the key is in this process and not on the token.
+    fn is_in_memory(&self) -> bool {
+        false
+    }
 }
 
 impl SignQueue for Key {

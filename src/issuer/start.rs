@@ -35,7 +35,7 @@ use super::wrong_signatures::WrongSignatures;
 use crate::acme::directory::Urls;
 use crate::env::{Clock, Disk, Rng};
 use crate::hsm::health::TokenHealth;
-use crate::hsm::pool::{Access, Pin, Pool};
+use crate::hsm::pool::{Access, Pin, Pool, TlsKey};
 use crate::id::{LeafIndex, Timestamp};
 use crate::ipc::Service;
 use crate::ipc::admin::AdminService;
@@ -148,7 +148,9 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     let keys = |name: &str| parts.issuing_keys.get(name).cloned();
     let issuers = Issuers::open(authority, &roots, &keys, &parts.log)?;
     let tls_spki = spki("tls", &authority.tls_key)?;
-    same_key("tls", &*parts.tls_key, &tls_spki)?;
+    if !parts.tls_key.is_in_memory() {
+        same_key("tls", &*parts.tls_key, &tls_spki)?;
+    }
     let log_spki = spki("log", &authority.log_key)?;
     own_log(&parts.log, authority, &roots, &issuers, &log_spki)?;
 
@@ -171,7 +173,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     let urls = Urls::new(&parts.base_url)
         .map_err(|why| format!("CHY-CONFIG-VALUE: [web] base-url: {why}"))?;
 
-    let mut own_keys = vec![log_spki, tls_spki];
+    let mut own_keys = vec![log_spki, tls_spki, parts.tls_key.public_key().spki().to_vec()];
     own_keys.extend(roots.iter().map(|root| root.tied.certificate.public_key().spki().to_vec()));
     let issuing = issuers.all().iter().map(|issuer| &issuer.certificate);
     own_keys.extend(issuing.map(|issuing| issuing.public_key().spki().to_vec()));
@@ -308,7 +310,11 @@ pub fn start_pool(
         }
         observe(health);
     };
-    Pool::start(settings, super::signing::pins(authority)?, access, clock, Box::new(observer))
+    let mut pins = super::signing::pins(authority)?;
+    if settings.tls_key == TlsKey::Memory {
+        pins.retain(|pin| pin.name != super::signing::TLS_KEY);
+    }
+    Pool::start(settings, pins, access, clock, Box::new(observer))
 }
 
 fn roots(authority: &Authority) -> Result<Vec<RootOf>, String> {

@@ -7,8 +7,10 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
+use super::patience::Pace;
+use super::permits::Permits;
 use super::{Server, caa};
 use crate::acme::order::{Order, Outcome};
 use crate::id::OrderId;
@@ -26,12 +28,24 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The orders being asked for.
 pub(crate) struct Issuances {
     active: Mutex<HashSet<OrderId>>,
-    permits: Semaphore,
+    permits: Arc<Permits>,
+    pace: Pace,
 }
 
 impl Issuances {
     pub(crate) fn new() -> Self {
-        Self { active: Mutex::default(), permits: Semaphore::new(CONCURRENCY) }
+        let (active, permits, pace) =
+            (Mutex::default(), Permits::new(CONCURRENCY), Pace::default());
+        Self { active, permits, pace }
+    }
+
+    /// How long until an order that waits now is likely to have its certificate.
+    pub(crate) fn expected(&self) -> Duration {
+        self.pace.expected(self.waiting())
+    }
+
+    fn waiting(&self) -> usize {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
@@ -45,6 +59,7 @@ impl Claim {
     fn take(server: &Arc<Server>, order: OrderId) -> Option<Self> {
         let mut active = server.issuances.active.lock().unwrap_or_else(PoisonError::into_inner);
         active.insert(order).then(|| {
+            server.issuances.pace.begun(server.clock.monotonic());
             server.metrics.issuances_active.inc();
             Self { server: server.clone(), order }
         })
@@ -55,6 +70,8 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let active = &self.server.issuances.active;
         active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.order);
+        let issuances = &self.server.issuances;
+        issuances.pace.came(self.server.clock.monotonic(), issuances.waiting());
         self.server.metrics.issuances_active.dec();
     }
 }
@@ -157,7 +174,7 @@ async fn ask(server: &Arc<Server>, facts: &OrderFacts, question: Question) -> Op
             checked = Some(now);
         }
         let answer = {
-            let _permit = server.issuances.permits.acquire().await.ok()?;
+            let _permit = server.issuances.permits.acquire(facts.order.account).await;
             server.issuer.ask(question.clone()).await
         };
         let wait = match answer {
@@ -183,7 +200,7 @@ async fn ask(server: &Arc<Server>, facts: &OrderFacts, question: Question) -> Op
                 return None;
             }
         };
-        let wait = wait.clamp(backoff, LONGEST_RETRY);
+        let wait = server.spread.over(wait.clamp(backoff, LONGEST_RETRY));
         tracing::debug!(%order, ?wait, "the issuer is away; asking again");
         tokio::time::sleep(wait).await;
         backoff = (backoff * 2).min(LONGEST_RETRY);

@@ -38,6 +38,11 @@ pub(crate) struct Metrics {
     witness_seconds: Family<Named, Gauge<f64, AtomicU64>>,
     watched_leaves: Family<Named, Gauge>,
     watched_seconds: Family<Named, Gauge<f64, AtomicU64>>,
+    signature_seconds: Family<Named, Gauge<f64, AtomicU64>>,
+    token_signed: Family<Named, Gauge>,
+    token_unsigned: Family<Named, Gauge>,
+    token_waiting: Family<Named, Gauge>,
+    token_wait_seconds: Family<Named, Gauge<f64, AtomicU64>>,
     crl_next_update: Gauge<f64, AtomicU64>,
     tls_not_after: Gauge<f64, AtomicU64>,
 }
@@ -108,6 +113,11 @@ impl Metrics {
             witness_seconds: Family::default(),
             watched_leaves: Family::default(),
             watched_seconds: Family::default(),
+            signature_seconds: Family::default(),
+            token_signed: Family::default(),
+            token_unsigned: Family::default(),
+            token_waiting: Family::default(),
+            token_wait_seconds: Family::default(),
             crl_next_update: Gauge::default(),
             tls_not_after: Gauge::default(),
         };
@@ -191,6 +201,25 @@ impl Metrics {
             );
         }
         r.register_with_unit(
+            "token_signature",
+            "What a signature takes, by key",
+            Unit::Seconds,
+            self.signature_seconds.clone(),
+        );
+        for (name, help, family) in [
+            ("token_signed", "Signatures, by class", &self.token_signed),
+            ("token_unsigned", "Given back without a signature, by class", &self.token_unsigned),
+            ("token_waiting", "Waiting for the token, by class", &self.token_waiting),
+        ] {
+            r.register(name, help, family.clone());
+        }
+        r.register_with_unit(
+            "token_wait",
+            "How long signatures wait for their turn, by class",
+            Unit::Seconds,
+            self.token_wait_seconds.clone(),
+        );
+        r.register_with_unit(
             "crl_next_update_timestamp",
             "When the newest CRL ends",
             Unit::Seconds,
@@ -265,6 +294,18 @@ impl Metrics {
                 seconds.get_or_create(&named).set(watch.at.unix_seconds() as f64);
             }
         }
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        for pace in &health.keys {
+            let named = Named { name: pace.key.clone() };
+            self.signature_seconds.get_or_create(&named).set(seconds(pace.micros));
+        }
+        for queue in &health.queues {
+            let named = Named { name: queue.class.clone() };
+            self.token_signed.get_or_create(&named).set(count(queue.signed));
+            self.token_unsigned.get_or_create(&named).set(count(queue.unsigned));
+            self.token_waiting.get_or_create(&named).set(count(queue.waiting));
+            self.token_wait_seconds.get_or_create(&named).set(seconds(queue.waited_micros));
+        }
         self.crl_next_update.set(health.crl_next_update.unix_seconds() as f64);
         self.tls_not_after.set(health.tls_not_after.unix_seconds() as f64);
     }
@@ -285,6 +326,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::message::{ClassQueue, KeyPace};
 
     #[test]
     fn the_exposition_names_what_was_counted() {
@@ -292,6 +334,17 @@ mod tests {
         metrics.answered("new-order", 201, Duration::from_millis(3));
         metrics.problem(ProblemType::BadNonce);
         metrics.order("created");
+        metrics.health(Some(&Health {
+            keys: vec![KeyPace { key: "issuing".into(), micros: 70_500 }],
+            queues: vec![ClassQueue {
+                class: "tls".into(),
+                signed: 7,
+                unsigned: 1,
+                waiting: 3,
+                waited_micros: 250_000,
+            }],
+            ..Health::default()
+        }));
         metrics.health(None);
         let text = metrics.text();
         for line in [
@@ -300,6 +353,11 @@ mod tests {
             "chancery_problems_total{type=\"badNonce\"} 1",
             "chancery_orders_total{step=\"created\"} 1",
             "chancery_issuer_up 0",
+            "chancery_token_signature_seconds{name=\"issuing\"} 0.0705",
+            "chancery_token_signed{name=\"tls\"} 7",
+            "chancery_token_unsigned{name=\"tls\"} 1",
+            "chancery_token_waiting{name=\"tls\"} 3",
+            "chancery_token_wait_seconds{name=\"tls\"} 0.25",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

@@ -139,6 +139,12 @@ impl Client {
         }
     }
 
+    /// The next request makes a connection anew, with a whole handshake.
+    pub fn forget_connection(&mut self) {
+        self.connection = None;
+        self.tls = trusting_connector();
+    }
+
     /// Fetches the directory and registers the account (or finds it).
     pub async fn register(&mut self) -> Result<()> {
         let path = self.directory["path"].as_str().unwrap_or("/").to_owned();

@@ -485,9 +485,7 @@ fn launch(shared: Arc<Shared>, writer: Writer) -> Result<Log, OpenError> {
     handle
         .threads
         .push(spawn("log-index", Box::new(|shared| publish::index(shared))).map_err(failed)?);
-    handle.threads.push(
-        spawn("log-checkpoint", Box::new(|shared| publish::checkpoints(shared))).map_err(failed)?,
-    );
+    handle.threads.push(spawn("log-checkpoint", Box::new(publish::checkpoints)).map_err(failed)?);
     handle.threads.push(spawn("log-writer", Box::new(|_| writer.run())).map_err(failed)?);
     Ok(Log { handle: Arc::new(handle) })
 }

@@ -1,7 +1,5 @@
 //! An order (RFC 8555 section 7.1.3).
 
-use std::time::Duration;
-
 use hyper::StatusCode;
 
 use super::{Fault, Reply, Signed};
@@ -11,9 +9,6 @@ use crate::acme::order::{Order, OrderStatus};
 use crate::id::{OrderId, Timestamp};
 use crate::store::OrderFacts;
 use crate::web::Server;
-
-/// When to look again at an order that the issuer has.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn answer(server: &Server, signed: Signed, id: OrderId) -> Result<Reply, Fault> {
     signed.only_get()?;
@@ -52,7 +47,8 @@ pub(super) fn object(
     let json = order.to_json(authorizations, now, &server.urls);
     let reply = Reply::object(status, json).location(&server.urls.url(Resource::Order(order.id)));
     match order.status(authorizations, now) {
-        OrderStatus::Processing => reply.retry_after(LOOK_AGAIN),
+        // When all that wait now are likely to have theirs.
+        OrderStatus::Processing => reply.come_back(server, server.issuances.expected()),
         _ => reply,
     }
 }

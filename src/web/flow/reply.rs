@@ -80,6 +80,11 @@ impl Reply {
         self.header(RETRY_AFTER, &seconds.max(1).to_string())
     }
 
+    /// Retry-After for what many may be told at once: each another second.
+    pub(crate) fn come_back(self, server: &Server, wait: Duration) -> Self {
+        self.header(RETRY_AFTER, &server.spread.seconds(wait).to_string())
+    }
+
     pub(crate) fn index(mut self) -> Self {
         self.index = true;
         self
@@ -194,6 +199,9 @@ impl Fault {
             reply = reply.link(&url, relation);
         }
         match wait {
+            Some(wait) if problem.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() => {
+                reply.come_back(server, wait)
+            }
             Some(wait) => reply.retry_after(wait),
             None => reply,
         }

@@ -124,6 +124,11 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "`chancery doctor` makes a trial signature. If it happens again, the token is faulty: replace it.",
     },
     Entry {
+        code: "CHY-TLS-KEY-IN-MEMORY",
+        means: "The key of TLS handshakes is in the issuer's memory, because the configuration says so: the one exception to keys on the token.",
+        do_this: "Nothing, if that is meant: it is for tokens too slow to answer handshakes. Else set tls-key = \"token\" in the token's settings.",
+    },
+    Entry {
         code: "CHY-TOKEN-ABSENT",
         means: "No token with the recorded label and serial is in any slot of the module.",
         do_this: "Insert it, or check the module's own configuration (SOFTHSM2_CONF for SoftHSM2); `pkcs11-tool -L` shows what is there.",
