@@ -32,9 +32,14 @@ use client::{Client, Failure, Responder};
 use faulty::Faulty;
 use slow::{Signed, Slow};
 
-/// So many clients at once order so often each; the signatures that took, and the box.
-fn load(millis: u32, tls_key: &str, clients: usize, orders: usize) -> (Signed, Slow) {
-    let dir = tempfile::tempdir().unwrap();
+/// So many clients at once order so often each; the signatures that took, and the box in `dir`.
+fn load(
+    dir: &tempfile::TempDir,
+    millis: u32,
+    tls_key: &str,
+    clients: usize,
+    orders: usize,
+) -> (Signed, Slow) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -81,7 +86,8 @@ async fn later(failure: Failure) {
 
 #[test]
 fn a_slow_token_spends_its_time_on_certificates() {
-    let (signed, slow) = load(60, "memory", 24, 3);
+    let dir = tempfile::tempdir().unwrap();
+    let (signed, slow) = load(&dir, 60, "memory", 24, 3);
     assert!(signed.certificates >= 72, "{signed:?}");
     assert!(signed.checkpoints * 4 <= signed.certificates, "{signed:?}");
     assert_eq!(signed.handshakes, 0);
@@ -103,7 +109,8 @@ fn a_slow_token_spends_its_time_on_certificates() {
 
 #[test]
 fn handshakes_on_a_slow_token_have_their_share() {
-    let (signed, _slow) = load(60, "token", 16, 1);
+    let dir = tempfile::tempdir().unwrap();
+    let (signed, _slow) = load(&dir, 60, "token", 16, 1);
     assert!(signed.handshakes >= 16 && signed.certificates >= 16, "{signed:?}");
 }
 
