@@ -73,7 +73,7 @@ pub fn print(options: &Options) {
 fn module_rate(token: &Token, pin: &KeyPin, threads: usize, each: Duration, verify: bool) -> f64 {
     let module = Module::load(&token.settings.module).unwrap();
     module.initialize().unwrap();
-    let name = TokenName { label: Some(LABEL.into()), serial: None };
+    let name = TokenName::labelled(LABEL);
     let (slot, _) = module.find(&name).unwrap();
     let public = PublicKey::from_spki(&pin.spki).unwrap();
     let id = pin.uri.id.clone().unwrap();
