@@ -164,7 +164,7 @@ fn parts(
         |why: String| Failure::operator(format!("CHY-CA-BROKEN: ca/authority.json: {why}"));
     let roots = authority.roots().map(|root| Tied::read(&root));
     let roots = roots.collect::<Result<Vec<_>, _>>().map_err(broken)?;
-    let root = roots.iter().find(|root| !root.done).or(roots.last());
+    let root = roots.iter().find(|root| !root.done).or_else(|| roots.last());
     let root = root.ok_or_else(|| broken("it names no root".into()))?.certificate.clone();
     Ok(Parts {
         issuers: issuers(authority, &roots, &config.paths.cross())?,

@@ -66,7 +66,7 @@ pub enum CeremonyCommand {
     /// Check a transcript: signed by the log key, and in the log. Exit code 1 if not.
     CheckTranscript(check::CheckTranscript),
     /// Check that a token, such as a restored or cloned one, carries this box's keys. Exit code 1 if not.
-    CheckToken(check::CheckToken),
+    CheckToken(Box<check::CheckToken>),
     /// End this CA: close its log, destroy its keys and prove that they are gone.
     Retire(retire::Retire),
 }
