@@ -367,8 +367,16 @@ fn append(log: &Log, press: &Press, from: u64, to: u64) {
                 under_way -= 1;
                 continue;
             }
-            Done::Again(record, release, then) => {
+            Done::Again(mut record, release, then) => {
                 std::thread::sleep(Duration::from_millis(1));
+                // What was recorded meanwhile is later than it was.
+                match &mut record {
+                    Record::AccountRegisteredV1(r) => r.at = at(next.saturating_sub(1)),
+                    Record::IntentV1(r) => r.at = at(next.saturating_sub(1)),
+                    Record::IssuedV1(r) => r.at = at(next.saturating_sub(1)),
+                    Record::RevokedV1(r) => r.at = at(next.saturating_sub(1)),
+                    other => panic!("{other:?}"),
+                }
                 put(log, &sender, record, release, then);
                 continue;
             }

@@ -93,15 +93,19 @@ fn find(place: &Place, certificates: u64) {
         assert!(!part.found.is_empty());
     };
     let ask = |what: &str, question: &dyn Fn(&Subject)| {
-        let mut times: Vec<Duration> = (0..QUESTIONS)
-            .map(|k| {
+        let times = || -> Vec<Duration> {
+            let timed = |k| {
                 // A fixed walk through all of them, far from the order in which they came.
                 let subject = Subject::new((k * 7_919_993 + 13) % certificates);
                 let began = now();
                 question(&subject);
                 began.elapsed()
-            })
-            .collect();
+            };
+            (0..QUESTIONS).map(timed).collect()
+        };
+        // First whatever the page cache has lost is read.
+        let _ = times();
+        let mut times = times();
         times.sort_unstable();
         println!("{what} p50 {:.1}", microseconds(times[times.len() / 2]));
         println!("{what} p99 {:.1}", microseconds(times[times.len() * 99 / 100]));
@@ -240,7 +244,7 @@ pub fn flat(all: &[Figures]) {
     grows("open", "rss KiB", 1.5, 16_384.0);
     grows("find", "rss after KiB", 1.5, 16_384.0);
     grows("open", "start ms", 3.0, 500.0);
-    grows("after a kill", "start ms", 3.0, 3_000.0);
+    grows("after a kill", "start ms", 3.0, 1_000.0);
     for what in ["serial", "order", "certificate", "account", "name's ten", "a day"] {
         grows("find", &format!("{what} p50"), 5.0, 200.0);
     }
