@@ -116,6 +116,11 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a benchmark goes by real time")]
+pub fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
 pub fn microseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }

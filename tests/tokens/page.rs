@@ -34,7 +34,7 @@ impl Measured {
                 let words = |text: &str| {
                     text.split(blank).filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ")
                 };
-                let told = told.map(|text| words(text));
+                let told = told.map(words);
                 told.join(" ").replace(" ;", ";")
             },
         );

@@ -22,7 +22,7 @@ use chancery::tlog::note::{NoteSignError, NoteSigner, VerifierKey};
 use chancery::tlog::tree::sha256;
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 
-use crate::Place;
+use crate::{Place, pause};
 
 pub const ORIGIN: &str = "scale.lan/log";
 /// 2026-01-01.
@@ -246,14 +246,14 @@ enum Done {
     Intent(Half, LeafIndex),
     Last,
     /// The log takes no more until its index has caught up.
-    Again(Record, Release, Then),
+    Again(Box<Record>, Release, Then),
 }
 
 /// Says what the leaf of a record means.
 type Then = Box<dyn FnOnce(LeafIndex) -> Done + Send>;
 
 fn put(log: &Log, sender: &mpsc::Sender<Done>, record: Record, release: Release, then: Then) {
-    let (again, sender) = (record.clone(), sender.clone());
+    let (again, sender) = (Box::new(record.clone()), sender.clone());
     let told = move |answer: Result<Appended, AppendError>| {
         let done = match answer {
             Ok(appended) => then(appended.leaf),
@@ -297,7 +297,7 @@ pub fn settle(place: &Place, log: &Log, from: u64) {
     let press = Press::new(place);
     for from in [from, from + LAST] {
         append(log, &press, from, from + LAST);
-        std::thread::sleep(POINT);
+        pause(POINT);
     }
 }
 
@@ -368,16 +368,16 @@ fn append(log: &Log, press: &Press, from: u64, to: u64) {
                 continue;
             }
             Done::Again(mut record, release, then) => {
-                std::thread::sleep(Duration::from_millis(1));
+                pause(Duration::from_millis(1));
                 // What was recorded meanwhile is later than it was.
-                match &mut record {
+                match &mut *record {
                     Record::AccountRegisteredV1(r) => r.at = at(next.saturating_sub(1)),
                     Record::IntentV1(r) => r.at = at(next.saturating_sub(1)),
                     Record::IssuedV1(r) => r.at = at(next.saturating_sub(1)),
                     Record::RevokedV1(r) => r.at = at(next.saturating_sub(1)),
                     other => panic!("{other:?}"),
                 }
-                put(log, &sender, record, release, then);
+                put(log, &sender, *record, release, then);
                 continue;
             }
         };
