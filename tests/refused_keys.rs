@@ -95,7 +95,7 @@ fn run(command: &mut Command) -> (i32, String) {
         .arg(command.get_program())
         .args(command.get_args())
         .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
-        .current_dir(command.get_current_dir().unwrap_or(Path::new("/")))
+        .current_dir(command.get_current_dir().unwrap_or_else(|| Path::new("/")))
         .output()
         .unwrap();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
