@@ -217,7 +217,7 @@ fn an_issuing_ca_takes_over_from_another() {
     scene.is_listed("before.pem", "issuing.pem");
     scene.is_listed("after.pem", "issuing-2.pem");
     let finish = chancery(&scene.lab, &["ceremony", "finish-issuer", &file, "--yes"]);
-    refused(&finish, "CHY-ISSUER-BUSY");
+    refused(&finish, "CHY-ISSUER-SUPERSEDED");
     let listed = done(chancery(&scene.lab, &["log", "list", "--kind", "issuer"]));
     assert_eq!(listed.matches("issuing-2 takes over").count(), 1, "{listed}");
     done(chancery(&scene.lab, &["log", "verify"]));

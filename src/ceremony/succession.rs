@@ -381,7 +381,7 @@ pub fn finish(
     };
     let leaf = leaf.ok_or_else(|| {
         refused(&format!(
-            "CHY-ISSUER-BUSY: {:?} still signs CRLs; the issuer retires it by itself, one CRL after the end of its last certificate",
+            "CHY-ISSUER-SUPERSEDED: {:?} still signs CRLs; the issuer retires it by itself, one CRL after the end of its last certificate",
             former.name
         ))
     })?;

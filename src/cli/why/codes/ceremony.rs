@@ -99,11 +99,6 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Read ca/unfinished.json; `chancery ceremony run FILE --discard-unfinished` removes exactly those keys and begins anew.",
     },
     Entry {
-        code: "CHY-ISSUER-BUSY",
-        means: "A superseded issuing CA still signs CRLs, because certificates of it are valid.",
-        do_this: "Wait: the issuer retires it by itself, and `chancery log list --kind authority-end` shows when. Devices can be pulled forward with `chancery recall start`.",
-    },
-    Entry {
         code: "CHY-ISSUER-FIRST",
         means: "The issuing CA of this file took over from no other, so there is none to be done with.",
         do_this: "Name the file of the issuing CA that took over.",
@@ -112,6 +107,11 @@ pub(super) const CODES: &[Entry] = &[
         code: "CHY-ISSUER-REQUESTED",
         means: "The certificate of another issuing CA was requested from the root and has not come yet; one at a time.",
         do_this: "Import it: `chancery ceremony import-issuer FILE --certificate PEM`; or give it up: `chancery ceremony import-issuer FILE --withdraw`.",
+    },
+    Entry {
+        code: "CHY-ISSUER-SUPERSEDED",
+        means: "A superseded issuing CA still signs CRLs, because certificates of it are valid.",
+        do_this: "Wait: the issuer retires it by itself, and `chancery log list --kind authority-end` shows when. Devices can be pulled forward with `chancery recall start`.",
     },
     Entry {
         code: "CHY-KEY-REMAINS",
