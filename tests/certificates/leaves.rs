@@ -25,7 +25,7 @@ fn every_shipped_profile_is_accepted_for_what_it_is_and_nothing_else() {
     let crl = chain.issuing_crl(&[]);
     let profiles = shipped_profiles();
     let names: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
-    assert_eq!(names, ["client", "codesign", "device", "server", "short-lived"]);
+    assert_eq!(names, ["client", "codesign", "device", "post-quantum", "server", "short-lived"]);
     for profile in &profiles {
         let leaf = chain.issue(profile, &["nas.lan"], &key.public);
         let name = &profile.name;
