@@ -244,6 +244,8 @@ struct Half {
 /// What became of a record.
 enum Done {
     Intent(Half, LeafIndex),
+    /// A certificate that is to be revoked; not before, for both may have to be put once more.
+    Issued(Box<RevokedV1>),
     Last,
     /// The log takes no more until its index has caught up.
     Again(Box<Record>, Release, Then),
@@ -363,6 +365,11 @@ fn append(log: &Log, press: &Press, from: u64, to: u64) {
         }
         let (half, intent) = match receiver.recv().unwrap() {
             Done::Intent(half, intent) => (half, intent),
+            Done::Issued(mut revoked) => {
+                revoked.at = at(next.saturating_sub(1));
+                put(log, &sender, Record::RevokedV1(*revoked), Release::Durable, last());
+                continue;
+            }
             Done::Last => {
                 under_way -= 1;
                 continue;
@@ -385,9 +392,8 @@ fn append(log: &Log, press: &Press, from: u64, to: u64) {
         // The log's clock does not go back: what was intended meanwhile is later.
         let at = at(next.saturating_sub(1));
         let issued = IssuedV1 { at, intent, serial, algorithm: algorithm.clone(), signature };
-        put(log, &sender, Record::IssuedV1(issued), Release::Covered, last());
-        if is_revoked {
-            let revoked = RevokedV1 {
+        let revoked = is_revoked.then(|| {
+            Box::new(RevokedV1 {
                 at,
                 serial,
                 intent,
@@ -397,9 +403,9 @@ fn append(log: &Log, press: &Press, from: u64, to: u64) {
                 crl: Some(crl),
                 not_after,
                 blocked_key: None,
-            };
-            put(log, &sender, Record::RevokedV1(revoked), Release::Durable, last());
-            under_way += 1;
-        }
+            })
+        });
+        let then = Box::new(move |_| revoked.map_or(Done::Last, Done::Issued));
+        put(log, &sender, Record::IssuedV1(issued), Release::Covered, then);
     }
 }
