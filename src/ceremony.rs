@@ -8,6 +8,7 @@
 mod certificates;
 pub mod execute;
 mod keys;
+mod later;
 pub mod new_root;
 pub mod plan;
 pub mod request;

@@ -18,7 +18,6 @@ use crate::hsm::Signer;
 use crate::pki::authority::{Authority, KeyRecord, WitnessRecord};
 use crate::pki::certificate::Certificate;
 use crate::pki::crl;
-use crate::pki::uri::Pkcs11Uri;
 use crate::tlog::note::VerifierKey;
 
 /// What was made.
@@ -174,8 +173,7 @@ pub fn sign_request(
         ));
     }
     let key = request::parse(pem)?;
-    let uri = Pkcs11Uri::parse(&record.root_key.uri).map_err(|why| broken(why.to_string()))?;
-    let id = uri.id.ok_or_else(|| broken("the URI of the root key has no id".to_owned()))?;
+    let id = record.root_key.id().map_err(|why| broken(format!("the root key: {why}")))?;
     let role = plan
         .keys
         .iter()

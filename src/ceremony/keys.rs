@@ -83,8 +83,8 @@ pub(super) fn find_key(
         .iter()
         .find(|key| key.name == name)
         .ok_or_else(|| refused(format!("CHY-CEREMONY-FILE: no key {name:?}")))?;
-    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why.to_string()))?;
-    let id = uri.id.clone().ok_or_else(|| broken("its URI has no id"))?;
+    let uri = record.parsed_uri().map_err(|why| broken(&why))?;
+    let id = record.id().map_err(|why| broken(&why))?;
     let public = record.public_key().map_err(broken)?;
     let direct = token(tokens, &file.token)?;
     let key = direct.key(name, &id, public).map_err(|why| refused(why.to_string()))?;

@@ -11,9 +11,10 @@ use super::CeremonyError;
 use super::certificates::{NextCrl, Subordinate, certify, dressed, dressed_root, sign_root_crl};
 use super::execute::Outcome;
 use super::keys::make_keys;
+use super::later::{YET, bad, begun, broken, commit, key_of, refused};
 use super::plan::{KeyFile, TokenEntry, Urls, check_label, check_url, is_name, published_as};
 use super::state::{Place, Tokens};
-use super::succession::{begun, commit, key_of, taken_files};
+use super::succession::taken_files;
 use super::transcript::{CertificateLine, Title, Transcript, hex};
 use crate::hsm::Signer;
 use crate::pki::authority::FurtherRoot;
@@ -137,7 +138,7 @@ pub fn add(
     place: &Place,
     policy: &Policy,
 ) -> Result<Outcome, CeremonyError> {
-    let mut authority = begun(place)?;
+    let mut authority = begun(place, YET)?;
     let Document { name, description, urls, root: template, former, .. } = &new.document;
     let before = authority.roots().last().ok_or_else(|| broken("it names no root"))?;
     let (before_name, before_crl) = (before.name.to_owned(), before.crl_url.to_owned());
@@ -228,7 +229,7 @@ pub fn add(
 
 /// Notes that the root before this one is done with: devices have the new one, and no issuing CA is the former's.
 pub fn finish(new: &NewRoot, place: &Place) -> Result<String, CeremonyError> {
-    let mut authority = begun(place)?;
+    let mut authority = begun(place, YET)?;
     let name = &new.document.name;
     let roots: Vec<_> = authority.roots().collect();
     let at = roots.iter().position(|root| root.name == name);
@@ -251,18 +252,6 @@ pub fn finish(new: &NewRoot, place: &Place) -> Result<String, CeremonyError> {
     Ok(format!(
         "{former:?} is done with; restart both processes: chains lead to {name:?} alone from then on"
     ))
-}
-
-fn broken(why: &str) -> CeremonyError {
-    refused(&format!("CHY-CA-BROKEN: ca/authority.json: {why}"))
-}
-
-fn bad<T>(why: &str) -> Result<T, CeremonyError> {
-    Err(refused(&format!("CHY-CEREMONY-FILE: {why}")))
-}
-
-fn refused(why: &str) -> CeremonyError {
-    CeremonyError::Refused(why.to_owned())
 }
 
 /// The role of the token with the former root's key, where that is another.

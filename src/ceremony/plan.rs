@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use naming::{PinEntry, TokenEntry};
 
 use super::CeremonyError;
+use crate::pki::authority::Authority;
 use crate::pki::key::{KeyKind, SignatureAlgorithm};
 use crate::pki::rehearse::CaTemplate;
 
@@ -169,6 +170,17 @@ pub struct Urls {
     pub crl: String,
     /// The root's CRL, DER.
     pub root_crl: String,
+}
+
+impl Urls {
+    /// What the first certificates of a box say.
+    pub(super) fn of(authority: &Authority) -> Self {
+        Self {
+            aia: authority.aia_url.clone(),
+            crl: authority.crl_url.clone(),
+            root_crl: authority.root_crl_url.clone(),
+        }
+    }
 }
 
 /// Which keys the ceremony makes.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CeremonyError;
 use super::keys::Keys;
+use super::later::{broken, refused, unchanged};
 use super::plan::{TokenEntry, Urls};
 use super::settle::LogSigner;
 use super::state::{Place, RootRecord, Tokens};
@@ -27,7 +28,6 @@ use crate::log::{Log, Release};
 use crate::pki::authority::{Authority, KeyRecord};
 use crate::pki::certificate::Certificate;
 use crate::pki::key::PublicKey;
-use crate::pki::uri::Pkcs11Uri;
 use crate::tlog::checkpoint::Checkpoint;
 use crate::tlog::tree::TreeHead;
 
@@ -239,14 +239,7 @@ fn destroy_and_write(
         description: &document.description,
         understood: serde_json::to_vec(document).unwrap_or_default(),
         origin: authority.map_or("", |authority| &authority.origin),
-        urls: authority.map_or_else(
-            || Urls { aia: String::new(), crl: String::new(), root_crl },
-            |authority| Urls {
-                aia: authority.aia_url.clone(),
-                crl: authority.crl_url.clone(),
-                root_crl: authority.root_crl_url.clone(),
-            },
-        ),
+        urls: authority.map_or_else(|| Urls { root_crl, ..Urls::default() }, Urls::of),
     };
     // As of when it began: run again it takes the place of one that was not recorded any more.
     let mut transcript = Transcript::of(title, tokens, &Keys(BTreeMap::new()), RETIRE, begun.began);
@@ -263,7 +256,7 @@ fn destroy_and_write(
 
 impl Doomed {
     fn of(record: &KeyRecord, tokens: &Tokens) -> Result<Option<Self>, CeremonyError> {
-        let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why.to_string()))?;
+        let uri = record.parsed_uri().map_err(|why| broken(&why))?;
         let Some(direct) = tokens.values().find(|direct| direct.is_named_by(&uri)) else {
             return Ok(None);
         };
@@ -497,21 +490,6 @@ fn nothing(place: &Place) -> CeremonyError {
         "CHY-CA-ABSENT: {} holds neither a CA nor a root: there is nothing to retire",
         place.ca.display()
     ))
-}
-
-fn broken(why: &str) -> CeremonyError {
-    refused(&format!("CHY-CA-BROKEN: ca/authority.json: {why}"))
-}
-
-/// There is nothing that a next run would have to discard: it goes on.
-fn unchanged(error: CeremonyError) -> CeremonyError {
-    match error {
-        CeremonyError::Refused(why) | CeremonyError::Unfinished(why) => CeremonyError::Refused(why),
-    }
-}
-
-fn refused(why: &str) -> CeremonyError {
-    CeremonyError::Refused(why.to_owned())
 }
 
 const NO_LOG_KEY: &str = "CHY-CEREMONY-FILE: the log key is on no token of the file; without it the log cannot be closed";

@@ -9,6 +9,7 @@ use super::CeremonyError;
 use super::certificates::{NextCrl, sign_root_crl};
 use super::execute::Outcome;
 use super::keys::Keys;
+use super::later::{refused, unchanged};
 use super::plan::{Plan, Scope, Urls, published_as};
 use super::state::{Place, RootRecord, Tokens, token};
 use super::transcript::{CertificateLine, CrlLine, Title, Transcript, hex};
@@ -16,7 +17,6 @@ use crate::id::{Serial, Timestamp};
 use crate::pki::authority::{Authority, KeyRecord};
 use crate::pki::certificate::Certificate;
 use crate::pki::crl::{self, Crl, RevokedEntry};
-use crate::pki::uri::Pkcs11Uri;
 
 /// A certificate of the root that shall be trusted no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,8 +94,7 @@ pub fn sign(
     let days = plan.document.root_crl_days.unwrap_or_default();
     let next = NextCrl { number: last.saturating_add(1).max(now.0), days, revoked };
 
-    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(place, &why.to_string()))?;
-    let id = uri.id.ok_or_else(|| broken(place, "the URI of the root key has no id"))?;
+    let id = record.id().map_err(|why| broken(place, &format!("the root key: {why}")))?;
     let role = plan.keys.iter().find(|key| key.name == "root");
     let role = role.ok_or_else(|| refused("CHY-CEREMONY-FILE: this file has no root key"))?;
     let public =
@@ -278,19 +277,8 @@ fn known(place: &Place, root: &Certificate, new: &Revocation) -> Result<(), Cere
     )))
 }
 
-/// No key was made: nothing is left behind that a next run would have to discard.
-fn unchanged(error: CeremonyError) -> CeremonyError {
-    match error {
-        CeremonyError::Refused(why) | CeremonyError::Unfinished(why) => CeremonyError::Refused(why),
-    }
-}
-
 fn broken(place: &Place, why: &str) -> CeremonyError {
     refused(&format!("CHY-CA-BROKEN: {}: {why}", place.ca.display()))
-}
-
-fn refused(why: &str) -> CeremonyError {
-    CeremonyError::Refused(why.to_owned())
 }
 
 /// By how much the clocks of two boxes may differ.

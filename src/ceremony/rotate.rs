@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::CeremonyError;
 use super::execute::Outcome;
 use super::keys::{make_keys, sign_error};
-use super::plan::{KeyFile, Kind, TokenEntry, Urls};
+use super::later::{self, begun, key_of, refused};
+use super::plan::{KeyFile, Kind, TokenEntry, Urls, check_label};
 use super::state::{Place, Tokens, token};
 use super::transcript::{RotationLine, Title, Transcript, hex};
 use crate::hsm::Signer;
 use crate::hsm::direct::DirectKey;
 use crate::log::keys::statement;
 use crate::log::note::{Note, VerifierKey};
-use crate::pki::authority::{Authority, KeyRecord, LogKeyRotation};
-use crate::pki::uri::Pkcs11Uri;
+use crate::pki::authority::{KeyRecord, LogKeyRotation};
 
 /// `hsm/ceremony/log-key.toml`, as written.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -52,9 +52,7 @@ impl Rotation {
                 "the key file is not one of a log key: name \"log\", kind ed25519 or ec-p256",
             );
         }
-        if key.label.is_empty() || key.label.len() > 32 || !key.label.is_ascii() {
-            return bad("the label of the key is not 1 to 32 ASCII characters");
-        }
+        check_label(&key)?;
         if !document.tokens.contains_key(&key.token) || document.tokens.len() != 1 {
             return bad("[tokens] does not have exactly the token of the key file");
         }
@@ -80,7 +78,7 @@ pub fn rotate(
     tokens: &Tokens,
     place: &Place,
 ) -> Result<Outcome, CeremonyError> {
-    let mut authority = begun(place)?;
+    let mut authority = begun(place, NO_KEY)?;
     if authority.former_log_key().is_some() {
         return Err(refused(
             "CHY-LOG-KEY-BUSY: the log key was rotated before, and that is not finished: `chancery log-key show` says how far it is",
@@ -89,7 +87,7 @@ pub fn rotate(
     let Document { name, description, .. } = &rotation.document;
     let files = std::slice::from_ref(&rotation.key);
     place.refuse_keys(files, tokens)?;
-    let former = key_of(authority.newest_log_key(), rotation, tokens)?;
+    let former = key_of("log", authority.newest_log_key(), &rotation.key.token, tokens)?;
     let now = place.clock.now();
     let keys = make_keys(name, files, tokens, place)?;
     let key = keys.get("log")?;
@@ -121,7 +119,7 @@ pub fn rotate(
         description,
         understood: serde_json::to_vec(&(&rotation.document, files)).unwrap_or_default(),
         origin: &authority.origin,
-        urls: urls(&authority),
+        urls: Urls::of(&authority),
     };
     let mut transcript = Transcript::of(title, tokens, &keys, "rotate-log-key", now);
     transcript.rotation = Some(RotationLine {
@@ -154,7 +152,7 @@ pub fn finish(
     place: &Place,
     remove: bool,
 ) -> Result<String, CeremonyError> {
-    let mut authority = begun(place)?;
+    let mut authority = begun(place, NO_KEY)?;
     let origin = authority.origin.clone();
     let [.., former, key] = &authority.log_keys().cloned().collect::<Vec<_>>()[..] else {
         return Err(refused("CHY-LOG-KEY-ALONE: the log key was never rotated"));
@@ -181,7 +179,7 @@ pub fn finish(
         done.push("the former log key is done with; restart the issuer, which then asks the token for it no more");
     }
     if remove {
-        let id = id_of(&former)?;
+        let id = former.id().map_err(|why| broken(&why))?;
         token(tokens, &rotation.key.token)?
             .destroy(&id)
             .map_err(|why| refused(&why.to_string()))?;
@@ -190,48 +188,15 @@ pub fn finish(
     Ok(if done.is_empty() { "nothing was left to do".to_owned() } else { done.join("; ") })
 }
 
-fn begun(place: &Place) -> Result<Authority, CeremonyError> {
-    place.authority()?.filter(|authority| authority.issuing.is_some()).ok_or_else(|| {
-        refused("CHY-CA-ABSENT: this box has no CA whose log key could be rotated; hold its ceremony first")
-    })
-}
-
-pub(super) fn urls(authority: &Authority) -> Urls {
-    Urls {
-        aia: authority.aia_url.clone(),
-        crl: authority.crl_url.clone(),
-        root_crl: authority.root_crl_url.clone(),
-    }
-}
-
 fn broken(why: &str) -> CeremonyError {
-    refused(&format!("CHY-CA-BROKEN: ca/authority.json: the log key: {why}"))
+    later::broken(&format!("the log key: {why}"))
 }
 
-fn id_of(record: &KeyRecord) -> Result<Vec<u8>, CeremonyError> {
-    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why.to_string()))?;
-    uri.id.ok_or_else(|| broken("its URI has no id"))
-}
+const NO_KEY: &str = "whose log key could be rotated; hold its ceremony first";
 
 fn verifier(origin: &str, record: &KeyRecord) -> Result<VerifierKey, CeremonyError> {
     let spki = record.spki_der().map_err(broken)?;
     VerifierKey::from_spki(origin, &spki).map_err(|why| broken(why.0))
-}
-
-/// The key of a record on the token of the new one, judged again.
-fn key_of(
-    record: &KeyRecord,
-    rotation: &Rotation,
-    tokens: &Tokens,
-) -> Result<DirectKey, CeremonyError> {
-    let public = record.public_key().map_err(broken)?;
-    let direct = token(tokens, &rotation.key.token)?;
-    let said = |why: crate::hsm::token::TokenError| refused(&why.to_string());
-    direct.key("log", &id_of(record)?, public).map_err(said)
-}
-
-fn refused(why: &str) -> CeremonyError {
-    CeremonyError::Refused(why.to_owned())
 }
 
 /// Ten years.

@@ -275,11 +275,8 @@ impl Place {
         if let Some(authority) = self.authority()? {
             records.extend(authority.keys().cloned());
         }
-        let id = |record: &KeyRecord| {
-            let uri = Pkcs11Uri::parse(&record.uri)
-                .map_err(|why| broken(&self.authority_path(), &why.to_string()))?;
-            uri.id.ok_or_else(|| broken(&self.authority_path(), "a URI has no id"))
-        };
+        let id =
+            |record: &KeyRecord| record.id().map_err(|why| broken(&self.authority_path(), &why));
         records.iter().map(id).collect()
     }
 

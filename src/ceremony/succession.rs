@@ -11,20 +11,19 @@ use super::CeremonyError;
 use super::certificates::{Subordinate, certify, dressed};
 use super::execute::Outcome;
 use super::keys::{AtHand, Keys, make_keys};
+use super::later::{YET, bad, begun, broken, commit, key_of, refused, unchanged};
 use super::plan::{KeyFile, TokenEntry, Urls, check_label, check_url, is_name, published_as};
 use super::request;
 use super::state::{Place, Tokens, token};
 use super::transcript::{CertificateLine, SuccessionLine, Title, Transcript, hex};
 use crate::hsm::Signer;
-use crate::hsm::direct::DirectKey;
 use crate::id::{LeafIndex, Timestamp};
 use crate::log::reader::Reader;
 use crate::log::record::Record;
-use crate::pki::authority::{Authority, FurtherIssuer, KeyRecord, Root};
+use crate::pki::authority::{Authority, FurtherIssuer, Root};
 use crate::pki::certificate::Certificate;
 use crate::pki::policy::Policy;
 use crate::pki::rehearse::CaTemplate;
-use crate::pki::uri::Pkcs11Uri;
 
 /// `hsm/ceremony/issuing-2.toml`, as written.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -174,16 +173,13 @@ impl Succession {
 
     /// The issuer has one token: the new key must be where the others are.
     fn check_token(&self, authority: &Authority, tokens: &Tokens) -> Result<(), CeremonyError> {
-        let uri =
-            Pkcs11Uri::parse(&authority.tls_key.uri).map_err(|why| broken(&why.to_string()))?;
-        let token = &token(tokens, &self.key.token)?.token;
-        if uri.token.as_ref().is_some_and(|label| *label != token.label)
-            || uri.serial.as_ref().is_some_and(|serial| *serial != token.serial)
-        {
+        let uri = authority.tls_key.parsed_uri().map_err(|why| broken(&why))?;
+        let direct = token(tokens, &self.key.token)?;
+        if !direct.is_named_by(&uri) {
             return Err(refused(&format!(
                 "CHY-CEREMONY-TOKEN: the key is to be made on token {:?} with serial number {:?}, but this box signs with \
                  another; nothing was changed",
-                token.label, token.serial
+                direct.token.label, direct.token.serial
             )));
         }
         Ok(())
@@ -197,7 +193,7 @@ pub fn add(
     place: &Place,
     policy: &Policy,
 ) -> Result<Outcome, CeremonyError> {
-    let mut authority = begun(place)?;
+    let mut authority = begun(place, YET)?;
     let Document { name, line, urls, issuing, .. } = &succession.document;
     let Some(template) = issuing else { return request(succession, tokens, place, authority) };
     succession.check_beside(&authority)?;
@@ -286,7 +282,7 @@ pub fn import(
     certificate: &Certificate,
 ) -> Result<Outcome, CeremonyError> {
     let refuse = |why: &str| refused(&format!("CHY-CEREMONY-IMPORT: {why}"));
-    let mut authority = begun(place)?;
+    let mut authority = begun(place, YET)?;
     let Document { name, line, urls, .. } = &succession.document;
     let root = authority.roots().filter(|root| !root.done).find_map(|root| {
         let read = Certificate::parse_pem(root.certificate).ok()?;
@@ -319,7 +315,7 @@ pub fn import(
     }
     fits(certificate, &authority, policy)?;
     let at_hand = AtHand {
-        uri: Pkcs11Uri::parse(&open.key.uri).map_err(|why| broken(&why.to_string()))?,
+        uri: open.key.parsed_uri().map_err(|why| broken(&why))?,
         label: succession.key.label.clone(),
         key,
     };
@@ -343,7 +339,7 @@ pub fn withdraw(
     tokens: &Tokens,
     place: &Place,
 ) -> Result<String, CeremonyError> {
-    let mut authority = begun(place)?;
+    let mut authority = begun(place, YET)?;
     let name = &succession.document.name;
     let open =
         authority.further_issuers.pop_if(|open| open.name == *name && open.certificate.is_none());
@@ -351,7 +347,7 @@ pub fn withdraw(
         .ok_or_else(|| refused("CHY-CEREMONY-IMPORT: no request for this issuing CA waits here"))?;
     // A key that is gone already is no error: asked again, it goes on.
     token(tokens, &succession.key.token)?
-        .destroy(&id_of(&open.key)?)
+        .destroy(&open.key.id().map_err(|why| broken(&why))?)
         .map_err(|why| refused(&why.to_string()))?;
     commit(place, &mut authority).map_err(unchanged)?;
     Ok(format!("the request for {name:?} was given up, and its key removed"))
@@ -365,7 +361,7 @@ pub fn finish(
     place: &Place,
     remove: bool,
 ) -> Result<String, CeremonyError> {
-    let mut authority = begun(place)?;
+    let mut authority = begun(place, YET)?;
     let Document { name, line, .. } = &succession.document;
     let line: Vec<_> = authority.issuers().filter(|issuing| issuing.line == *line).collect();
     let at = line.iter().position(|issuing| issuing.name == name);
@@ -396,7 +392,7 @@ pub fn finish(
     }
     if remove {
         token(tokens, &succession.key.token)?
-            .destroy(&id_of(&key)?)
+            .destroy(&key.id().map_err(|why| broken(&why))?)
             .map_err(|why| refused(&why.to_string()))?;
         said.push("its key was removed from its token".to_owned());
     }
@@ -467,53 +463,6 @@ fn root(authority: &Authority) -> Result<(Root<'_>, Certificate), CeremonyError>
     let root = newest_root(authority).ok_or_else(|| broken("it names no root"))?;
     let certificate = Certificate::parse_pem(root.certificate).map_err(|why| broken(&why.0))?;
     Ok((root, certificate))
-}
-
-/// A key that an earlier ceremony made, judged again.
-pub(super) fn key_of(
-    name: &str,
-    record: &KeyRecord,
-    role: &str,
-    tokens: &Tokens,
-) -> Result<DirectKey, CeremonyError> {
-    let public = record.public_key().map_err(broken)?;
-    token(tokens, role)?.key(name, &id_of(record)?, public).map_err(|why| refused(&why.to_string()))
-}
-
-fn id_of(record: &KeyRecord) -> Result<Vec<u8>, CeremonyError> {
-    let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why.to_string()))?;
-    uri.id.ok_or_else(|| broken("a URI has no id"))
-}
-
-pub(super) fn begun(place: &Place) -> Result<Authority, CeremonyError> {
-    place.authority()?.filter(|authority| authority.issuing.is_some()).ok_or_else(|| {
-        refused("CHY-CA-ABSENT: this box has no CA yet: hold its own ceremony first, then this one")
-    })
-}
-
-/// From here on it counts.
-pub(super) fn commit(place: &Place, authority: &mut Authority) -> Result<(), CeremonyError> {
-    authority.version = authority.least_version();
-    place.write_json(&place.authority_path(), authority)
-}
-
-/// No key was made: nothing is left behind that a next run would have to discard.
-fn unchanged(error: CeremonyError) -> CeremonyError {
-    match error {
-        CeremonyError::Refused(why) | CeremonyError::Unfinished(why) => CeremonyError::Refused(why),
-    }
-}
-
-fn broken(why: &str) -> CeremonyError {
-    refused(&format!("CHY-CA-BROKEN: ca/authority.json: {why}"))
-}
-
-fn bad<T>(why: &str) -> Result<T, CeremonyError> {
-    Err(refused(&format!("CHY-CEREMONY-FILE: {why}")))
-}
-
-fn refused(why: &str) -> CeremonyError {
-    CeremonyError::Refused(why.to_owned())
 }
 
 /// The role of the root's token.

@@ -8,12 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::CeremonyError;
 use super::execute::Outcome;
 use super::keys::{Keys, make_keys};
-use super::plan::{KeyFile, TokenEntry};
-use super::rotate::urls;
+use super::later::{self, begun, refused, unchanged};
+use super::plan::{KeyFile, TokenEntry, Urls, check_label};
 use super::state::{Place, Tokens};
 use super::transcript::{GoneLine, RetirementLine, Title, Transcript};
-use crate::pki::authority::{Authority, FormerTlsKey, KeyRecord};
-use crate::pki::uri::Pkcs11Uri;
+use crate::pki::authority::{Authority, FormerTlsKey};
 
 /// `hsm/ceremony/tls-key.toml`, as written.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -42,9 +41,7 @@ impl Rotation {
             return bad("the key file is not one of a TLS key: its name is \"tls\"");
         }
         key.check()?;
-        if key.label.is_empty() || key.label.len() > 32 || !key.label.is_ascii() {
-            return bad("the label of the key is not 1 to 32 ASCII characters");
-        }
+        check_label(&key)?;
         if !document.tokens.contains_key(&key.token) || document.tokens.len() != 1 {
             return bad("[tokens] does not have exactly the token of the key file");
         }
@@ -66,7 +63,7 @@ impl Rotation {
             description,
             understood: serde_json::to_vec(&(&self.document, &self.key)).unwrap_or_default(),
             origin: &authority.origin,
-            urls: urls(authority),
+            urls: Urls::of(authority),
         }
     }
 }
@@ -77,7 +74,7 @@ pub fn rotate(
     tokens: &Tokens,
     place: &Place,
 ) -> Result<Outcome, CeremonyError> {
-    let mut authority = begun(place)?;
+    let mut authority = begun(place, NO_KEY)?;
     if authority.former_tls_key().is_some() {
         return Err(refused(
             "CHY-TLS-KEY-BUSY: the TLS key was rotated before, and that is not finished: restart the issuer, then use finish-tls-key",
@@ -85,7 +82,7 @@ pub fn rotate(
     }
     let files = std::slice::from_ref(&rotation.key);
     place.refuse_keys(files, tokens)?;
-    let uri = uri_of(&authority.tls_key)?;
+    let uri = authority.tls_key.parsed_uri().map_err(|why| broken(&why))?;
     if !tokens.values().any(|direct| direct.is_named_by(&uri)) {
         return Err(refused(
             "CHY-CEREMONY-FILE: the token of the file is not the one with the present TLS key; the issuer uses one token",
@@ -113,7 +110,7 @@ pub fn finish(
     served: Option<&[u8]>,
     remove: bool,
 ) -> Result<Outcome, CeremonyError> {
-    let mut authority = begun(place)?;
+    let mut authority = begun(place, NO_KEY)?;
     let Some(former) = authority.former_tls.clone() else {
         return Err(refused("CHY-TLS-KEY-ALONE: the TLS key was never rotated"));
     };
@@ -127,7 +124,7 @@ pub fn finish(
         authority.former_tls = Some(FormerTlsKey { done: true, ..former.clone() });
         place.write_json(&place.authority_path(), &authority).map_err(unchanged)?;
     }
-    let uri = uri_of(&former.key)?;
+    let uri = former.key.parsed_uri().map_err(|why| broken(&why))?;
     let label = uri.object.clone().unwrap_or_default();
     let mut lines = RetirementLine { destroyed: Vec::new(), last: Vec::new(), left: Vec::new() };
     if remove {
@@ -159,27 +156,8 @@ pub fn finish(
     Ok(Outcome { transcript, transcript_sha256: sha256, carry: None })
 }
 
-fn begun(place: &Place) -> Result<Authority, CeremonyError> {
-    place.authority()?.filter(|authority| authority.issuing.is_some()).ok_or_else(|| {
-        refused("CHY-CA-ABSENT: this box has no CA whose TLS key could be rotated; hold its ceremony first")
-    })
-}
-
-fn uri_of(record: &KeyRecord) -> Result<Pkcs11Uri, CeremonyError> {
-    Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why.to_string()))
-}
-
 fn broken(why: &str) -> CeremonyError {
-    refused(&format!("CHY-CA-BROKEN: ca/authority.json: the TLS key: {why}"))
+    later::broken(&format!("the TLS key: {why}"))
 }
 
-/// No key was made: nothing is left behind that a next run would have to discard.
-fn unchanged(error: CeremonyError) -> CeremonyError {
-    match error {
-        CeremonyError::Refused(why) | CeremonyError::Unfinished(why) => CeremonyError::Refused(why),
-    }
-}
-
-fn refused(why: &str) -> CeremonyError {
-    CeremonyError::Refused(why.to_owned())
-}
+const NO_KEY: &str = "whose TLS key could be rotated; hold its ceremony first";

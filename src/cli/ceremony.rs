@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use serde::de::DeserializeOwned;
 
 use super::{Context, Failure, confirm, print, print_json};
 use crate::app::directories::{self, Owner};
@@ -169,11 +170,8 @@ fn hold(run: &Run, context: &Context) -> Result<(), Failure> {
     let plan = read_plan(&run.file)?;
     confirm(run.yes, &plan.effect())?;
     let config = context.load()?;
-    let heir = heir(&config)?;
-    let (place, tokens) = open(&plan, &run.file, &config)?;
-    discard(run.discard_unfinished, &place, &tokens)?;
-    let outcome = execute::run(&plan, &tokens, &place).map_err(failure)?;
-    hand_over(&config, heir)?;
+    let opening = Opening::of(&plan, &run.file, run.discard_unfinished);
+    let outcome = opening.held(&config, |tokens, place| execute::run(&plan, tokens, place))?;
     tell(&outcome, context)
 }
 
@@ -182,11 +180,8 @@ fn export(arguments: &ExportRequest, context: &Context) -> Result<(), Failure> {
     let root = read_certificate(&arguments.root)?;
     confirm(arguments.yes, &plan.effect())?;
     let config = context.load()?;
-    let heir = heir(&config)?;
-    let (place, tokens) = open(&plan, &arguments.file, &config)?;
-    discard(arguments.discard_unfinished, &place, &tokens)?;
-    let outcome = execute::export_request(&plan, &tokens, &place, &root).map_err(failure)?;
-    hand_over(&config, heir)?;
+    let outcome = Opening::of(&plan, &arguments.file, arguments.discard_unfinished)
+        .held(&config, |tokens, place| execute::export_request(&plan, tokens, place, &root))?;
     carry(&outcome, &arguments.out)?;
     tell(&outcome, context)
 }
@@ -224,11 +219,9 @@ fn import(arguments: &Import, context: &Context) -> Result<(), Failure> {
         ),
     )?;
     let config = context.load()?;
-    let heir = heir(&config)?;
-    let (place, tokens) = open(&plan, &arguments.file, &config)?;
-    let outcome =
-        execute::import(&plan, &tokens, &place, &certificate, &root_crl).map_err(failure)?;
-    hand_over(&config, heir)?;
+    let outcome = Opening::of(&plan, &arguments.file, false).held(&config, |tokens, place| {
+        execute::import(&plan, tokens, place, &certificate, &root_crl)
+    })?;
     tell(&outcome, context)
 }
 
@@ -238,11 +231,24 @@ fn read_plan(file: &Path) -> Result<Plan, Failure> {
     let document: Document = crate::config::read(file).map_err(bad)?;
     let keys: Result<Vec<KeyFile>, _> =
         document.keys.iter().map(|key| crate::config::read(&beside(file, key))).collect();
-    Plan::new(document, keys.map_err(bad)?).map_err(|error| match error {
-        CeremonyError::Refused(why) | CeremonyError::Unfinished(why) => {
-            Failure::operator(format!("{why} ({})", file.display()))
-        }
-    })
+    Plan::new(document, keys.map_err(bad)?).map_err(|error| unusable(&error, file))
+}
+
+/// The ceremony file and the one key file it names, made into what can be held.
+fn read_with_key<D: DeserializeOwned, T>(
+    file: &Path,
+    key: impl Fn(&D) -> &Path,
+    make: impl FnOnce(D, KeyFile) -> Result<T, CeremonyError>,
+) -> Result<T, Failure> {
+    let bad = |error: crate::config::ConfigError| Failure::operator(error.to_string());
+    let document: D = crate::config::read(file).map_err(bad)?;
+    let key: KeyFile = crate::config::read(&beside(file, key(&document))).map_err(bad)?;
+    make(document, key).map_err(|error| unusable(&error, file))
+}
+
+fn unusable(error: &CeremonyError, file: &Path) -> Failure {
+    let (CeremonyError::Refused(why) | CeremonyError::Unfinished(why)) = error;
+    Failure::operator(format!("{why} ({})", file.display()))
 }
 
 fn open(plan: &Plan, file: &Path, config: &Config) -> Result<(Place, Tokens), Failure> {
@@ -302,8 +308,40 @@ fn place(paths: &Paths, log_settings: crate::log::Settings) -> Place {
     }
 }
 
-fn discard(wanted: bool, place: &Place, tokens: &Tokens) -> Result<(), Failure> {
-    if wanted { place.discard_unfinished(tokens).map_err(failure) } else { Ok(()) }
+/// What a ceremony is held on.
+struct Opening<'a> {
+    file: &'a Path,
+    tokens: &'a BTreeMap<String, TokenEntry>,
+    /// First remove the keys that an unfinished one named.
+    discard: bool,
+}
+
+impl<'a> Opening<'a> {
+    fn of(plan: &'a Plan, file: &'a Path, discard: bool) -> Self {
+        Self { file, tokens: &plan.document.tokens, discard }
+    }
+
+    /// Opens the tokens, has the ceremony held, and hands what it made over to the issuer's user.
+    fn held<T>(
+        &self,
+        config: &Config,
+        hold: impl FnOnce(&Tokens, &Place) -> Result<T, CeremonyError>,
+    ) -> Result<T, Failure> {
+        let heir = heir(config)?;
+        let (place, tokens) = open_tokens(self.tokens, self.file, config)?;
+        if self.discard {
+            place.discard_unfinished(&tokens).map_err(failure)?;
+        }
+        let made = hold(&tokens, &place).map_err(failure)?;
+        hand_over(config, heir)?;
+        Ok(made)
+    }
+}
+
+/// Says what was made, and to people what is next.
+fn tell_next(outcome: &Outcome, context: &Context, next: &str) -> Result<(), Failure> {
+    tell(outcome, context)?;
+    if context.json { Ok(()) } else { print(&format!("\n{next}")) }
 }
 
 /// The issuer's user, if root holds the ceremony for it. Asked for before anything is made.

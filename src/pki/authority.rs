@@ -34,6 +34,16 @@ impl KeyRecord {
         }
     }
 
+    /// The URI, parsed; or what of it makes no sense.
+    pub fn parsed_uri(&self) -> Result<Pkcs11Uri, String> {
+        Pkcs11Uri::parse(&self.uri).map_err(|why| why.to_string())
+    }
+
+    /// CKA_ID.
+    pub fn id(&self) -> Result<Vec<u8>, String> {
+        self.parsed_uri()?.id.ok_or_else(|| "its URI has no id".to_owned())
+    }
+
     /// The SubjectPublicKeyInfo itself.
     pub fn spki_der(&self) -> Result<Vec<u8>, &'static str> {
         Base64::decode_vec(&self.spki).map_err(|_| "its spki is not base64")

@@ -266,7 +266,7 @@ fn records(config: &Config) -> Result<Vec<(KeyRecord, Pkcs11Uri)>, Failure> {
         )));
     }
     let parsed = records.into_iter().map(|record| {
-        let uri = Pkcs11Uri::parse(&record.uri).map_err(|why| broken(&why))?;
+        let uri = record.parsed_uri().map_err(|why| broken(&why))?;
         Ok((record, uri))
     });
     parsed.collect()

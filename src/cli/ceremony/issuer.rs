@@ -5,11 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{
-    Context, Failure, beside, carry, confirm, discard, failure, hand_over, heir, open_tokens,
-    print, read_certificate, tell,
+    Context, Failure, Opening, carry, confirm, print, read_certificate, read_with_key, tell,
 };
-use crate::ceremony::CeremonyError;
-use crate::ceremony::plan::KeyFile;
 use crate::ceremony::succession::{self, Document, Succession};
 use crate::ceremony::transcript::hex;
 use crate::config::Config;
@@ -58,22 +55,21 @@ pub struct FinishIssuer {
 }
 
 pub(super) fn add(arguments: &AddIssuer, context: &Context) -> Result<(), Failure> {
-    let succession = read(&arguments.file)?;
+    let succession =
+        read_with_key(&arguments.file, |document: &Document| &document.key, Succession::new)?;
     confirm(arguments.yes, &succession.effect())?;
     let config = context.load()?;
     let policy = policy(&config)?;
-    let heir = heir(&config)?;
-    let (place, tokens) = open_tokens(&succession.document.tokens, &arguments.file, &config)?;
-    discard(arguments.discard_unfinished, &place, &tokens)?;
-    let outcome = succession::add(&succession, &tokens, &place, &policy).map_err(failure)?;
-    hand_over(&config, heir)?;
+    let outcome = opening(&succession, &arguments.file, arguments.discard_unfinished)
+        .held(&config, |tokens, place| succession::add(&succession, tokens, place, &policy))?;
     carry(&outcome, &arguments.out)?;
     tell(&outcome, context)?;
     restart(context, outcome.carry.is_none())
 }
 
 pub(super) fn import(arguments: &ImportIssuer, context: &Context) -> Result<(), Failure> {
-    let succession = read(&arguments.file)?;
+    let succession =
+        read_with_key(&arguments.file, |document: &Document| &document.key, Succession::new)?;
     let name = &succession.document.name;
     let Some(path) = &arguments.certificate else {
         confirm(
@@ -81,10 +77,8 @@ pub(super) fn import(arguments: &ImportIssuer, context: &Context) -> Result<(), 
             &format!("the request for {name:?} would be given up and its key removed"),
         )?;
         let config = context.load()?;
-        let heir = heir(&config)?;
-        let (place, tokens) = open_tokens(&succession.document.tokens, &arguments.file, &config)?;
-        let done = succession::withdraw(&succession, &tokens, &place).map_err(failure)?;
-        hand_over(&config, heir)?;
+        let done = opening(&succession, &arguments.file, false)
+            .held(&config, |tokens, place| succession::withdraw(&succession, tokens, place))?;
         return print(&done);
     };
     let certificate = read_certificate(path)?;
@@ -100,17 +94,16 @@ pub(super) fn import(arguments: &ImportIssuer, context: &Context) -> Result<(), 
     )?;
     let config = context.load()?;
     let policy = policy(&config)?;
-    let heir = heir(&config)?;
-    let (place, tokens) = open_tokens(&succession.document.tokens, &arguments.file, &config)?;
-    let outcome =
-        succession::import(&succession, &tokens, &place, &policy, &certificate).map_err(failure)?;
-    hand_over(&config, heir)?;
+    let outcome = opening(&succession, &arguments.file, false).held(&config, |tokens, place| {
+        succession::import(&succession, tokens, place, &policy, &certificate)
+    })?;
     tell(&outcome, context)?;
     restart(context, true)
 }
 
 pub(super) fn finish(arguments: &FinishIssuer, context: &Context) -> Result<(), Failure> {
-    let succession = read(&arguments.file)?;
+    let succession =
+        read_with_key(&arguments.file, |document: &Document| &document.key, Succession::new)?;
     let removed =
         if arguments.remove { ", and its key be removed from its token for good" } else { "" };
     confirm(
@@ -121,11 +114,9 @@ pub(super) fn finish(arguments: &FinishIssuer, context: &Context) -> Result<(), 
         ),
     )?;
     let config = context.load()?;
-    let heir = heir(&config)?;
-    let (place, tokens) = open_tokens(&succession.document.tokens, &arguments.file, &config)?;
-    let done =
-        succession::finish(&succession, &tokens, &place, arguments.remove).map_err(failure)?;
-    hand_over(&config, heir)?;
+    let done = opening(&succession, &arguments.file, false).held(&config, |tokens, place| {
+        succession::finish(&succession, tokens, place, arguments.remove)
+    })?;
     print(&done)
 }
 
@@ -142,13 +133,6 @@ pub(super) fn policy(config: &Config) -> Result<Policy, Failure> {
     })
 }
 
-fn read(file: &Path) -> Result<Succession, Failure> {
-    let bad = |error: crate::config::ConfigError| Failure::operator(error.to_string());
-    let document: Document = crate::config::read(file).map_err(bad)?;
-    let key: KeyFile = crate::config::read(&beside(file, &document.key)).map_err(bad)?;
-    Succession::new(document, key).map_err(|error| match error {
-        CeremonyError::Refused(why) | CeremonyError::Unfinished(why) => {
-            Failure::operator(format!("{why} ({})", file.display()))
-        }
-    })
+fn opening<'a>(succession: &'a Succession, file: &'a Path, discard: bool) -> Opening<'a> {
+    Opening { file, tokens: &succession.document.tokens, discard }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    Context, Failure, confirm, failure, hand_over, heir, open, place, read, read_certificate,
+    Context, Failure, Opening, confirm, failure, hand_over, heir, place, read, read_certificate,
     read_plan, tell,
 };
 use crate::app::directories;
@@ -60,11 +60,8 @@ pub(super) fn sign(arguments: &RootCrl, context: &Context) -> Result<(), Failure
     };
     confirm(arguments.yes, &format!("the root would sign a CRL for {days} days{revokes}"))?;
     let config = context.load()?;
-    let heir = heir(&config)?;
-    let (place, tokens) = open(&plan, &arguments.file, &config)?;
-    let (outcome, der) =
-        root_crl::sign(&plan, &tokens, &place, revocation.as_ref()).map_err(failure)?;
-    hand_over(&config, heir)?;
+    let (outcome, der) = Opening::of(&plan, &arguments.file, false)
+        .held(&config, |tokens, place| root_crl::sign(&plan, tokens, place, revocation.as_ref()))?;
     std::fs::write(&arguments.out, der).map_err(|error| {
         Failure::operator(format!("CHY-OS: {}: {error}", arguments.out.display()))
     })?;

@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{
-    Context, Failure, beside, confirm, discard, failure, hand_over, heir, open_tokens, print, tell,
-};
-use crate::ceremony::plan::KeyFile;
+use super::{Context, Failure, Opening, confirm, print, read_with_key, tell_next};
 use crate::ceremony::rotate::{self, Document, Rotation};
 
 #[derive(Clone, Debug, Args)]
@@ -35,43 +32,31 @@ pub struct FinishLogKey {
 }
 
 pub(super) fn rotate(arguments: &RotateLogKey, context: &Context) -> Result<(), Failure> {
-    let rotation = read(&arguments.file)?;
+    let rotation =
+        read_with_key(&arguments.file, |document: &Document| &document.key, Rotation::new)?;
     confirm(arguments.yes, &rotation.effect())?;
     let config = context.load()?;
-    let heir = heir(&config)?;
-    let (place, tokens) = open_tokens(&rotation.document.tokens, &arguments.file, &config)?;
-    discard(arguments.discard_unfinished, &place, &tokens)?;
-    let outcome = rotate::rotate(&rotation, &tokens, &place).map_err(failure)?;
-    hand_over(&config, heir)?;
-    tell(&outcome, context)?;
-    if context.json {
-        return Ok(());
-    }
-    print(
-        "\nRestart the issuer: it then records the new key, and both keys sign. Give the new verifier key to whoever has the former.",
+    let outcome = opening(&rotation, &arguments.file, arguments.discard_unfinished)
+        .held(&config, |tokens, place| rotate::rotate(&rotation, tokens, place))?;
+    tell_next(
+        &outcome,
+        context,
+        "Restart the issuer: it then records the new key, and both keys sign. Give the new verifier key to whoever has the former.",
     )
 }
 
 pub(super) fn finish(arguments: &FinishLogKey, context: &Context) -> Result<(), Failure> {
-    let rotation = read(&arguments.file)?;
+    let rotation =
+        read_with_key(&arguments.file, |document: &Document| &document.key, Rotation::new)?;
     let removed = if arguments.remove { ", and be removed from its token for good" } else { "" };
     confirm(arguments.yes, &format!("the former log key would be noted as done with{removed}"))?;
     let config = context.load()?;
-    let heir = heir(&config)?;
-    let (place, tokens) = open_tokens(&rotation.document.tokens, &arguments.file, &config)?;
-    let done = rotate::finish(&rotation, &tokens, &place, arguments.remove).map_err(failure)?;
-    hand_over(&config, heir)?;
+    let done = opening(&rotation, &arguments.file, false).held(&config, |tokens, place| {
+        rotate::finish(&rotation, tokens, place, arguments.remove)
+    })?;
     print(&done)
 }
 
-fn read(file: &Path) -> Result<Rotation, Failure> {
-    let bad = |error: crate::config::ConfigError| Failure::operator(error.to_string());
-    let document: Document = crate::config::read(file).map_err(bad)?;
-    let key: KeyFile = crate::config::read(&beside(file, &document.key)).map_err(bad)?;
-    Rotation::new(document, key).map_err(|error| match error {
-        crate::ceremony::CeremonyError::Refused(why)
-        | crate::ceremony::CeremonyError::Unfinished(why) => {
-            Failure::operator(format!("{why} ({})", file.display()))
-        }
-    })
+fn opening<'a>(rotation: &'a Rotation, file: &'a Path, discard: bool) -> Opening<'a> {
+    Opening { file, tokens: &rotation.document.tokens, discard }
 }

@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{
-    Context, Failure, beside, confirm, discard, failure, hand_over, heir, open_tokens, print, tell,
-};
-use crate::ceremony::plan::KeyFile;
+use super::{Context, Failure, Opening, confirm, read_with_key, tell_next};
 use crate::ceremony::tls::{self, Document, Rotation};
 use crate::cli::log::locate;
 use crate::config::Config;
@@ -44,39 +41,31 @@ pub struct FinishTlsKey {
 }
 
 pub(super) fn rotate(arguments: &RotateTlsKey, context: &Context) -> Result<(), Failure> {
-    let rotation = read(&arguments.file)?;
+    let rotation =
+        read_with_key(&arguments.file, |document: &Document| &document.key, Rotation::new)?;
     confirm(arguments.yes, &rotation.effect())?;
     let config = context.load()?;
-    let heir = heir(&config)?;
-    let (place, tokens) = open_tokens(&rotation.document.tokens, &arguments.file, &config)?;
-    discard(arguments.discard_unfinished, &place, &tokens)?;
-    let outcome = tls::rotate(&rotation, &tokens, &place).map_err(failure)?;
-    hand_over(&config, heir)?;
-    tell(&outcome, context)?;
-    if context.json {
-        return Ok(());
-    }
-    print(
-        "\nRestart the issuer: it makes a certificate for the new key and serves the former until it has it. Then use finish-tls-key.",
+    let outcome = opening(&rotation, &arguments.file, arguments.discard_unfinished)
+        .held(&config, |tokens, place| tls::rotate(&rotation, tokens, place))?;
+    tell_next(
+        &outcome,
+        context,
+        "Restart the issuer: it makes a certificate for the new key and serves the former until it has it. Then use finish-tls-key.",
     )
 }
 
 pub(super) fn finish(arguments: &FinishTlsKey, context: &Context) -> Result<(), Failure> {
-    let rotation = read(&arguments.file)?;
+    let rotation =
+        read_with_key(&arguments.file, |document: &Document| &document.key, Rotation::new)?;
     let removed = if arguments.remove { ", and be destroyed for good" } else { "" };
     confirm(arguments.yes, &format!("the former TLS key would be noted as done with{removed}"))?;
     let config = context.load()?;
-    let heir = heir(&config)?;
     let served = served(&config);
-    let (place, tokens) = open_tokens(&rotation.document.tokens, &arguments.file, &config)?;
-    let outcome = tls::finish(&rotation, &tokens, &place, served.as_deref(), arguments.remove)
-        .map_err(failure)?;
-    hand_over(&config, heir)?;
-    tell(&outcome, context)?;
-    if context.json {
-        return Ok(());
-    }
-    print("\nRestart the issuer, which then asks the token for the former key no more.")
+    let outcome = opening(&rotation, &arguments.file, false).held(&config, |tokens, place| {
+        tls::finish(&rotation, tokens, place, served.as_deref(), arguments.remove)
+    })?;
+    let next = "Restart the issuer, which then asks the token for the former key no more.";
+    tell_next(&outcome, context, next)
 }
 
 /// The public key of the certificate that this box has for itself, as its log tells.
@@ -97,14 +86,6 @@ fn served(config: &Config) -> Option<Vec<u8>> {
     })
 }
 
-fn read(file: &Path) -> Result<Rotation, Failure> {
-    let bad = |error: crate::config::ConfigError| Failure::operator(error.to_string());
-    let document: Document = crate::config::read(file).map_err(bad)?;
-    let key: KeyFile = crate::config::read(&beside(file, &document.key)).map_err(bad)?;
-    Rotation::new(document, key).map_err(|error| match error {
-        crate::ceremony::CeremonyError::Refused(why)
-        | crate::ceremony::CeremonyError::Unfinished(why) => {
-            Failure::operator(format!("{why} ({})", file.display()))
-        }
-    })
+fn opening<'a>(rotation: &'a Rotation, file: &'a Path, discard: bool) -> Opening<'a> {
+    Opening { file, tokens: &rotation.document.tokens, discard }
 }
