@@ -18,7 +18,7 @@ mod token;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -33,31 +33,9 @@ use chancery::hsm::token::TokenName;
 use chancery::log::reader::Reader;
 use chancery::log::record::{RETIRE, Record};
 use client::{Client, Responder};
-use lab::{Lab, Options};
+use lab::{Lab, Options, chancery, done, eventually, refused};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
-
-fn chancery(lab: &Lab, arguments: &[&str]) -> Output {
-    lab.chancery().args(arguments).output().unwrap()
-}
-
-fn done(output: Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn refused(output: &Output, code: &str) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && text.starts_with(code), "not {code}: {text}");
-}
-
-fn eventually(lab: &Lab, what: &str, holds: impl Fn() -> bool) {
-    let began = lab::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}: never\n{}", lab.log_tail());
-        lab::pause(Duration::from_millis(50));
-    }
-}
 
 fn transcript(lab: &Lab, act: &str) -> PathBuf {
     let names = std::fs::read_dir(lab.dir.join("state/ca")).unwrap();

@@ -13,45 +13,14 @@ mod lab;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use client::{Client, Responder};
-use lab::{Lab, Options};
+use lab::{Lab, Options, chancery, crash_issuer, done, eventually, refused};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
-fn chancery(lab: &Lab, arguments: &[&str]) -> Output {
-    lab.chancery().args(arguments).output().unwrap()
-}
-
-fn done(output: Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn refused(output: &Output, code: &str) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && text.starts_with(code), "not {code}: {text}");
-}
-
 fn openssl(dir: &Path, arguments: &[&str]) -> Output {
     Command::new("openssl").args(arguments).current_dir(dir).output().unwrap()
-}
-
-fn eventually(lab: &Lab, what: &str, holds: impl Fn() -> bool) {
-    let began = lab::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}: never\n{}", lab.log_tail());
-        lab::pause(Duration::from_millis(50));
-    }
-}
-
-/// Takes the issuer down without warning; the supervisor starts it again.
-fn crash_issuer(lab: &Lab) {
-    let pid = lab.process("issuer").unwrap();
-    lab::signal(pid, "KILL");
-    lab.wait_gone(pid);
-    lab.wait_ready(Duration::from_secs(60));
 }
 
 /// A box, and one device.

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use plant::Plant;
-use plant::lab::{self, Lab, Options};
+use plant::lab::{self, Lab, Options, chancery, crash_issuer, done, eventually, refused};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -68,41 +68,11 @@ impl Drop for Load {
     }
 }
 
-fn eventually(lab: &Lab, what: &str, holds: impl Fn() -> bool) {
-    let began = lab::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}: never\n{}", lab.log_tail());
-        lab::pause(Duration::from_millis(50));
-    }
-}
-
-fn chancery(lab: &Lab, arguments: &[&str]) -> Output {
-    lab.chancery().args(arguments).output().unwrap()
-}
-
-fn done(output: Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn refused(output: &Output, code: &str) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && text.starts_with(code), "not {code}: {text}");
-}
-
 /// Which of the log's keys sign the published checkpoint, oldest first.
 fn signing(lab: &Lab) -> Vec<bool> {
     let told = done(chancery(lab, &["--json", "log-key", "show"]));
     let keys: serde_json::Value = serde_json::from_str(&told).unwrap();
     keys.as_array().unwrap().iter().map(|key| key["signs"].as_bool().unwrap()).collect()
-}
-
-/// Takes the issuer down without warning; the supervisor starts it again.
-fn crash_issuer(lab: &Lab) {
-    let pid = lab.process("issuer").unwrap();
-    lab::signal(pid, "KILL");
-    lab.wait_gone(pid);
-    lab.wait_ready(Duration::from_secs(60));
 }
 
 fn rotation_file(lab: &Lab) -> PathBuf {

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// What a test may want otherwise.
@@ -315,6 +315,40 @@ pub fn succeed(command: &mut Command) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs the program with the lab's configuration.
+pub fn chancery(lab: &Lab, arguments: &[&str]) -> Output {
+    lab.chancery().args(arguments).output().unwrap()
+}
+
+/// What it printed; it succeeded.
+pub fn done(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// It failed, and the first thing it says is this code.
+pub fn refused(output: &Output, code: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.starts_with(code), "not {code}: {text}");
+}
+
+/// Within a minute.
+pub fn eventually(lab: &Lab, what: &str, holds: impl Fn() -> bool) {
+    let began = now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}: never\n{}", lab.log_tail());
+        pause(Duration::from_millis(50));
+    }
+}
+
+/// Takes the issuer down without warning; the supervisor starts it again.
+pub fn crash_issuer(lab: &Lab) {
+    let pid = lab.process("issuer").unwrap();
+    signal(pid, "KILL");
+    lab.wait_gone(pid);
+    lab.wait_ready(Duration::from_secs(60));
 }
 
 /// Sends a signal to one process by id.
