@@ -3,7 +3,7 @@
 //! Each lane has a pass; the lane with the smallest is served and moves on by its stride. A lane that was
 //! empty enters at the present pass, so it gains nothing by having been idle and waits for no backlog. With
 //! these strides a due checkpoint waits for at most one batch of [`BATCH`] certificates and covers all of them, and
-//! handshakes have a third of the token for themselves. A CRL goes before everything once it has waited as long as its
+//! handshakes have half of the token while certificates wait. A CRL goes before everything once it has waited as long as its
 //! request says.
 //!
 //! What nobody waits for any more, and what has waited longer than its class may, leaves without a signature.
@@ -151,8 +151,8 @@ fn number(class: Class) -> usize {
 /// Of which a class has the smaller a share the larger it is.
 fn stride(class: Class) -> u64 {
     match class {
-        Class::Certificate => 2,
-        Class::Tls => 4,
+        // As much as certificates: a checkpoint waits for a batch of either, where handshakes are what is short too.
+        Class::Certificate | Class::Tls => 2,
         Class::Checkpoint => 2 * BATCH,
         Class::Crl | Class::Cosignature => BATCH,
     }

@@ -57,15 +57,15 @@ fn a_due_checkpoint_waits_for_one_batch_at_most_and_the_next_for_one() {
 }
 
 #[test]
-fn a_flood_of_handshakes_leaves_certificates_two_thirds_and_has_one_itself() {
+fn a_flood_of_handshakes_leaves_certificates_half() {
     let mut queue = queue(400);
     for n in 0..40 {
         assert!(took(&mut queue, job(Class::Tls, n % 4)));
         assert!(took(&mut queue, job(Class::Certificate, n % 4)));
     }
-    let served: Vec<Class> = (0..45).map(|_| pop(&mut queue).unwrap().class).collect();
+    let served: Vec<Class> = (0..44).map(|_| pop(&mut queue).unwrap().class).collect();
     let count = |class| served.iter().filter(|c| **c == class).count();
-    assert_eq!((count(Class::Certificate), count(Class::Tls)), (30, 15));
+    assert_eq!((count(Class::Certificate), count(Class::Tls)), (22, 22));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn an_idle_lane_saves_up_nothing() {
         assert!(took(&mut queue, job(Class::Tls, n % 4)));
     }
     let served = (0..30).filter(|_| pop(&mut queue).unwrap().class == Class::Tls).count();
-    assert!(served <= 11, "{served}");
+    assert!(served <= 16, "{served}");
 }
 
 #[test]
