@@ -5,7 +5,9 @@ use serde::ser::{SerializeMap, Serializer};
 use super::fields::{self, Field};
 use crate::id::{OrderId, Serial};
 use crate::log::reader::Entry;
-use crate::log::record::{Actor, ConfigChangedV1, PreviousEnd, Record, Requester, StartedV1};
+use crate::log::record::{
+    Actor, ConfigChangedV1, PreviousEnd, Record, Requester, ShownBy, StartedV1,
+};
 use crate::log::tree::leaf_hash;
 use crate::pki::certificate::Certificate;
 
@@ -172,6 +174,27 @@ fn gist(record: &Record) -> String {
             let by = r.by.as_ref().map(|by| format!(" by {}", actor(by))).unwrap_or_default();
             format!("{} ({}), held {}{by}", printable(&r.act), printable(&r.ceremony), r.held)
         }
+        Record::RestoredV1(r) => {
+            let shown = match &r.shown {
+                ShownBy::Operator => "the operator".to_owned(),
+                ShownBy::Witness { name, .. } => format!("the witness {}", printable(name)),
+            };
+            let (size, made, by) = (r.size, r.made, actor(&r.by));
+            format!("from a backup of {made}, {size} records, the newest says {shown}; by {by}")
+        }
+        Record::LogSucceededV1(r) => format!(
+            "{} goes on for {} after {} records; from {} to {} nothing is known; by {}",
+            printable(&r.ceremony.origin),
+            printable(&r.origin),
+            r.size,
+            r.unknown_from,
+            r.unknown_until,
+            actor(&r.by)
+        ),
+        Record::EpochTakenV1(r) => {
+            let held = if r.held { "" } else { ", which the token cannot hold" };
+            format!("the token is this box's from epoch {} on{held}; by {}", r.epoch, actor(&r.by))
+        }
         Record::RefusedV1(r) => {
             let rows: Vec<String> = r
                 .refusals
@@ -234,6 +257,9 @@ fn by(record: &Record) -> Option<&Actor> {
         Record::LogKeyRetiredV1(r) => r.by.as_ref(),
         Record::AuthorityRetiredV1(r) => r.by.as_ref(),
         Record::CeremonyHeldV1(r) => r.by.as_ref(),
+        Record::RestoredV1(r) => Some(&r.by),
+        Record::LogSucceededV1(r) => Some(&r.by),
+        Record::EpochTakenV1(r) => Some(&r.by),
         _ => None,
     }
 }

@@ -187,7 +187,7 @@ const MOST_REVOKED: usize = 1 << 16;
 fn origin(reader: &Reader) -> Result<String, OpenError> {
     let first = reader.entries(LeafIndex(0)).next().transpose()?;
     Ok(match first.map(|entry| entry.record) {
-        Some(Ok(Record::CeremonyV1(ceremony))) => ceremony.origin,
+        Some(Ok(record)) => record.first().map_or_else(String::new, |first| first.origin.clone()),
         _ => String::new(),
     })
 }

@@ -35,6 +35,7 @@ mod judge;
 mod ledger;
 mod pairs;
 mod places;
+mod restored;
 mod signatures;
 mod starts;
 mod tiles;

@@ -41,7 +41,7 @@ use crate::ipc::Service;
 use crate::ipc::admin::AdminService;
 use crate::ipc::message::Health;
 use crate::log::Log;
-use crate::log::record::{CeremonyV1, Record};
+use crate::log::record::CeremonyV1;
 use crate::pki::authority::{Authority, KeyRecord};
 use crate::pki::policy::{self, Policy};
 use crate::pki::profile::Profile;
@@ -365,12 +365,11 @@ fn own_log(
             "CHY-LOG-FOREIGN: the log belongs to another CA: {why}; put the log of this CA in place, or ca/authority.json of the log's"
         )
     };
-    let record = match log.read(LeafIndex(0)) {
-        Ok(Record::CeremonyV1(record)) => record,
-        Ok(_) => return Err(foreign("its first record is no ceremony")),
-        Err(why) => return Err(foreign(&why)),
+    let record = log.read(LeafIndex(0)).map_err(|why| foreign(&why))?;
+    let Some(record) = record.first() else {
+        return Err(foreign("its first record is no ceremony"));
     };
-    let CeremonyV1 { origin, root_sha256, issuing_sha256, log_key: logged, .. } = &record;
+    let CeremonyV1 { origin, root_sha256, issuing_sha256, log_key: logged, .. } = record;
     if *origin != authority.origin {
         return Err(foreign(&format!("its origin is {origin:?}, not {:?}", authority.origin)));
     }

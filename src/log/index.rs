@@ -547,6 +547,9 @@ impl State {
         *newest = record.at().max(*newest);
         match record {
             Record::CeremonyV1(r) => drop(ceremonies.insert(r.transcript_sha256, leaf)),
+            Record::LogSucceededV1(r) => {
+                ceremonies.insert(r.ceremony.transcript_sha256, leaf);
+            }
             Record::CeremonyHeldV1(r) => {
                 ceremonies.insert(r.transcript_sha256, leaf);
                 if r.act == RETIRE {
@@ -556,7 +559,9 @@ impl State {
             Record::ClockAcceptedV1(_)
             | Record::RefusedV1(_)
             | Record::StartedV1(_)
-            | Record::ConfigChangedV1(_) => {}
+            | Record::ConfigChangedV1(_)
+            | Record::RestoredV1(_)
+            | Record::EpochTakenV1(_) => {}
             Record::AccountRegisteredV1(r) => recent.registered(leaf, r.account, &r.jwk),
             Record::AccountRegisteredV2(r) => {
                 recent.registered(leaf, r.account, &r.jwk);

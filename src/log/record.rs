@@ -6,6 +6,7 @@ mod authority;
 mod ceremony;
 mod certificate;
 mod process;
+mod restore;
 
 use std::fmt;
 
@@ -27,6 +28,7 @@ pub use certificate::{
 pub use process::{
     ConfigChangedV1, ConfigPartV1, PreviousEnd, RefusalV1, RefusedV1, StartedV1, TokenV1,
 };
+pub use restore::{EpochTakenV1, LogSucceededV1, RestoredV1, ShownBy};
 
 /// One leaf. At most 65,535 octets encoded (C2SP tlog-tiles); what is larger is logged by digest.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -81,11 +83,17 @@ pub enum Record {
     AuthorityRetiredV1(AuthorityRetiredV1),
     /// A ceremony that was held after the first, by digest of its transcript.
     CeremonyHeldV1(CeremonyHeldV1),
+    /// The box was restored from a backup, and this log goes on.
+    RestoredV1(RestoredV1),
+    /// The first leaf, where this log goes on for another.
+    LogSucceededV1(LogSucceededV1),
+    /// The token's epoch was raised for this box.
+    EpochTakenV1(EpochTakenV1),
 }
 
 impl Record {
     /// What `kind` says, in the order of the variants.
-    pub const KINDS: [&'static str; 22] = [
+    pub const KINDS: [&'static str; 25] = [
         "ceremony",
         "account",
         "intent",
@@ -108,6 +116,9 @@ impl Record {
         "issuer",
         "root",
         "authority-end",
+        "restored",
+        "log-begun",
+        "epoch",
     ];
 
     /// The instant it says it was made.
@@ -138,8 +149,31 @@ impl Record {
             Self::RootAddedV1(r) => r.at,
             Self::AuthorityRetiredV1(r) => r.at,
             Self::CeremonyHeldV1(r) => r.at,
+            Self::RestoredV1(r) => r.at,
+            // Its own instant is later than those of the leaves behind it.
+            Self::LogSucceededV1(r) => r.ceremony.at,
+            Self::EpochTakenV1(r) => r.at,
         }
     }
+
+    /// What a log's first leaf says of its CA; `None` of every other record.
+    pub fn first(&self) -> Option<&CeremonyV1> {
+        match self {
+            Self::CeremonyV1(ceremony) => Some(ceremony),
+            Self::LogSucceededV1(succeeded) => Some(&succeeded.ceremony),
+            _ => None,
+        }
+    }
+
+    /// Of a log's first leaf: how many leaves, itself included, stand for those of a log before it. What they say of
+    /// log keys was about that one.
+    pub fn carried(&self) -> u64 {
+        match self {
+            Self::LogSucceededV1(succeeded) => succeeded.size,
+            _ => 0,
+        }
+    }
+
     /// The stored bytes. Fails if they would exceed a leaf.
     pub fn encode(&self) -> Result<Vec<u8>, TooLarge> {
         // Serializing these types into a growing vector has no other way to fail than memory.
@@ -187,6 +221,9 @@ impl Record {
             Self::IssuerAddedV1(_) => "issuer",
             Self::RootAddedV1(_) => "root",
             Self::AuthorityRetiredV1(_) => "authority-end",
+            Self::RestoredV1(_) => "restored",
+            Self::LogSucceededV1(_) => "log-begun",
+            Self::EpochTakenV1(_) => "epoch",
         }
     }
 

@@ -177,6 +177,7 @@ ACTOR = enum(
     ("operator", struct(("uid", u32), ("user", string))),
     ("key", struct(("jws_sha256", sha256))),
 )
+SHOWN_BY = enum(("operator", None), ("witness", struct(("name", string), ("cosigned", timestamp))))
 PREVIOUS_END = enum(("unknown", None), ("clean", None), ("unclean", None))
 REQUESTER = enum(
     ("order", struct(("order", identifier), ("account", identifier), ("jws_sha256", sha256))),
@@ -202,11 +203,18 @@ CRL = [
     ("tbs_sha256", sha256),
 ]
 
+CEREMONY = struct(
+    ("at", timestamp),
+    ("origin", string),
+    ("root_sha256", sha256),
+    ("issuing_sha256", sha256),
+    ("log_key", octets),
+    ("transcript_sha256", sha256),
+)
+
 # By number: the variant, its kind, its fields.
 RECORDS = [
-    ("CeremonyV1", "ceremony", struct(
-        ("at", timestamp), ("origin", string), ("root_sha256", sha256), ("issuing_sha256", sha256),
-        ("log_key", octets), ("transcript_sha256", sha256))),
+    ("CeremonyV1", "ceremony", CEREMONY),
     ("AccountRegisteredV1", "account", struct(("at", timestamp), ("account", identifier), ("jwk", string))),
     ("IntentV1", "intent", struct(
         ("at", timestamp), ("serial", serial), ("requester", REQUESTER), ("profile", string),
@@ -262,6 +270,15 @@ RECORDS = [
     ("CeremonyHeldV1", "ceremony", struct(
         ("at", timestamp), ("act", string), ("ceremony", string), ("held", timestamp), ("by", option(ACTOR)),
         ("transcript_sha256", sha256))),
+    ("RestoredV1", "restored", struct(
+        ("at", timestamp), ("size", u64), ("root", sha256), ("made", timestamp), ("backup_sha256", sha256),
+        ("shown", SHOWN_BY), ("by", ACTOR))),
+    ("LogSucceededV1", "log-begun", struct(
+        ("ceremony", CEREMONY), ("at", timestamp), ("origin", string), ("size", u64), ("root", sha256),
+        ("first", sha256), ("checkpoint", string), ("unknown_from", timestamp), ("unknown_until", timestamp),
+        ("backup_sha256", sha256), ("by", ACTOR))),
+    ("EpochTakenV1", "epoch", struct(
+        ("at", timestamp), ("epoch", u64), ("holder", identifier), ("held", boolean), ("by", ACTOR))),
 ]
 
 
@@ -498,6 +515,8 @@ def read(arguments):
         paths = paths + [beside]
     checkpoints = [Checkpoint(path) for path in paths]
     tree, intents, keys, origin = Tree(), {}, [], None
+    # Of a log that goes on for another: that one's tree, and how many leaves are its own.
+    former, former_root, carried = None, None, 0
     roots = {0: tree.root()}
     try:
         for leaf, name, octet, payload in frames(arguments.directory, complain):
@@ -508,11 +527,23 @@ def read(arguments):
             if any(checkpoint.size == tree.size for checkpoint in checkpoints):
                 roots[tree.size] = tree.root()
             variant = shown.get("record")
-            if (leaf == 0) != (variant == "CeremonyV1"):
+            if former and leaf < carried:
+                former.push(leaf_hash(payload))
+                if former.size == carried and former.root().hex() != former_root:
+                    complain(f"leaf {leaf}: the leaves so far are not those of the log before this one")
+            if (leaf == 0) != (variant in ("CeremonyV1", "LogSucceededV1")):
                 complain(f"leaf {leaf}: the ceremony is the first record, and only that")
+            elif variant == "LogSucceededV1":
+                first = shown["ceremony"]
+                origin, carried = first["origin"], shown["size"]
+                keys.append([bytes.fromhex(first["log_key"]), 0, None])
+                former, former_root = Tree(), shown["root"]
+                former.push(bytes.fromhex(shown["first"]))
             elif variant == "CeremonyV1":
                 origin = shown["origin"]
                 keys.append([bytes.fromhex(shown["log_key"]), 0, None])
+            elif variant in ("LogKeyRotatedV1", "LogKeyRetiredV1") and leaf < carried:
+                pass
             elif variant == "LogKeyRotatedV1":
                 if arguments.signatures and not is_handed_over(origin, shown):
                     complain(f"leaf {leaf}: the former log key and the new one did not both sign for it")

@@ -18,6 +18,7 @@ impl Ceremonies {
     pub(super) fn follows(&mut self, leaf: LeafIndex, record: &Record) -> Result<(), String> {
         let transcript = match record {
             Record::CeremonyV1(r) => Some(r.transcript_sha256),
+            Record::LogSucceededV1(r) => Some(r.ceremony.transcript_sha256),
             Record::LogKeyRotatedV1(r) => Some(r.transcript_sha256),
             Record::IssuerAddedV1(r) => Some(r.transcript_sha256),
             Record::RootAddedV1(r) => Some(r.transcript_sha256),

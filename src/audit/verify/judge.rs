@@ -13,6 +13,7 @@ use super::findings::Findings;
 use super::frames::{Batch, Walked};
 use super::ledger::{Fate, Ledger, Said};
 use super::pairs::{self, Open};
+use super::restored::Restored;
 use super::signatures::{JOBS, Job};
 use super::starts::Starts;
 use super::tiles::Tiled;
@@ -60,6 +61,7 @@ pub(super) struct Judge<'a> {
     recalls: HashMap<LeafIndex, bool>,
     ceremony: bool,
     ceremonies: Ceremonies,
+    restored: Restored,
     verdict: Verdict,
 }
 
@@ -91,6 +93,7 @@ impl<'a> Judge<'a> {
             recalls: HashMap::new(),
             ceremony: false,
             ceremonies: Ceremonies::default(),
+            restored: Restored::default(),
             verdict: Verdict::default(),
         }
     }
@@ -103,6 +106,8 @@ impl<'a> Judge<'a> {
             if leaf.0 == 0 {
                 self.first(record.as_ref().ok());
             }
+            let judged = self.restored.leaf(leaf, octets, record.as_ref().ok(), self.reader);
+            self.wrong(leaf, judged);
             match record {
                 Ok(record) => self.record(leaf, record),
                 Err(why) => self.findings.find(leaf, why.to_string()),
@@ -149,7 +154,7 @@ impl<'a> Judge<'a> {
     /// Holds the ceremony's record against the evidence.
     fn first(&mut self, record: Option<&Record>) {
         let (evidence, findings) = (self.evidence, self.findings);
-        let Some(Record::CeremonyV1(ceremony)) = record else { return };
+        let Some(ceremony) = record.and_then(Record::first) else { return };
         self.ceremony = true;
         self.authorities.begin(ceremony, evidence);
         let CeremonyV1 { origin, log_key, issuing_sha256, .. } = ceremony;
@@ -193,7 +198,9 @@ impl<'a> Judge<'a> {
         let judged = self.ceremonies.follows(leaf, &record);
         self.wrong(leaf, judged);
         match record {
-            Record::CeremonyV1(_) if leaf.0 > 0 => self.findings.find(leaf, "a second ceremony"),
+            Record::CeremonyV1(_) | Record::LogSucceededV1(_) if leaf.0 > 0 => {
+                self.findings.find(leaf, "a second ceremony");
+            }
             Record::IssuerAddedV1(added) => {
                 let judged = self.authorities.issuer_added(&added, self.issuers);
                 self.wrong(leaf, judged);
@@ -206,7 +213,12 @@ impl<'a> Judge<'a> {
                 let judged = self.authorities.retired(&retired);
                 self.wrong(leaf, judged);
             }
-            Record::CeremonyV1(_) | Record::CeremonyHeldV1(_) | Record::ClockAcceptedV1(_) => {}
+            Record::CeremonyV1(_)
+            | Record::CeremonyHeldV1(_)
+            | Record::ClockAcceptedV1(_)
+            | Record::RestoredV1(_)
+            | Record::LogSucceededV1(_)
+            | Record::EpochTakenV1(_) => {}
             Record::AccountRegisteredV1(r) => {
                 self.verdict.accounts += 1;
                 let judged = self.accounts.registered(r.at, r.account, &r.jwk, None);
@@ -250,6 +262,9 @@ impl<'a> Judge<'a> {
                 let judged = self.starts.config_changed(&changed);
                 self.wrong(leaf, judged);
             }
+            // About the keys of the log before this one.
+            Record::LogKeyRotatedV1(_) | Record::LogKeyRetiredV1(_)
+                if self.restored.is_carried(leaf) => {}
             Record::LogKeyRotatedV1(_) | Record::LogKeyRetiredV1(_) => {
                 let judged = self.keys.as_mut().map(|keys| record.turn_keys(leaf, keys));
                 let judged = judged.unwrap_or(Ok(true)).map(drop);
@@ -443,6 +458,7 @@ impl<'a> Judge<'a> {
             )),
             Some(_) => {}
         }
+        verdict.notes.extend(self.restored.close(findings));
         verdict.notes.extend(self.tiled.close(head.size, findings));
         self.published.close(verdict.newest, self.evidence.now, named, findings);
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);

@@ -152,6 +152,7 @@ fn recorded(config: &Config, digest: &[u8; 32], at: &str) -> Result<Option<Entry
     let after = rfc3339::parse(at).map(|at| reader.since(at)).transpose().map_err(failed)?;
     let has = |entry: &Entry| match &entry.record {
         Ok(Record::CeremonyV1(r)) => r.transcript_sha256 == *digest,
+        Ok(Record::LogSucceededV1(r)) => r.ceremony.transcript_sha256 == *digest,
         Ok(Record::LogKeyRotatedV1(r)) => r.transcript_sha256 == *digest,
         Ok(Record::IssuerAddedV1(r)) => r.transcript_sha256 == *digest,
         Ok(Record::RootAddedV1(r)) => r.transcript_sha256 == *digest,

@@ -10,7 +10,7 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
-use super::{Actor, PreviousEnd, Record, Requester};
+use super::{Actor, PreviousEnd, Record, Requester, ShownBy};
 
 /// One line for each type, and one for each variant of an enum, sorted.
 fn shapes() -> Vec<String> {
@@ -19,6 +19,7 @@ fn shapes() -> Vec<String> {
     all.each::<Requester>("Requester");
     all.each::<Actor>("Actor");
     all.each::<PreviousEnd>("PreviousEnd");
+    all.each::<ShownBy>("ShownBy");
     assert!(all.enums.is_empty(), "walk these too: {:?}", all.enums);
     // Struct and type before the enums, and the enums in the order of their numbers.
     let mut lines: Vec<String> = all.lines.into_iter().collect();

@@ -399,6 +399,66 @@ pub(crate) fn samples() -> Vec<(&'static str, Record)> {
                 transcript_sha256: [19; 32],
             }),
         ),
+        (
+            "restored-v1",
+            Record::RestoredV1(RestoredV1 {
+                at: Timestamp(1_803_081_615_000),
+                size: 70_000,
+                root: [20; 32],
+                made: Timestamp(1_803_081_600_000),
+                backup_sha256: [21; 32],
+                shown: ShownBy::Operator,
+                by: Actor::Operator { uid: 0, user: "root".into() },
+            }),
+        ),
+        (
+            "restored-v1-witness",
+            Record::RestoredV1(RestoredV1 {
+                at: Timestamp(1_803_081_615_000),
+                size: 300,
+                root: [20; 32],
+                made: Timestamp(1_803_081_600_000),
+                backup_sha256: [21; 32],
+                shown: ShownBy::Witness {
+                    name: "b.lan/witness".into(),
+                    cosigned: Timestamp(1_803_081_614_000),
+                },
+                by: Actor::Operator { uid: 1000, user: "ada".into() },
+            }),
+        ),
+        (
+            "log-succeeded-v1",
+            Record::LogSucceededV1(LogSucceededV1 {
+                ceremony: CeremonyV1 {
+                    at: Timestamp(1_795_305_600_123),
+                    origin: "ca.lan/log-2".into(),
+                    root_sha256: [1; 32],
+                    issuing_sha256: [2; 32],
+                    log_key: vec![0x30, 0x2a, 0x00, 0xff],
+                    transcript_sha256: [3; 32],
+                },
+                at: Timestamp(1_803_081_615_000),
+                origin: "ca.lan/log".into(),
+                size: 70_000,
+                root: [20; 32],
+                first: [22; 32],
+                checkpoint: "ca.lan/log\n70000\nFBQ=\n\n\u{2014} ca.lan/log AAAA\n".into(),
+                unknown_from: Timestamp(1_803_081_600_000),
+                unknown_until: Timestamp(1_803_081_615_000),
+                backup_sha256: [21; 32],
+                by: Actor::Operator { uid: 0, user: "root".into() },
+            }),
+        ),
+        (
+            "epoch-taken-v1",
+            Record::EpochTakenV1(EpochTakenV1 {
+                at: Timestamp(1_803_081_616_000),
+                epoch: 300,
+                holder: [23; 16],
+                held: true,
+                by: Actor::Operator { uid: 0, user: "root".into() },
+            }),
+        ),
     ]
 }
 

@@ -25,14 +25,16 @@ pub(super) fn read(shared: &Shared, origin: &str) -> Result<LogKeys, OpenError> 
         ))
     };
     let unreadable = |why: &str| damaged(&dir.join(file_name(0)), HEADER, why);
-    let first = match shared.read(LeafIndex(0)).map_err(|why| unreadable(&why))? {
-        Record::CeremonyV1(first) if first.origin == origin => first,
-        Record::CeremonyV1(first) => return Err(foreign(&first.origin)),
-        _ => return Err(unreadable("its first record is no ceremony")),
+    let record = shared.read(LeafIndex(0)).map_err(|why| unreadable(&why))?;
+    let first = match record.first() {
+        Some(first) if first.origin == origin => first,
+        Some(first) => return Err(foreign(&first.origin)),
+        None => return Err(unreadable("its first record is no ceremony")),
     };
     let mut keys = LogKeys::begin(origin, &first.log_key)
         .map_err(|why| unreadable(&format!("its log key: {why}")))?;
-    for leaf in shared.index.log_keys().map_err(|why| index_broken(dir, &why))? {
+    let about_keys = shared.index.log_keys().map_err(|why| index_broken(dir, &why))?;
+    for leaf in about_keys.into_iter().filter(|leaf| leaf.0 >= record.carried()) {
         let record = shared.read(leaf).map_err(|why| index_broken(dir, &why))?;
         turn(&mut keys, leaf, &record);
     }
