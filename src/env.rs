@@ -8,6 +8,7 @@ pub mod disk;
 pub mod net;
 pub mod room;
 pub mod simulated;
+pub mod spread;
 pub mod system;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::id::Timestamp;
 pub use disk::{Disk, DiskFile, DiskLock};
 pub use net::{Dialer, Resolver};
 pub use room::KeepsRoom;
+pub use spread::Spread;
 
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod client;
+pub mod figures;
 pub mod frame;
 mod listener;
 pub mod local;

@@ -8,6 +8,7 @@ pub mod clock;
 mod core;
 mod cosigner;
 mod crls;
+mod figures;
 mod fork;
 mod handshake;
 mod issuers;

@@ -113,6 +113,10 @@ pub trait Store: Send + Sync {
     /// that no order names any more, and which order replaces what certificates that ended before it; at most
     /// `limit` orders, lone authorizations and replacements, and returns how many. An order that is processing is never removed, nor an authorization that may still be reused.
     fn sweep(&self, before: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
+    /// Octets that the facts take on disk, and octets free there; `None` where they are on none.
+    fn disk(&self) -> Option<(u64, u64)> {
+        None
+    }
     /// Whether changes are answered `Busy` because the disk is full.
     fn is_full(&self) -> bool {
         false

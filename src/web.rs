@@ -288,6 +288,7 @@ pub(crate) struct Server {
 impl Server {
     fn new(parts: Parts) -> Result<Self, StartError> {
         let settings = parts.settings;
+        let started = parts.clock.now();
         let urls = Urls::new(&settings.base_url)
             .map_err(|why| StartError::Settings(format!("[web] base-url: {why}")))?;
         if !parts.profiles.iter().any(|profile| profile.name == parts.default_profile) {
@@ -348,7 +349,7 @@ impl Server {
             cosigning: Semaphore::new(flow::COSIGNING),
             shelf: public::Shelf::default(),
             nonces: Nonces::new(nonce_key),
-            metrics: metrics::Metrics::new(),
+            metrics: metrics::Metrics::new(started),
             tls,
             validations: validation::Validations::default(),
             issuances: issuance::Issuances::new(),

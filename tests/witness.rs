@@ -145,9 +145,9 @@ fn two_boxes_watch_each_other_and_a_backup_put_back_is_caught() {
     assert!(doctor.contains("ok    witness        b.test/witness cosigned "), "{doctor}");
     assert!(doctor.contains("ok    watches        b.test/log: "), "{doctor}");
     let metrics = get(a.lab.http, "/metrics").unwrap();
-    let line = "chancery_witness_cosigned_leaves{name=\"b.test/witness\"} ";
+    let line = "chancery_witness_cosigned_leaves{witness=\"b.test/witness\"} ";
     let leaves = metrics.lines().find_map(|l| l.strip_prefix(line)).unwrap();
-    assert!(leaves.trim().parse::<u64>().unwrap() >= 1, "{metrics}");
+    assert!(leaves.trim().parse::<f64>().unwrap() >= 1.0, "{metrics}");
 
     // What is published of it is verified with the log.
     let verify = |lab: &Lab| lab.chancery().args(["log", "verify"]).output().unwrap();

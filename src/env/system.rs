@@ -6,7 +6,9 @@
 mod clock;
 mod disk;
 pub mod net;
+mod process;
 
 pub use clock::{SystemClock, SystemRng};
 pub use disk::{Kept, SystemDisk};
 pub use net::{Resolving, SystemDialer, SystemResolver, ZoneServers};
+pub use process::{ProcessFigures, own_process};

@@ -21,6 +21,18 @@ pub enum TokenHealth {
 }
 
 impl TokenHealth {
+    /// The state in one word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Recovering { .. } => "recovering",
+            Self::Stopped { .. } => "stopped",
+            Self::Degraded { .. } => "degraded",
+            Self::Halted { .. } => "halted",
+        }
+    }
+
     /// Whether at least one key signs.
     pub fn signs(&self) -> bool {
         matches!(self, Self::Ready | Self::Degraded { .. })

@@ -116,6 +116,8 @@ pub struct KeyFigures {
     pub name: String,
     /// The mean time of a signature, newer ones counting more; `None` before the first.
     pub takes: Option<Duration>,
+    /// The same of each.
+    pub took: crate::env::Spread,
 }
 
 impl Figures {
@@ -444,9 +446,9 @@ impl Shared {
 
     fn figures(&self) -> Figures {
         let state = self.lock();
-        let takes = |(n, key): (usize, &PooledKey)| KeyFigures {
-            name: key.name.clone(),
-            takes: state.queue.pace.measured(n),
+        let takes = |(n, key): (usize, &PooledKey)| {
+            let (takes, took) = state.queue.pace.measured(n);
+            KeyFigures { name: key.name.clone(), takes, took }
         };
         let counters = &self.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

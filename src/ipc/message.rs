@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::figures::{Figures, Spread};
 use super::witness::{Carried, Cosigned, Errand, Watch};
 use crate::acme::problem::Problem;
 use crate::acme::renewal::Certified;
@@ -253,18 +254,20 @@ pub struct Health {
     pub witnesses: Vec<Watch>,
     /// The logs that this box is a witness of.
     pub watched: Vec<Watch>,
-    /// How fast the token signs, for keys that it has signed with.
+    /// How fast the token signs.
     pub keys: Vec<KeyPace>,
     /// What waits for the token.
     pub queues: Vec<ClassQueue>,
+    /// For monitoring.
+    pub figures: Figures,
 }
 
 /// How fast the token signs with one key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KeyPace {
     pub key: String,
-    /// The mean time of a signature with its verification, newer ones counting more.
-    pub micros: u64,
+    /// What signatures took with their verification.
+    pub took: Spread,
 }
 
 /// Signatures of one class.
@@ -275,8 +278,8 @@ pub struct ClassQueue {
     /// Refused for want of room, out of patience, or not waited for any more.
     pub unsigned: u64,
     pub waiting: u64,
-    /// The mean time until its turn, newer ones counting more.
-    pub waited_micros: u64,
+    /// How long each waited for its turn.
+    pub waits: Spread,
 }
 
 /// Why the issuer did not do it.

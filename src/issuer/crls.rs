@@ -59,6 +59,18 @@ impl Crls {
         first.filter(|_| must).unwrap_or_default()
     }
 
+    /// Of one issuing CA: when the oldest of its CRLs was made, when the first of them ends, and how many there are.
+    pub(super) fn of_issuer(&self, issuer: &Issuer) -> (Timestamp, Timestamp, u64) {
+        let published = lock(&self.published);
+        let must = self.current();
+        let mut must = must.iter().filter(|url| issuer.has_crl(url));
+        let whole = must.all(|url| published.contains_key(url));
+        let own = published.iter().filter(|(url, _)| issuer.has_crl(url)).map(|(_, crl)| crl);
+        let made = own.clone().map(|crl| crl.this_update).min().filter(|_| whole);
+        let ends = own.clone().map(|crl| crl.next_update).min().filter(|_| whole);
+        (made.unwrap_or_default(), ends.unwrap_or_default(), own.count() as u64)
+    }
+
     /// Puts in place every CRL that is due. Waits for log and token.
     pub(super) fn tend(&self) -> Result<(), NotNow> {
         let made = self.make_due();

@@ -81,6 +81,11 @@ impl RootCrl {
         })
     }
 
+    /// When it was made and when it ends; `None` where there is none.
+    pub(super) fn dates(&self) -> Option<(Timestamp, Timestamp)> {
+        lock(&self.taken).as_ref().map(|taken| (taken.this_update, taken.next_update))
+    }
+
     /// Takes over what a ceremony left.
     pub(super) fn tend(&self) -> Result<(), NotNow> {
         let core = &self.core;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::core::{Core, count};
 use super::cosigner::Cosigner;
 use super::crls::Crls;
+use super::figures::spread;
 use super::handshake::is_handshake;
 use super::keeper::Keeper;
 use super::log_keys::KeyTurn;
@@ -22,7 +23,7 @@ use super::workers::Workers;
 use crate::acme::jws::Jws;
 use crate::acme::problem::Problem;
 use crate::hsm::Class;
-use crate::hsm::pool::Figures;
+use crate::hsm::pool::{Figures, KeyFigures};
 use crate::id::{Serial, Timestamp};
 use crate::ipc::message::{
     Answer, ClassQueue, Finalize, Health, KeyPace, Permits, Question, Refusal, Revoke, Which,
@@ -254,6 +255,7 @@ impl Desk {
             watched: self.cosigner.watches(),
             keys: figures.iter().flat_map(paces).collect(),
             queues: figures.iter().flat_map(queues).collect(),
+            figures: self.figures(&token, figures.as_ref(), clock.is_ok()),
         }
     }
 }
@@ -278,10 +280,8 @@ fn token_counts(core: &Core) -> Vec<(String, u64)> {
 
 /// How fast the token signs, by key.
 fn paces(figures: &Figures) -> impl Iterator<Item = KeyPace> {
-    figures.keys.iter().filter_map(|key| {
-        let micros = u64::try_from(key.takes?.as_micros()).unwrap_or(u64::MAX);
-        Some(KeyPace { key: key.name.clone(), micros })
-    })
+    let pace = |key: &KeyFigures| KeyPace { key: key.name.clone(), took: spread(&key.took) };
+    figures.keys.iter().map(pace)
 }
 
 /// What waits for the token, by class.
@@ -291,7 +291,7 @@ fn queues(figures: &Figures) -> impl Iterator<Item = ClassQueue> {
         signed: class.signed,
         unsigned: class.left,
         waiting: class.waiting as u64,
-        waited_micros: u64::try_from(class.waited.as_micros()).unwrap_or(u64::MAX),
+        waits: spread(&class.waits),
     })
 }
 

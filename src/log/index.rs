@@ -478,6 +478,21 @@ impl Index {
         Ok(all)
     }
 
+    /// How many certificates end on each day, from that of `from` to that of `to`, by its number since 1970-01-01;
+    /// days on which none does may be left out. Those that were abandoned or revoked are none.
+    pub fn ends(&self, from: Timestamp, to: Timestamp) -> Result<BTreeMap<u64, u64>, String> {
+        let days = leaves::day_of(from)..=leaves::day_of(to.max(from));
+        // As for `days`.
+        let _still = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.with_db(|db| leaves::ends(db, days.clone()))?;
+        let newer: Vec<(u64, i64)> = self.gather(|layer| layer.leaves.ends(days.clone()).collect());
+        for (number, more) in newer {
+            let sum = all.entry(number).or_default();
+            *sum = sum.saturating_add_signed(more);
+        }
+        Ok(all)
+    }
+
     /// What the layers in memory have, the newest last. To be called before the file is read: what moves into
     /// it meanwhile is then seen twice, never not at all.
     fn gather<T, C: Default + Extend<T>>(&self, find: impl Fn(&Layer) -> Vec<T>) -> C {
@@ -542,7 +557,17 @@ impl State {
             counted,
             ..
         } = self;
-        recent.leaves.apply(leaf, offset, record, leaf.0 < *counted);
+        let again = leaf.0 < *counted;
+        recent.leaves.apply(leaf, offset, record, again);
+        let ending = match record {
+            Record::IntentV1(_) => read.as_ref().map(|facts| (facts.not_after, 1)),
+            Record::AbandonedV1(_) => known.as_ref().map(|known| (known.not_after, -1)),
+            Record::RevokedV1(r) => Some((r.not_after, -1)),
+            _ => None,
+        };
+        if let Some((at, more)) = ending.filter(|_| !again) {
+            recent.leaves.ending(at, more);
+        }
         *counted = (leaf.0 + 1).max(*counted);
         *newest = record.at().max(*newest);
         match record {
@@ -633,7 +658,7 @@ impl Layer {
 }
 
 /// The file's name in the log's directory.
-pub(super) const FILE: &str = "index.redb";
+pub(in crate::log) const FILE: &str = "index.redb";
 
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,11 @@ impl Shelf {
         self.segments.write().unwrap_or_else(PoisonError::into_inner).push((base, name));
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> u64 {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
     /// Reads the stored bytes of the record whose frame begins at this log offset.
     pub(super) fn payload(&self, offset: u64) -> Result<Vec<u8>, String> {
         let (base, name) = {

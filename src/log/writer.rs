@@ -14,7 +14,7 @@ mod publish;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -25,8 +25,8 @@ use super::record::Record;
 use super::shelf::Shelf;
 use super::tiles::Published;
 use super::tree::{Hash, TreeHead};
-use crate::env::{Clock, Disk, DiskLock};
-use crate::id::LeafIndex;
+use crate::env::{Clock, Disk, DiskLock, Spread};
+use crate::id::{LeafIndex, Timestamp};
 
 pub use open::Opening;
 
@@ -59,6 +59,25 @@ pub struct Found {
     pub size: u64,
     /// Whether behind them lay the remains of an unfinished write, which were cut.
     pub torn: bool,
+}
+
+/// How large a log is, and how it has fared in this process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Figures {
+    /// Octets of its durable frames.
+    pub octets: u64,
+    /// Files that it lies in; the last has free room.
+    pub segments: u64,
+    /// Whether what withdraws trust has room of its own on a full disk.
+    pub reserve: bool,
+    /// What making records durable took.
+    pub syncs: Spread,
+    /// When this process signed its newest checkpoint; `None` before the first.
+    pub checkpointed: Option<Timestamp>,
+    /// Octets of the index's file, 0 where there is none.
+    pub index: u64,
+    /// Octets free on the log's disk; `None` where it cannot be asked.
+    pub free: Option<u64>,
 }
 
 /// Why a record was not appended, or whether it was is unknown.
@@ -154,6 +173,22 @@ impl Log {
         self.handle.shared.is_full()
     }
 
+    /// How large it is, and how it has fared. Asks the disk.
+    pub fn figures(&self) -> Figures {
+        let shared = &self.handle.shared;
+        let (disk, dir) = (&shared.disk, &shared.dir);
+        let index = disk.open_read(&dir.join(super::index::FILE)).and_then(|file| file.len());
+        Figures {
+            octets: shared.octets.load(Ordering::Relaxed),
+            segments: shared.shelf.len(),
+            reserve: !shared.full.load(Ordering::Relaxed),
+            syncs: *lock(&shared.syncs),
+            checkpointed: *lock(&shared.checkpointed),
+            index: index.unwrap_or(0),
+            free: disk.free(dir).ok(),
+        }
+    }
+
     /// Why the log halted, if it did: the operator's text.
     pub fn halted(&self) -> Option<&str> {
         self.handle.shared.halted.get().map(String::as_str)
@@ -191,6 +226,11 @@ struct Shared {
     index_closed: Mutex<bool>,
     index_due: Condvar,
     shelf: Arc<Shelf>,
+    /// Octets of durable frames.
+    octets: AtomicU64,
+    syncs: Mutex<Spread>,
+    /// When the newest checkpoint was signed.
+    checkpointed: Mutex<Option<Timestamp>>,
     /// The reserve is in use or missing.
     full: AtomicBool,
     /// There was no room for the next segment.

@@ -9,7 +9,7 @@ mod index;
 mod writer;
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -40,6 +40,8 @@ pub struct Embedded {
     /// `None` only while dropping.
     queue: Option<SyncSender<Request>>,
     writer: Option<JoinHandle<()>>,
+    /// Another handle on the database's file, to ask for its length.
+    file: File,
     room: Room,
 }
 
@@ -138,6 +140,7 @@ impl Embedded {
             .mode(0o600)
             .open(path)
             .map_err(|why| failed(&why))?;
+        let other = file.try_clone().map_err(|why| failed(&why))?;
         let refused = |error: redb::DatabaseError| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Busy,
             redb::DatabaseError::Storage(redb::StorageError::Io(why))
@@ -166,7 +169,7 @@ impl Embedded {
             .name("store-writer".into())
             .spawn(move || writer.run())
             .map_err(|why| failed(&why))?;
-        Ok(Self { database, halted, queue: Some(queue), writer: Some(writer), room })
+        Ok(Self { database, halted, queue: Some(queue), writer: Some(writer), file: other, room })
     }
 
     fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
@@ -438,6 +441,11 @@ impl Store for Embedded {
 
     fn sweep(&self, before: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
         Box::pin(self.ask(move |answer| Request::Sweep { before, limit, answer }))
+    }
+
+    fn disk(&self) -> Option<(u64, u64)> {
+        let octets = self.file.metadata().ok()?.len();
+        Some((octets, self.room.disk.free(&self.room.dir).ok()?))
     }
 
     fn is_full(&self) -> bool {

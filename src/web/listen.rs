@@ -37,6 +37,17 @@ pub(crate) enum Door {
     Metrics,
 }
 
+impl Door {
+    /// In one word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http => "http",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
 /// Where a request came from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
@@ -256,18 +267,19 @@ async fn accept(
                 continue;
             }
         };
-        server.metrics.connections.inc();
         let Some(place) = peers.enter(peer.ip()) else {
+            server.metrics.turned_away(door);
             tracing::debug!(%peer, ?door, "closed: the peer has as many connections as it may");
             continue;
         };
+        let open = server.metrics.connected(door);
         let origin = Origin { door, peer: peer.ip() };
         let span = tracing::debug_span!("connection", %peer, ?door);
         let server = server.clone();
         tokio::spawn(
             async move {
                 connection(server, origin, stream).await;
-                drop((place, permit));
+                drop((place, permit, open));
             }
             .instrument(span),
         );

@@ -1,6 +1,14 @@
-//! What is counted, for Prometheus. Names begin with `chancery_`; labels have few values.
+//! What is measured and counted, for Prometheus: `/metrics`.
+//!
+//! Names begin with `chancery_` and follow OpenMetrics: base units, counters end in `_total`. A label has few values, and
+//! all of them are words of this program, of the configuration or of a ceremony: never a device's name, an account, a
+//! serial or an address. What the issuer measured is shown as it said it last; while it is away it is left out.
 
-use std::sync::atomic::AtomicU64;
+mod issuer;
+mod own;
+mod text;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -8,9 +16,15 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::issuer::IssuerSaid;
+use self::own::Own;
+use super::listen::Door;
+use crate::acme::challenge::ChallengeType;
 use crate::acme::problem::ProblemType;
+use crate::id::Timestamp;
 use crate::ipc::message::Health;
 
 /// The counters of one server.
@@ -18,33 +32,21 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Answered, Counter>,
     durations: Family<Flow, Histogram, Buckets>,
-    problems: Family<Kind, Counter>,
-    orders: Family<Step, Counter>,
-    validations: Family<Step, Counter>,
+    errors: Family<Kind, Counter>,
+    orders: Family<Event, Counter>,
+    validations: Family<Attempt, Counter>,
     limited: Family<Limit, Counter>,
     admissions_waiting: Gauge,
     issuance: Histogram,
-    pub(crate) connections: Counter,
+    connections: Family<At, Counter>,
+    connections_open: Family<At, Gauge>,
+    connections_refused: Family<At, Counter>,
     pub(crate) handshake_failures: Counter,
     pub(crate) validations_active: Gauge,
     pub(crate) issuances_active: Gauge,
-    issuer_up: Gauge,
-    issuer_ready: Gauge,
-    issued: Gauge,
-    log_size: Gauge,
-    checkpoint_size: Gauge,
-    issuer_counts: Family<Named, Gauge>,
-    witness_leaves: Family<Named, Gauge>,
-    witness_seconds: Family<Named, Gauge<f64, AtomicU64>>,
-    watched_leaves: Family<Named, Gauge>,
-    watched_seconds: Family<Named, Gauge<f64, AtomicU64>>,
-    signature_seconds: Family<Named, Gauge<f64, AtomicU64>>,
-    token_signed: Family<Named, Gauge>,
-    token_unsigned: Family<Named, Gauge>,
-    token_waiting: Family<Named, Gauge>,
-    token_wait_seconds: Family<Named, Gauge<f64, AtomicU64>>,
-    crl_next_update: Gauge<f64, AtomicU64>,
-    tls_not_after: Gauge<f64, AtomicU64>,
+    wrong: Family<Code, Gauge>,
+    own: Arc<Own>,
+    issuer: Arc<IssuerSaid>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,8 +66,14 @@ struct Kind {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Step {
-    step: &'static str,
+struct Event {
+    event: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Attempt {
+    method: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -74,8 +82,13 @@ struct Limit {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Named {
-    name: String,
+struct At {
+    door: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: String,
 }
 
 #[derive(Clone)]
@@ -87,46 +100,77 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
+/// A connection that is open as long as this lives.
+pub(crate) struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What stands in /metrics beside what was counted, found when it is asked for.
+#[derive(Default)]
+pub(crate) struct Scrape {
+    pub(crate) health: Option<Box<Health>>,
+    /// Codes of what is wrong, the issuer's and this process's.
+    pub(crate) wrong: Vec<String>,
+    /// Devices that have been given a turn.
+    pub(crate) waiting: usize,
+    /// Octets of the store's file, and octets free on its disk.
+    pub(crate) store: Option<(u64, u64)>,
+    /// When the last good backup was made.
+    pub(crate) backup: Option<Timestamp>,
+}
+
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(started: Timestamp) -> Self {
         let metrics = Self {
             registry: Registry::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(Buckets),
-            problems: Family::default(),
+            errors: Family::default(),
             orders: Family::default(),
             validations: Family::default(),
             limited: Family::default(),
             admissions_waiting: Gauge::default(),
             issuance: Buckets.new_metric(),
-            connections: Counter::default(),
+            connections: Family::default(),
+            connections_open: Family::default(),
+            connections_refused: Family::default(),
             handshake_failures: Counter::default(),
             validations_active: Gauge::default(),
             issuances_active: Gauge::default(),
-            issuer_up: Gauge::default(),
-            issuer_ready: Gauge::default(),
-            issued: Gauge::default(),
-            log_size: Gauge::default(),
-            checkpoint_size: Gauge::default(),
-            issuer_counts: Family::default(),
-            witness_leaves: Family::default(),
-            witness_seconds: Family::default(),
-            watched_leaves: Family::default(),
-            watched_seconds: Family::default(),
-            signature_seconds: Family::default(),
-            token_signed: Family::default(),
-            token_unsigned: Family::default(),
-            token_waiting: Family::default(),
-            token_wait_seconds: Family::default(),
-            crl_next_update: Gauge::default(),
-            tls_not_after: Gauge::default(),
+            wrong: Family::default(),
+            own: Arc::new(Own::new(started)),
+            issuer: Arc::default(),
         };
+        metrics.begin();
         metrics.registered()
+    }
+
+    /// What is counted from the start, so that the first of each is seen as an increase.
+    fn begin(&self) {
+        for event in ["created", "finalized", "issued", "failed"] {
+            drop(self.orders.get_or_create(&Event { event }));
+        }
+        for method in ChallengeType::VALIDATED {
+            for outcome in [MATCHED, FAILED] {
+                drop(self.validations.get_or_create(&Attempt { method: method.name(), outcome }));
+            }
+        }
+        for door in [Door::Https, Door::Http, Door::Metrics] {
+            let at = At { door: door.name() };
+            drop(self.connections.get_or_create(&at));
+            drop(self.connections_open.get_or_create(&at));
+            drop(self.connections_refused.get_or_create(&at));
+        }
     }
 
     fn registered(mut self) -> Self {
         let mut registry = Registry::with_prefix("chancery");
         let r = &mut registry;
+        r.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         r.register("requests", "Answered requests by flow and status", self.requests.clone());
         r.register_with_unit(
             "request_duration",
@@ -134,10 +178,18 @@ impl Metrics {
             Unit::Seconds,
             self.durations.clone(),
         );
-        r.register("problems", "Problem documents by type", self.problems.clone());
+        r.register(
+            "acme_errors",
+            "Problem documents to clients (RFC 8555 section 6.7), by type",
+            self.errors.clone(),
+        );
         r.register("orders", "Orders by what became of them", self.orders.clone());
-        r.register("validations", "Validation attempts by result", self.validations.clone());
-        r.register("limited", "Requests answered with 429, by limit", self.limited.clone());
+        r.register(
+            "validations",
+            "Validation attempts by method and outcome",
+            self.validations.clone(),
+        );
+        r.register("rate_limited", "Requests answered with 429, by limit", self.limited.clone());
         r.register(
             "admissions_waiting",
             "Devices that have been given a turn and have not come yet",
@@ -149,7 +201,13 @@ impl Metrics {
             Unit::Seconds,
             self.issuance.clone(),
         );
-        r.register("connections", "Accepted connections", self.connections.clone());
+        r.register("connections", "Accepted connections, by door", self.connections.clone());
+        r.register("connections_open", "Connections now, by door", self.connections_open.clone());
+        r.register(
+            "connections_refused",
+            "Connections closed because their peer had as many as it may, by door",
+            self.connections_refused.clone(),
+        );
         r.register(
             "tls_handshake_failures",
             "TLS handshakes that failed",
@@ -165,72 +223,13 @@ impl Metrics {
             "Orders waiting for the issuer",
             self.issuances_active.clone(),
         );
-        r.register("issuer_up", "Whether the issuer answers", self.issuer_up.clone());
-        r.register("issuer_ready", "Whether the issuer would issue", self.issuer_ready.clone());
-        r.register("certificates", "Certificates in the log", self.issued.clone());
-        r.register("log_leaves", "Leaves in the log", self.log_size.clone());
         r.register(
-            "log_checkpoint_leaves",
-            "Leaves covered by the newest checkpoint",
-            self.checkpoint_size.clone(),
+            "problem",
+            "1 while chancery status and /readyz name this code; chancery why CODE explains it",
+            self.wrong.clone(),
         );
-        r.register(
-            "issuer_count",
-            "What the issuer has counted since it started",
-            self.issuer_counts.clone(),
-        );
-        for (name, help, leaves, seconds) in [
-            ("witness", "by a witness of this log", &self.witness_leaves, &self.witness_seconds),
-            (
-                "watched",
-                "by this box, of a log it watches",
-                &self.watched_leaves,
-                &self.watched_seconds,
-            ),
-        ] {
-            r.register(
-                format!("{name}_cosigned_leaves"),
-                format!("Leaves cosigned last {help}"),
-                leaves.clone(),
-            );
-            r.register_with_unit(
-                format!("{name}_cosigned_timestamp"),
-                format!("When leaves were cosigned last {help}"),
-                Unit::Seconds,
-                seconds.clone(),
-            );
-        }
-        r.register_with_unit(
-            "token_signature",
-            "What a signature takes, by key",
-            Unit::Seconds,
-            self.signature_seconds.clone(),
-        );
-        for (name, help, family) in [
-            ("token_signed", "Signatures, by class", &self.token_signed),
-            ("token_unsigned", "Given back without a signature, by class", &self.token_unsigned),
-            ("token_waiting", "Waiting for the token, by class", &self.token_waiting),
-        ] {
-            r.register(name, help, family.clone());
-        }
-        r.register_with_unit(
-            "token_wait",
-            "How long signatures wait for their turn, by class",
-            Unit::Seconds,
-            self.token_wait_seconds.clone(),
-        );
-        r.register_with_unit(
-            "crl_next_update_timestamp",
-            "When the newest CRL ends",
-            Unit::Seconds,
-            self.crl_next_update.clone(),
-        );
-        r.register_with_unit(
-            "tls_not_after_timestamp",
-            "When the server's own certificate ends",
-            Unit::Seconds,
-            self.tls_not_after.clone(),
-        );
+        r.register_collector(Box::new(Arc::clone(&self.own)));
+        r.register_collector(Box::new(Arc::clone(&self.issuer)));
         self.registry = registry;
         self
     }
@@ -238,11 +237,6 @@ impl Metrics {
     /// A limit was exceeded.
     pub(crate) fn limited(&self, limit: &'static str) {
         self.limited.get_or_create(&Limit { limit }).inc();
-    }
-
-    /// So many have a turn that is still to come.
-    pub(crate) fn waiting(&self, devices: usize) {
-        self.admissions_waiting.set(i64::try_from(devices).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn answered(&self, flow: &'static str, status: u16, took: Duration) {
@@ -253,65 +247,48 @@ impl Metrics {
     pub(crate) fn problem(&self, kind: ProblemType) {
         let urn = kind.urn();
         let r#type = urn.rsplit(':').next().unwrap_or(urn);
-        self.problems.get_or_create(&Kind { r#type }).inc();
+        self.errors.get_or_create(&Kind { r#type }).inc();
     }
 
-    /// `step` is `created`, `finalized`, `issued` or `failed`.
-    pub(crate) fn order(&self, step: &'static str) {
-        self.orders.get_or_create(&Step { step }).inc();
+    /// `event` is `created`, `finalized`, `issued` or `failed`.
+    pub(crate) fn order(&self, event: &'static str) {
+        self.orders.get_or_create(&Event { event }).inc();
     }
 
-    /// `step` is `matched` or `failed`.
-    pub(crate) fn validation(&self, step: &'static str) {
-        self.validations.get_or_create(&Step { step }).inc();
+    /// One attempt.
+    pub(crate) fn validation(&self, method: ChallengeType, matched: bool) {
+        let outcome = if matched { MATCHED } else { FAILED };
+        self.validations.get_or_create(&Attempt { method: method.name(), outcome }).inc();
     }
 
     pub(crate) fn issuance(&self, took: Duration) {
         self.issuance.observe(took.as_secs_f64());
     }
 
-    /// What the issuer said just now, or that it said nothing.
-    pub(crate) fn health(&self, health: Option<&Health>) {
-        self.issuer_up.set(i64::from(health.is_some()));
-        self.issuer_ready.set(i64::from(health.is_some_and(|health| health.ready)));
-        let Some(health) = health else { return };
-        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.issued.set(count(health.issued));
-        self.log_size.set(count(health.log_size));
-        self.checkpoint_size.set(count(health.checkpoint_size));
-        // A new issuer has not counted what the one before it did.
-        self.issuer_counts.clear();
-        for (name, value) in &health.counters {
-            self.issuer_counts.get_or_create(&Named { name: name.clone() }).set(count(*value));
-        }
-        for (watches, leaves, seconds) in [
-            (&health.witnesses, &self.witness_leaves, &self.witness_seconds),
-            (&health.watched, &self.watched_leaves, &self.watched_seconds),
-        ] {
-            for watch in watches {
-                let named = Named { name: watch.name.clone() };
-                leaves.get_or_create(&named).set(count(watch.size));
-                seconds.get_or_create(&named).set(watch.at.unix_seconds() as f64);
-            }
-        }
-        let seconds = |micros: u64| micros as f64 / 1e6;
-        for pace in &health.keys {
-            let named = Named { name: pace.key.clone() };
-            self.signature_seconds.get_or_create(&named).set(seconds(pace.micros));
-        }
-        for queue in &health.queues {
-            let named = Named { name: queue.class.clone() };
-            self.token_signed.get_or_create(&named).set(count(queue.signed));
-            self.token_unsigned.get_or_create(&named).set(count(queue.unsigned));
-            self.token_waiting.get_or_create(&named).set(count(queue.waiting));
-            self.token_wait_seconds.get_or_create(&named).set(seconds(queue.waited_micros));
-        }
-        self.crl_next_update.set(health.crl_next_update.unix_seconds() as f64);
-        self.tls_not_after.set(health.tls_not_after.unix_seconds() as f64);
+    /// A connection was accepted; it is open until the value is dropped.
+    pub(crate) fn connected(&self, door: Door) -> OpenConnection {
+        let at = At { door: door.name() };
+        self.connections.get_or_create(&at).inc();
+        let open = self.connections_open.get_or_create(&at).clone();
+        open.inc();
+        OpenConnection(open)
+    }
+
+    /// A peer has as many connections as it may.
+    pub(crate) fn turned_away(&self, door: Door) {
+        self.connections_refused.get_or_create(&At { door: door.name() }).inc();
     }
 
     /// The exposition in OpenMetrics text.
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn text(&self, scrape: Scrape) -> String {
+        self.admissions_waiting.set(i64::try_from(scrape.waiting).unwrap_or(i64::MAX));
+        self.own.said(scrape.store, scrape.backup);
+        // What is over is no longer shown.
+        self.wrong.clear();
+        for code in scrape.wrong {
+            self.wrong.get_or_create(&Code { code }).set(1);
+        }
+        self.issuer.said(scrape.health);
         let mut text = String::new();
         // Writing into a String does not fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
@@ -323,44 +300,8 @@ impl Metrics {
         "application/openmetrics-text; version=1.0.0; charset=utf-8";
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ipc::message::{ClassQueue, KeyPace};
+const MATCHED: &str = "matched";
+const FAILED: &str = "failed";
 
-    #[test]
-    fn the_exposition_names_what_was_counted() {
-        let metrics = Metrics::new();
-        metrics.answered("new-order", 201, Duration::from_millis(3));
-        metrics.problem(ProblemType::BadNonce);
-        metrics.order("created");
-        metrics.health(Some(&Health {
-            keys: vec![KeyPace { key: "issuing".into(), micros: 70_500 }],
-            queues: vec![ClassQueue {
-                class: "tls".into(),
-                signed: 7,
-                unsigned: 1,
-                waiting: 3,
-                waited_micros: 250_000,
-            }],
-            ..Health::default()
-        }));
-        metrics.health(None);
-        let text = metrics.text();
-        for line in [
-            "chancery_requests_total{flow=\"new-order\",status=\"201\"} 1",
-            "chancery_request_duration_seconds_count{flow=\"new-order\"} 1",
-            "chancery_problems_total{type=\"badNonce\"} 1",
-            "chancery_orders_total{step=\"created\"} 1",
-            "chancery_issuer_up 0",
-            "chancery_token_signature_seconds{name=\"issuing\"} 0.0705",
-            "chancery_token_signed{name=\"tls\"} 7",
-            "chancery_token_unsigned{name=\"tls\"} 1",
-            "chancery_token_waiting{name=\"tls\"} 3",
-            "chancery_token_wait_seconds{name=\"tls\"} 0.25",
-        ] {
-            assert!(text.contains(line), "{line} in {text}");
-        }
-        assert!(text.ends_with("# EOF\n"));
-    }
-}
+#[cfg(test)]
+mod tests;

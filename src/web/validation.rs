@@ -218,11 +218,11 @@ async fn attempt(
     let observation = server.validator.attempt(attempt).await;
     match &observation {
         Observation::Matched { from, .. } => {
-            server.metrics.validation("matched");
+            server.metrics.validation(challenge.kind, true);
             tracing::info!(authorization = %authorization.id, account = %authorization.account, ?from, "challenge matched");
         }
         Observation::Failed(problem) => {
-            server.metrics.validation("failed");
+            server.metrics.validation(challenge.kind, false);
             tracing::info!(
                 authorization = %authorization.id,
                 account = %authorization.account,

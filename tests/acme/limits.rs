@@ -51,7 +51,7 @@ async fn an_account_an_address_and_a_name_tree_have_so_many_orders_an_hour() {
         assert_eq!(status, if limit == "account" { 201 } else { 429 }, "{limit}");
         let metrics = raw::plain(ca.addresses.metrics[0], "/metrics", &[]).await;
         let line = format!(
-            "chancery_limited_total{{limit=\"orders-per-{}\"}}",
+            "chancery_rate_limited_total{{limit=\"orders-per-{}\"}}",
             match limit {
                 "tree" => "name-tree",
                 other => other,

@@ -136,8 +136,8 @@ async fn probes_tell_the_truth() {
     let text = plain(metrics, "/metrics", &[]).await;
     for line in [
         "chancery_requests_total{flow=\"new-account\",status=\"201\"} 1",
-        "chancery_issuer_up 1",
-        "chancery_issuer_ready 1",
+        "chancery_issuer_up 1.0",
+        "chancery_issuer_ready 1.0",
     ] {
         assert!(text.text().contains(line), "{line} in {text:?}");
     }
@@ -147,7 +147,7 @@ async fn probes_tell_the_truth() {
     assert!(away.text().starts_with("CHY-ISSUER-AWAY: "), "{away:?}");
     assert_eq!(plain(metrics, "/healthz", &[]).await.status, 200);
     let text = plain(metrics, "/metrics", &[]).await;
-    assert!(text.text().contains("chancery_issuer_up 0"));
+    assert!(text.text().contains("chancery_issuer_up 0.0"));
     // The metrics listener shows nothing else.
     assert_eq!(plain(metrics, "/root.pem", &[]).await.status, 404);
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::Classes;
 use super::pace::Pace;
+use crate::env::Spread;
 use crate::hsm::{Class, Message, OnSigned, Party, Request, SignError};
 use crate::turns::Turns;
 
@@ -119,6 +120,7 @@ struct Lane {
     left: u64,
     /// The mean wait of what was served, newer ones counting more.
     waited: Duration,
+    waits: Spread,
 }
 
 /// What is known of a class, for figures.
@@ -131,6 +133,8 @@ pub struct ClassFigures {
     pub waiting: usize,
     /// The mean time from the request to its turn, newer ones counting more.
     pub waited: Duration,
+    /// The same of each, also of those that were put back and had another turn.
+    pub waits: Spread,
 }
 
 /// In the order in which ties are decided.
@@ -171,6 +175,7 @@ impl Queue {
             served: 0,
             left: 0,
             waited: Duration::ZERO,
+            waits: Spread::default(),
         });
         Self { lanes, limit, length: 0, now: 0, pace, certified: None, left: VecDeque::new() }
     }
@@ -247,6 +252,7 @@ impl Queue {
             }
             lane.pass += lane.stride;
             let waited = now.saturating_sub(job.came);
+            lane.waits.observe(waited);
             lane.waited = if lane.served == 0 { waited } else { (lane.waited * 7 + waited) / 8 };
             return Next::Sign(job);
         }
@@ -291,9 +297,9 @@ impl Queue {
 
     pub(super) fn figures(&self) -> [ClassFigures; Class::ALL.len()] {
         Class::ALL.map(|class| {
-            let Lane { served, left, waited, jobs, .. } = &self.lanes[number(class)];
-            let (signed, left, waited) = (*served, *left, *waited);
-            ClassFigures { class, signed, left, waiting: jobs.len(), waited }
+            let Lane { served, left, waited, waits, jobs, .. } = &self.lanes[number(class)];
+            let (signed, left, waited, waits) = (*served, *left, *waited, *waits);
+            ClassFigures { class, signed, left, waiting: jobs.len(), waited, waits }
         })
     }
 

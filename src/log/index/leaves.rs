@@ -1,4 +1,4 @@
-//! Where each leaf lies in the log, what became of each intent, and what each day had.
+//! Where each leaf lies in the log, what became of each intent, what each day had, and how many certificates end on it.
 //!
 //! Sixty-four leaves share a row: the offset of the first, the octets from each to the next, and which
 //! leaves settle the intents among them. That is some eight octets for a certificate, and rows are
@@ -53,6 +53,8 @@ pub(super) struct Layer {
     /// By intent.
     fates: BTreeMap<u64, Fate>,
     days: BTreeMap<u64, Day>,
+    /// How many more certificates end on a day, by its number.
+    ends: BTreeMap<u64, i64>,
 }
 
 impl Layer {
@@ -70,6 +72,15 @@ impl Layer {
 
     pub(super) fn days(&self, days: RangeInclusive<u64>) -> impl Iterator<Item = (u64, Day)> {
         self.days.range(days).map(|(day, counts)| (*day, *counts))
+    }
+
+    pub(super) fn ends(&self, days: RangeInclusive<u64>) -> impl Iterator<Item = (u64, i64)> {
+        self.ends.range(days).map(|(day, more)| (*day, *more))
+    }
+
+    /// So many certificates more end at this instant, or fewer. Not to be told twice.
+    pub(super) fn ending(&mut self, at: Timestamp, more: i64) {
+        *self.ends.entry(day_of(at)).or_default() += more;
     }
 
     /// `again`: the day has counted it already.
@@ -181,11 +192,13 @@ impl Row {
 
 const LEAVES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("leaves");
 const DAYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("days");
+const ENDS: TableDefinition<'_, u64, u64> = TableDefinition::new("ends-by-day");
 
 /// An empty database has all of its tables.
 pub(super) fn create(tx: &WriteTransaction) -> Result<(), String> {
     tx.open_table(LEAVES).map_err(text)?;
     tx.open_table(DAYS).map_err(text)?;
+    tx.open_table(ENDS).map_err(text)?;
     Ok(())
 }
 
@@ -226,6 +239,11 @@ pub(super) fn write(tx: &WriteTransaction, layer: &Layer, again: bool) -> Result
         let value = postcard::to_stdvec(&sum).map_err(text)?;
         table.insert(number, value.as_slice()).map_err(text)?;
     }
+    let mut table = tx.open_table(ENDS).map_err(text)?;
+    for (number, more) in &layer.ends {
+        let stored = table.get(number).map_err(text)?.map_or(0, |ends| ends.value());
+        table.insert(number, stored.saturating_add_signed(*more)).map_err(text)?;
+    }
     Ok(())
 }
 
@@ -250,6 +268,17 @@ pub(super) fn days(db: &Database, days: RangeInclusive<u64>) -> Result<BTreeMap<
         .map(|entry| {
             let (number, day) = entry.map_err(text)?;
             Ok((number.value(), postcard::from_bytes(day.value()).map_err(text)?))
+        })
+        .collect()
+}
+
+pub(super) fn ends(db: &Database, days: RangeInclusive<u64>) -> Result<BTreeMap<u64, u64>, String> {
+    let table = db.begin_read().map_err(text)?.open_table(ENDS).map_err(text)?;
+    let range = table.range(days).map_err(text)?;
+    range
+        .map(|entry| {
+            let (number, ends) = entry.map_err(text)?;
+            Ok((number.value(), ends.value()))
         })
         .collect()
 }

@@ -19,7 +19,7 @@ use crate::env::{Disk, DiskFile};
 use crate::id::{AccountId, LeafIndex, Serial, Timestamp};
 use crate::log::tree::Hash;
 
-const FORMAT: u32 = 8;
+const FORMAT: u32 = 9;
 /// Octets redb may keep in memory.
 const CACHE: usize = 2 << 20;
 /// Points kept: the newest ones, a few seconds apart under load.

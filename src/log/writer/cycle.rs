@@ -346,8 +346,12 @@ impl Writer {
 
     fn sync(&mut self) -> Result<(), Halted> {
         if self.durable < self.end {
+            let clock = &self.shared.clock;
+            let begun = clock.monotonic();
             self.file.sync_data().map_err(|error| self.halt("making records durable", &error))?;
+            lock(&self.shared.syncs).observe(clock.monotonic().saturating_sub(begun));
             self.durable = self.end;
+            self.shared.octets.store(self.durable, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 use super::cycle::{NEW, RESERVE, Writer, make_reserve, seal};
@@ -166,6 +166,9 @@ pub(super) fn start(
         index_closed: Mutex::new(false),
         index_due: Condvar::new(),
         shelf,
+        octets: AtomicU64::new(tail.end),
+        syncs: Mutex::default(),
+        checkpointed: Mutex::new(None),
         full: AtomicBool::new(false),
         crowded: AtomicBool::new(false),
         halted: OnceLock::new(),

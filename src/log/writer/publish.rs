@@ -44,6 +44,7 @@ pub(super) fn checkpoints(shared: &Arc<Shared>) {
             Ok((head, note)) => {
                 wait = LEAST_WAIT;
                 *lock(&shared.checkpoint) = note.as_str().into();
+                *lock(&shared.checkpointed) = Some(shared.clock.now());
                 let now = shared.clock.monotonic();
                 linger = (now.saturating_sub(asked) * 8).clamp(LINGER, LONGEST_LINGER);
                 if copied.is_none_or(|copied| now.saturating_sub(copied) >= EVERY) {

@@ -11,7 +11,7 @@ use crate::ipc::message::Health;
 use crate::ipc::witness::Watch;
 use crate::ipc::{Answer, Question};
 use crate::web::Server;
-use crate::web::metrics::Metrics;
+use crate::web::metrics::{Metrics, Scrape};
 use crate::web::route::Probe;
 
 /// How long a probe waits for the issuer.
@@ -23,9 +23,20 @@ pub(super) async fn answer(server: &Server, probe: Probe) -> Result<Reply, Fault
         Probe::Alive => Reply::new(StatusCode::OK, TEXT, "alive\n"),
         Probe::Ready => ready(server, health(server).await),
         Probe::Metrics => {
-            server.metrics.health(health(server).await.as_deref());
-            server.metrics.waiting(server.limits.admission.waiting());
-            Reply::new(StatusCode::OK, Metrics::CONTENT_TYPE, server.metrics.text())
+            let health = health(server).await;
+            let wrong = wrong(server, health.as_deref());
+            let code = |line: &String| line.split(':').next().unwrap_or_default().to_owned();
+            let mut codes: Vec<String> = wrong.iter().map(code).collect();
+            let said = health.iter().flat_map(|health| &health.problems);
+            codes.extend(said.map(|(code, _)| code.clone()));
+            let scrape = Scrape {
+                wrong: codes,
+                waiting: server.limits.admission.waiting(),
+                store: server.store.disk(),
+                backup: None,
+                health,
+            };
+            Reply::new(StatusCode::OK, Metrics::CONTENT_TYPE, server.metrics.text(scrape))
         }
     };
     Ok(reply.header(CACHE_CONTROL, "no-store"))
@@ -69,10 +80,9 @@ fn recovered(counters: &[(String, u64)]) -> String {
     )
 }
 
-/// 200, or 503; with a line per thing that is wrong.
-fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
+/// Why no certificate could be issued now: a line each, which begins with its code.
+fn wrong(server: &Server, health: Option<&Health>) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut notes = String::new();
     if let Some(why) = &*server.halt.borrow() {
         wrong.push(format!("CHY-STORE: {why}"));
     }
@@ -89,24 +99,31 @@ fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
     }
     match health {
         None => wrong.push("CHY-ISSUER-AWAY: the issuer does not answer".to_owned()),
-        Some(health) if health.ready => {
-            // Issuing, and still something an operator should know: below `ready`, for `chancery status`.
-            let line = |(code, message): &(String, String)| format!("{code}: {message}\n");
-            notes = health.problems.iter().map(line).collect();
-            notes.push_str(&recovered(&health.counters));
-            let kinds = [("witness", &health.witnesses), ("watches", &health.watched)];
-            for (kind, watch) in
-                kinds.iter().flat_map(|(kind, all)| all.iter().map(move |w| (kind, w)))
-            {
-                notes.push_str(&said(kind, watch));
-            }
-        }
+        Some(health) if health.ready => {}
         Some(health) => {
             wrong
                 .extend(health.problems.iter().map(|(code, message)| format!("{code}: {message}")));
             if health.problems.is_empty() {
                 wrong.push(format!("CHY-TOKEN-RECOVERING: {}", health.token));
             }
+        }
+    }
+    wrong
+}
+
+/// 200, or 503; with a line per thing that is wrong.
+fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
+    let wrong = wrong(server, health.as_deref());
+    let mut notes = String::new();
+    if let Some(health) = health.filter(|health| health.ready) {
+        // Issuing, and still something an operator should know: below `ready`, for `chancery status`.
+        let line = |(code, message): &(String, String)| format!("{code}: {message}\n");
+        notes = health.problems.iter().map(line).collect();
+        notes.push_str(&recovered(&health.counters));
+        let kinds = [("witness", &health.witnesses), ("watches", &health.watched)];
+        for (kind, watch) in kinds.iter().flat_map(|(kind, all)| all.iter().map(move |w| (kind, w)))
+        {
+            notes.push_str(&said(kind, watch));
         }
     }
     if wrong.is_empty() {

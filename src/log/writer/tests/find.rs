@@ -52,7 +52,8 @@ pub(super) fn certificate(n: u64) -> IntentV1 {
         octets
     };
     let names: Vec<&str> = (0..1 + n % 3).map(|k| NAMES[((n * 5 + k * 3) % 8) as usize]).collect();
-    let end = 10_000 + (n * 7) % 50;
+    // On two days.
+    let end = 86_380 + (n * 7) % 50;
     IntentV1 {
         at: Timestamp(10 * HOUR + n * HOUR / 2),
         serial: Serial::from_octets(&twin(serial(n / 2).octets())).unwrap(),
@@ -100,7 +101,7 @@ pub(super) fn fill(log: &Log, from: u64, to: u64) {
                 by: Actor::Operator { uid: 0, user: "root".into() },
                 validations: Vec::new(),
                 crl: Some(format!("http://crl/{}", n % 3)),
-                not_after: Timestamp::from_unix_seconds(10_000),
+                not_after: facts(&certificate(n)).not_after,
                 blocked_key: None,
             };
             log.append_wait(Record::RevokedV1(revoked), Release::Durable).unwrap();
@@ -170,6 +171,18 @@ pub(super) fn agrees(disk: &SimulatedDisk, log: &Log, context: &str) {
         assert!([day.first, day.last].iter().all(|leaf| of_day(leaf) / (24 * HOUR) == number));
     }
 
+    let ends = index.ends(Timestamp(0), Timestamp(u64::MAX)).unwrap();
+    let mut expected: BTreeMap<u64, u64> = BTreeMap::new();
+    for (leaf, intent) in &intents {
+        let withdrawn = matches!(fates[leaf], Issuance::Abandoned { .. })
+            || index.revocation(intent.serial).unwrap().is_some();
+        *expected.entry(facts(intent).not_after.0 / (24 * HOUR)).or_default() +=
+            u64::from(!withdrawn);
+    }
+    assert_eq!(ends, expected, "{context}");
+    let second = Timestamp(24 * HOUR);
+    assert_eq!(index.ends(second, second).unwrap().get(&1), expected.get(&1), "{context}");
+
     let patterns =
         ["printer.lan", "*.printer.lan", "*.lan", "*.lab.lan", "10.0.0.1", "lan", "no.lan"];
     let mut listings: Vec<Listing> =
@@ -177,7 +190,7 @@ pub(super) fn agrees(disk: &SimulatedDisk, log: &Log, context: &str) {
     listings.extend((0..5).map(|n| Listing::Account(account(n))));
     listings.push(Listing::All);
     for listing in listings {
-        for (from, limit) in [(0, 1_000), (10_020, 1_000), (0, 3), (10_030, 7)] {
+        for (from, limit) in [(0, 1_000), (86_400, 1_000), (0, 3), (86_410, 7)] {
             let from = Timestamp::from_unix_seconds(from);
             let listed = whole(index, &listing, from, limit);
             let places: Vec<_> = listed.iter().map(|(place, _, _)| place.clone()).collect();
