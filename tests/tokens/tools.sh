@@ -3,7 +3,7 @@
 #
 #   tests/tokens/tools.sh           kryoptic, as target/tools/kryoptic/libkryoptic_pkcs11.so
 #
-# What is there already stays. kryoptic's post-quantum algorithms need OpenSSL 3.5; Debian 12 has 3.0, so the sources
+# What was built of the same files stays. kryoptic's post-quantum algorithms need OpenSSL 3.5; Debian 12 has 3.0, so the sources
 # that the crate openssl-src carries are built beside it, without what the token never uses. Its own `make` step is
 # not used: that crate lacks a file which only loadable providers need.
 set -euo pipefail
@@ -11,7 +11,8 @@ cd "$(dirname "$0")/../.."
 tools=$PWD/target/tools/kryoptic
 program=$PWD/tests/tokens/programs/kryoptic
 module=$tools/libkryoptic_pkcs11.so
-[ -e "$module" ] && exit 0
+made_of=$(cat "$program"/* tests/tokens/tools.sh | sha256sum)
+[ -e "$module" ] && [ "$(cat "$tools/made-of" 2>/dev/null)" = "$made_of" ] && exit 0
 
 for command in cc make perl cargo; do
     command -v "$command" >/dev/null || { echo "kryoptic needs $command" >&2; exit 1; }
@@ -49,5 +50,6 @@ KRYOPTIC_OPENSSL_SOURCES=$tools/openssl cargo build --quiet --locked --offline \
 cp "$tools/build/debug/libkryoptic_pkcs11.so" "$module.new"
 strip --strip-debug "$module.new"
 rm -rf "$tools/openssl" "$tools/build"
+printf '%s\n' "$made_of" >"$tools/made-of"
 mv "$module.new" "$module"
 echo "kryoptic after $((SECONDS - started)) s"
