@@ -25,7 +25,7 @@ test: ## Every suite, the long ones scaled down
 lint: ## Format, clippy, shell syntax
 	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
-	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh tests/strangers/*.sh tests/tokens/*.sh tests/tokens/*.token .ci/run; do bash -n "$$script" || exit 1; done
+	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh tests/strangers/*.sh tests/tokens/*.sh tests/tokens/*.token tests/faulty-module/*.sh images/debian/*.sh images/debian/p* .ci/run; do bash -n "$$script" || exit 1; done
 
 bench: ## Orders per second against Pebble and the raw token; the pool against the module; a slow token; BENCH="--clients 1,16 --seconds 3"
 	@images/packages.sh bench
@@ -68,7 +68,7 @@ package: ## The Debian package, into target/package: the same bytes from the sam
 
 package-test: ## The package installed, used, upgraded, removed and purged in a minimal Debian (PROGRAM=FILE: not built anew)
 	@images/packages.sh package
-	images/debian/test.sh "$$(images/debian/build.sh $(if $(PROGRAM),--program $(PROGRAM)))"
+	package=$$(images/debian/build.sh $(if $(PROGRAM),--program $(PROGRAM))) && images/debian/test.sh "$$package"
 
 slow: ## The suites at full length, about an hour: 50 kills per process, 300 faults of the token, both linters, every parser fuzzed deep, a million certificates
 	@images/packages.sh test

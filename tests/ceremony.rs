@@ -17,6 +17,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use chancery::pki::authority::Authority;
+use place::softhsm;
+
+#[path = "support/softhsm.rs"]
+#[allow(unreachable_pub, reason = "shared by several test programs")]
+mod place;
 
 const CHANCERY: &str = env!("CARGO_BIN_EXE_chancery");
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
@@ -73,18 +78,11 @@ impl Place {
 
     /// What the token holds, as pkcs11-tool tells it.
     fn objects(&self, label: &str) -> String {
-        let module = "/usr/lib/softhsm/libsofthsm2.so";
         let output = self
             .command("pkcs11-tool")
-            .args([
-                "--module",
-                module,
-                "--token-label",
-                label,
-                "--login",
-                "--list-objects",
-                "--pin",
-            ])
+            .arg("--module")
+            .arg(softhsm())
+            .args(["--token-label", label, "--login", "--list-objects", "--pin"])
             .arg(std::fs::read_to_string(self.path("token/pin")).unwrap())
             .output()
             .expect("pkcs11-tool is installed (apt install opensc)");

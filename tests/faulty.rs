@@ -132,6 +132,7 @@ fn too_few_sessions_are_made_do_with() {
             }
         });
         assert!(pool.health().signs(), "{}", pool.health());
+        assert!(faulty.fired("sessions") > 0, "no session was refused");
     });
 }
 

@@ -27,7 +27,7 @@ use base64ct::{Base64, Encoding};
 use chancery::log::checkpoint::Checkpoint;
 use chancery::log::note::VerifierKey;
 use plant::Plant;
-use plant::lab::{Lab, Options, get, succeed};
+use plant::lab::{Lab, Options, get, softhsm, succeed};
 
 /// Several clients at once, so that certificates share cycles of the log. With each chain, the checkpoint that
 /// was public right after it was downloaded.
@@ -170,12 +170,6 @@ fn treasures(lab: &Lab) -> Vec<PathBuf> {
         .map(|entry| entry.unwrap().path())
         .find(|path| path.is_file())
         .expect("the log has a segment");
-    let module =
-        ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"]
-            .map(PathBuf::from)
-            .into_iter()
-            .find(|path| path.exists())
-            .unwrap();
     let found = vec![
         segment,
         lab.dir.join("state/issuer/log/index.redb"),
@@ -183,7 +177,7 @@ fn treasures(lab: &Lab) -> Vec<PathBuf> {
         lab.dir.join("token/pin"),
         lab.dir.join("token/softhsm2.conf"),
         key_object(&lab.dir.join("token/tokens")),
-        module,
+        softhsm(),
     ];
     for path in &found {
         assert!(path.exists(), "{} does not exist, so refusing it proves nothing", path.display());

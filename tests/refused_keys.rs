@@ -11,22 +11,14 @@
 #[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
 mod lab;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use base64ct::{Base64, Encoding};
-use lab::{Lab, Options, succeed};
+use lab::{Lab, Options, softhsm, succeed};
 use serde_json::Value;
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
-
-fn softhsm() -> PathBuf {
-    ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"]
-        .map(PathBuf::from)
-        .into_iter()
-        .find(|path| path.is_file())
-        .expect("SoftHSM2 is installed (apt install softhsm2)")
-}
 
 /// pkcs11-tool, logged in to the box's token.
 fn tool(lab: &Lab, arguments: &[&str]) {
@@ -388,6 +380,10 @@ fn the_doctor_leaves_a_running_issuer_alone() {
     assert!(!status.contains("recovering"), "{status}");
     let log = std::fs::read_to_string(lab.dir.join("serve.log")).unwrap();
     assert!(!log.contains("signing failed"), "{log}");
+    // What the doctor did is not felt by the issuer's own sessions: they sign on, and nothing was brought up again.
+    succeed(lab.chancery().args(["ticket", "create"]));
+    let ready = lab::get(lab.http, "/readyz").unwrap();
+    assert!(ready.starts_with("HTTP/1.1 200") && !ready.contains("token recovered"), "{ready}");
 }
 
 #[test]

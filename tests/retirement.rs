@@ -6,12 +6,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/client.rs"]
+#[path = "support/plant.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
-mod client;
-#[path = "support/lab.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
-mod lab;
+mod plant;
 #[path = "support/token.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
 mod token;
@@ -32,8 +29,8 @@ use chancery::hsm::pool::Pin;
 use chancery::hsm::token::TokenName;
 use chancery::log::reader::Reader;
 use chancery::log::record::{RETIRE, Record};
-use client::{Client, Responder};
-use lab::{Lab, Options, chancery, done, eventually, refused};
+use plant::Plant;
+use plant::lab::{Lab, Options, chancery, done, eventually, refused, signal};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -72,7 +69,7 @@ fn transcripts_are_signed_and_recorded_and_a_token_and_its_copy_carry_the_keys()
     let listed = || done(chancery(&lab, &["log", "list", "--kind", "ceremony"]));
     assert_eq!(listed().matches("root-crl").count(), 1, "{}", listed());
     let pid = lab.process("issuer").unwrap();
-    lab::signal(pid, "KILL");
+    signal(pid, "KILL");
     lab.wait_gone(pid);
     lab.wait_ready(Duration::from_secs(60));
     assert_eq!(listed().matches("root-crl").count(), 1, "{}", listed());
@@ -116,36 +113,32 @@ fn transcripts_are_signed_and_recorded_and_a_token_and_its_copy_carry_the_keys()
 
 #[test]
 fn a_ca_is_retired_by_its_name_and_nothing_of_it_signs_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let options = Options { http_port: responder.address.port(), ..Options::default() };
-    let mut lab = Lab::start_in(directory.path(), options);
-    let mut client = Client::new(lab.acme, "localhost", "/acme/directory", responder.clone());
-    runtime.block_on(client.register()).unwrap();
-    runtime.block_on(client.order(&["device.test"])).unwrap();
+    let mut plant = Plant::start(Options::default());
+    let mut client = plant.registered();
+    plant.enrol(&mut client, &["device.test"]);
+    let lab = &mut plant.lab;
     let file = format!("{REPOSITORY}/hsm/ceremony/retire.toml");
     let retire = |lab: &Lab, more: &[&str]| {
         chancery(lab, &[&["ceremony", "retire", &file][..], more].concat())
     };
-    refused(&retire(&lab, &[]), "CHY-CONFIRM");
-    refused(&retire(&lab, &["--yes", "Another CA"]), "CHY-CONFIRM");
-    let told = String::from_utf8(retire(&lab, &[]).stderr).unwrap();
+    refused(&retire(lab, &[]), "CHY-CONFIRM");
+    refused(&retire(lab, &["--yes", "Another CA"]), "CHY-CONFIRM");
+    let told = String::from_utf8(retire(lab, &[]).stderr).unwrap();
     let name = told.split('"').nth(1).unwrap().to_owned();
-    refused(&retire(&lab, &["--yes", &name]), "CHY-LOG-BUSY");
+    refused(&retire(lab, &["--yes", &name]), "CHY-LOG-BUSY");
     lab.stop();
-    refused(&retire(&lab, &["--yes", &name]), "CHY-RETIRE-VALID");
-    done(chancery(&lab, &["ceremony", "check-token"]));
-    let told = done(retire(&lab, &["--yes", &name, "--although-valid", "--attended-by", "Ada"]));
+    refused(&retire(lab, &["--yes", &name]), "CHY-RETIRE-VALID");
+    done(chancery(lab, &["ceremony", "check-token"]));
+    let told = done(retire(lab, &["--yes", &name, "--although-valid", "--attended-by", "Ada"]));
     assert_eq!(told.matches("DESTROYED").count(), 4, "{told}");
     assert!(told.contains("THE LOG IS CLOSED") && told.contains("attended  Ada"), "{told}");
-    refused(&retire(&lab, &["--yes", &name]), "CHY-CA-RETIRED");
-    refused(&chancery(&lab, &["ceremony", "check-token"]), "CHY-TOKEN-KEYS");
-    refused(&chancery(&lab, &["issuer"]), "CHY-CA-RETIRED");
-    let path = transcript(&lab, "retire");
-    let told = done(chancery(&lab, &["ceremony", "check-transcript", path.to_str().unwrap()]));
+    refused(&retire(lab, &["--yes", &name]), "CHY-CA-RETIRED");
+    refused(&chancery(lab, &["ceremony", "check-token"]), "CHY-TOKEN-KEYS");
+    refused(&chancery(lab, &["issuer"]), "CHY-CA-RETIRED");
+    let path = transcript(lab, "retire");
+    let told = done(chancery(lab, &["ceremony", "check-transcript", path.to_str().unwrap()]));
     assert!(told.contains("by the published checkpoint"), "{told}");
-    done(chancery(&lab, &["log", "verify"]));
+    done(chancery(lab, &["log", "verify"]));
     let objects = Command::new("pkcs11-tool")
         .env("SOFTHSM2_CONF", lab.dir.join("token/softhsm2.conf"))
         .args(["--module", token::softhsm().to_str().unwrap(), "--token-label", "chancery"])

@@ -3,19 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/client.rs"]
+#[path = "support/plant.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
-mod client;
-#[path = "support/lab.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
-mod lab;
+mod plant;
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use client::{Client, Responder};
-use lab::{Lab, Options, chancery, crash_issuer, done, eventually, refused};
+use plant::Plant;
+use plant::lab::{Options, chancery, crash_issuer, done, eventually, refused};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -25,33 +22,26 @@ fn openssl(dir: &Path, arguments: &[&str]) -> Output {
 
 /// A box, and one device.
 struct Scene {
-    lab: Lab,
-    runtime: tokio::runtime::Runtime,
-    responder: Responder,
+    plant: Plant,
     /// Where chains and shipped files lie.
     dir: PathBuf,
 }
 
 impl Scene {
-    fn new(directory: &Path) -> Self {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let responder = runtime.block_on(Responder::start(0)).unwrap();
-        let options = Options { http_port: responder.address.port(), ..Options::default() };
-        let lab = Lab::start_in(directory, options);
-        let dir = lab.dir.join("chains");
+    fn new() -> Self {
+        let plant = Plant::start(Options::default());
+        let dir = plant.lab.dir.join("chains");
         std::fs::create_dir(&dir).unwrap();
         for file in ["root.pem", "issuing.pem"] {
-            std::fs::copy(lab.dir.join("state/public").join(file), dir.join(file)).unwrap();
+            std::fs::copy(plant.lab.dir.join("state/public").join(file), dir.join(file)).unwrap();
         }
-        Self { lab, runtime, responder, dir }
+        Self { plant, dir }
     }
 
     /// A new device orders; every chain that it is offered, as files `NAME-0.pem` and so on: leaf alone, and behind it.
     fn order(&self, name: &str) -> Vec<String> {
-        let responder = self.responder.clone();
-        let mut client = Client::new(self.lab.acme, "localhost", "/acme/directory", responder);
-        self.runtime.block_on(async {
-            client.register().await.unwrap();
+        let mut client = self.plant.registered();
+        self.plant.runtime.block_on(async {
             let issued = client.order(&[&format!("{name}.test")]).await.unwrap();
             let order = client.fetch(&issued.order_url).await.unwrap();
             let url = order["certificate"].as_str().unwrap().to_owned();
@@ -80,7 +70,7 @@ impl Scene {
     }
 
     fn fetch(&self, file: &str) {
-        let from = self.lab.dir.join("state/public").join(file);
+        let from = self.plant.lab.dir.join("state/public").join(file);
         std::fs::copy(&from, self.dir.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
     }
 
@@ -105,14 +95,14 @@ impl Scene {
     }
 
     fn restart(&mut self) {
-        self.lab.stop();
-        self.lab.serve();
+        self.plant.lab.stop();
+        self.plant.lab.serve();
     }
 
     fn revoke(&self, leaf: &str) {
         let serial = done(openssl(&self.dir, &["x509", "-in", leaf, "-noout", "-serial"]));
         let serial = serial.trim().strip_prefix("serial=").unwrap().to_lowercase();
-        done(chancery(&self.lab, &["cert", "revoke", &serial, "--yes"]));
+        done(chancery(&self.plant.lab, &["cert", "revoke", &serial, "--yes"]));
     }
 
     /// Waits for the shard that a certificate names to list it, verified under this issuing certificate.
@@ -121,11 +111,11 @@ impl Scene {
         let url = told
             .lines()
             .find_map(|line| line.trim().strip_prefix("URI:http://localhost:8080/crl/"));
-        let file = self.lab.dir.join("state/public/crl").join(url.unwrap());
+        let file = self.plant.lab.dir.join("state/public/crl").join(url.unwrap());
         let serial = done(openssl(&self.dir, &["x509", "-in", leaf, "-noout", "-serial"]));
         let serial = serial.trim().strip_prefix("serial=").unwrap().to_owned();
         let file = file.to_str().unwrap();
-        eventually(&self.lab, "the shard lists it", || {
+        eventually(&self.plant.lab, "the shard lists it", || {
             let output = openssl(
                 &self.dir,
                 &["crl", "-inform", "DER", "-in", file, "-CAfile", issuing, "-text"],
@@ -138,20 +128,20 @@ impl Scene {
 
 #[test]
 fn an_issuing_ca_takes_over_from_another() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut scene = Scene::new(directory.path());
+    let mut scene = Scene::new();
     scene.order("before");
     assert!(scene.verifies("root.pem", "before-0.pem", "before.pem"));
     let file = scene.ceremony("issuing-2");
     let add = |scene: &Scene, more: &[&str]| {
-        chancery(&scene.lab, &[&["ceremony", "add-issuer", &file][..], more].concat())
+        chancery(&scene.plant.lab, &[&["ceremony", "add-issuer", &file][..], more].concat())
     };
     refused(&add(&scene, &[]), "CHY-CONFIRM");
 
     // Killed at the commit: the new authority.json is longer than the old, and than everything before it.
-    let authority = scene.lab.dir.join("state/ca/authority.json");
+    let authority = scene.plant.lab.dir.join("state/ca/authority.json");
     let old = std::fs::read(&authority).unwrap();
     let killed = scene
+        .plant
         .lab
         .chancery_under("prlimit", &[&format!("--fsize={}", old.len())])
         .args(["ceremony", "add-issuer", &file, "--yes"])
@@ -160,7 +150,7 @@ fn an_issuing_ca_takes_over_from_another() {
     assert_eq!(killed.status.signal(), Some(25), "no SIGXFSZ: {killed:?}");
     assert_eq!(std::fs::read(&authority).unwrap(), old);
     refused(&add(&scene, &["--yes"]), "CHY-CEREMONY-UNFINISHED");
-    crash_issuer(&scene.lab);
+    crash_issuer(&scene.plant.lab);
     let told = done(add(&scene, &["--yes", "--discard-unfinished"]));
     assert!(told.contains("takes over    from issuing") && told.contains("Restart both"), "{told}");
     refused(&add(&scene, &["--yes"]), "CHY-CEREMONY-DONE");
@@ -177,7 +167,7 @@ fn an_issuing_ca_takes_over_from_another() {
     assert!(!scene.verifies("root.pem", "issuing.pem", "after.pem"));
     assert!(scene.verifies("root.pem", "after-0.pem", "after.pem"));
     assert!(scene.verifies("root.pem", "before-0.pem", "before.pem"), "the old one stands");
-    crash_issuer(&scene.lab);
+    crash_issuer(&scene.plant.lab);
     scene.order("later");
     assert!(scene.verifies("root.pem", "issuing-2.pem", "later.pem"));
 
@@ -185,29 +175,30 @@ fn an_issuing_ca_takes_over_from_another() {
     scene.revoke("after.pem");
     scene.is_listed("before.pem", "issuing.pem");
     scene.is_listed("after.pem", "issuing-2.pem");
-    let finish = chancery(&scene.lab, &["ceremony", "finish-issuer", &file, "--yes"]);
+    let finish = chancery(&scene.plant.lab, &["ceremony", "finish-issuer", &file, "--yes"]);
     refused(&finish, "CHY-ISSUER-SUPERSEDED");
-    let listed = done(chancery(&scene.lab, &["log", "list", "--kind", "issuer"]));
+    let listed = done(chancery(&scene.plant.lab, &["log", "list", "--kind", "issuer"]));
     assert_eq!(listed.matches("issuing-2 takes over").count(), 1, "{listed}");
-    done(chancery(&scene.lab, &["log", "verify"]));
+    done(chancery(&scene.plant.lab, &["log", "verify"]));
 
     // ca/ as it was before the ceremony does not fit this log any more.
-    scene.lab.stop();
+    scene.plant.lab.stop();
     let newest = std::fs::read(&authority).unwrap();
     std::fs::write(&authority, &old).unwrap();
-    scene.lab.spawn();
-    eventually(&scene.lab, "the start is refused", || scene.lab.log_tail().contains("CHY-CA-LOG:"));
-    scene.lab.stop();
+    scene.plant.lab.spawn();
+    eventually(&scene.plant.lab, "the start is refused", || {
+        scene.plant.lab.log_tail().contains("CHY-CA-LOG:")
+    });
+    scene.plant.lab.stop();
     std::fs::write(&authority, &newest).unwrap();
 }
 
 #[test]
 fn a_root_takes_over_from_another() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut scene = Scene::new(directory.path());
+    let mut scene = Scene::new();
     scene.order("before");
     let (root, issuer) = (scene.ceremony("root-2"), scene.ceremony("issuing-2"));
-    let told = done(chancery(&scene.lab, &["ceremony", "add-root", &root, "--yes"]));
+    let told = done(chancery(&scene.plant.lab, &["ceremony", "add-root", &root, "--yes"]));
     assert!(told.contains("CERTIFICATE root-2 by root"), "{told}");
     scene.restart();
     for file in ["root-2.pem", "root-2-by-root.pem", "root-by-root-2.pem"] {
@@ -220,7 +211,7 @@ fn a_root_takes_over_from_another() {
     assert!(!scene.verifies("root-2.pem", "between-0.pem", "between.pem"));
     assert!(scene.verifies("root-2.pem", "between-2.pem", "between.pem"));
 
-    done(chancery(&scene.lab, &["ceremony", "add-issuer", &issuer, "--yes"]));
+    done(chancery(&scene.plant.lab, &["ceremony", "add-issuer", &issuer, "--yes"]));
     scene.restart();
     let chains = scene.order("after");
     assert_eq!(chains.len(), 3);
@@ -234,16 +225,16 @@ fn a_root_takes_over_from_another() {
         "without the cross-certificate"
     );
     assert!(!scene.verifies("root.pem", "after-1.pem", "after.pem"));
-    let finish = chancery(&scene.lab, &["ceremony", "finish-root", &root, "--yes"]);
+    let finish = chancery(&scene.plant.lab, &["ceremony", "finish-root", &root, "--yes"]);
     refused(&finish, "CHY-ROOT-BUSY");
-    eventually(&scene.lab, "both roots' CRLs are recorded", || {
-        let told = done(chancery(&scene.lab, &["log", "list", "--kind", "crl"]));
+    eventually(&scene.plant.lab, "both roots' CRLs are recorded", || {
+        let told = done(chancery(&scene.plant.lab, &["log", "list", "--kind", "crl"]));
         told.contains("/crl/root.crl ") && told.contains("/crl/root-2.crl ")
     });
-    let listed = done(chancery(&scene.lab, &["log", "list", "--kind", "root,issuer"]));
+    let listed = done(chancery(&scene.plant.lab, &["log", "list", "--kind", "root,issuer"]));
     assert!(
         listed.contains("another root, root-2") && listed.contains("issuing-2 takes over"),
         "{listed}"
     );
-    done(chancery(&scene.lab, &["log", "verify"]));
+    done(chancery(&scene.plant.lab, &["log", "verify"]));
 }

@@ -32,7 +32,7 @@ use client::{Client, Failure, Responder};
 use faulty::Faulty;
 use slow::{Signed, Slow};
 
-/// So many clients at once order so often each; the signatures that took, and the box in `dir`.
+/// So many clients at once order so often each, and no connection fails; the signatures that took, and the box in `dir`.
 fn load(
     dir: &tempfile::TempDir,
     millis: u32,
@@ -71,16 +71,17 @@ fn load(
     })
 }
 
-/// What may go wrong under load: a connection, which is tried again, or 503 and when to come back.
+/// What may go wrong under load: 503, and when to come back. A handshake waits its turn and does not fail.
 async fn later(failure: Failure) {
     match failure {
-        Failure::Connection(_) => {}
+        Failure::Connection(why) => panic!("a connection failed: {why}"),
         Failure::Problem { status, body, retry_after } => {
             assert_eq!(status, 503, "{body}");
             assert!(retry_after.is_some(), "no Retry-After: {body}");
         }
         Failure::Protocol(why) => panic!("{why}"),
     }
+    // A test's patience, not a client's.
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 

@@ -8,6 +8,7 @@ use chancery::pki::crl;
 use chancery::pki::csr::Csr;
 use chancery::pki::key::{KeyKind, PublicKey, SignatureAlgorithm};
 use chancery::pki::profile::Profile;
+use rcgen::SigningKey as _;
 use webpki::KeyUsage;
 
 use crate::chain::{Chain, Key, issuing_template};
@@ -37,11 +38,14 @@ fn pss_signs_certificates_and_crls_with_exact_parameters() {
         // The key itself stays rsaEncryption, which every device knows.
         assert!(text.contains("Signature Algorithm: rsassaPss") && text.contains(salt), "{text}");
         assert!(chain.text(&chain.issuing).contains("Public Key Algorithm: rsaEncryption"));
-        // A signature of the other padding under the same key is none.
-        let other =
-            Chain::of(Key::new(&rcgen::PKCS_RSA_SHA256), Key::pss(algorithm), &issuing_template());
-        assert_eq!(other.issuing.signature().0, SignatureAlgorithm::RsaSha256);
-        assert!(!leaf.verify_issued_by(&other.issuing));
+        // The other padding, by the same key over the same octets, is none: neither may pass for the other.
+        let (pkcs1, issuing) = (SignatureAlgorithm::RsaSha256, &chain.issuing_key);
+        let padded = issuing.pair.sign(leaf.tbs()).unwrap();
+        assert!(issuing.public.verify(pkcs1, leaf.tbs(), &padded));
+        assert!(!issuing.public.verify(algorithm, leaf.tbs(), &padded));
+        assert!(!issuing.public.verify(pkcs1, leaf.tbs(), leaf.signature().1));
+        let passed_off = Certificate::assemble(leaf.tbs(), algorithm, &padded).unwrap();
+        assert!(!passed_off.verify_issued_by(&chain.issuing));
     }
 }
 

@@ -48,10 +48,11 @@ fn promise_1_every_key_is_sensitive_never_extractable_local() {
     let dir = tempfile::tempdir().unwrap();
     let lab = Lab::prepare(dir.path(), &Options::default());
     let pin = std::fs::read_to_string(lab.dir.join("token/pin")).unwrap();
-    let module = succeed(Command::new("sh").args(["-c", "ls /usr/lib/softhsm/libsofthsm2.so"]));
     let text = succeed(
         Command::new("pkcs11-tool")
-            .args(["--module", module.trim(), "--login", "--pin", pin.trim()])
+            .arg("--module")
+            .arg(crate::lab::softhsm())
+            .args(["--login", "--pin", pin.trim()])
             .args(["--list-objects", "--type", "privkey"])
             .env("SOFTHSM2_CONF", lab.dir.join("token/softhsm2.conf")),
     );

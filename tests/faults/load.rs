@@ -17,8 +17,8 @@ use chancery::tlog::note::{NoteSignature, VerifierKey};
 use chancery::tlog::tree::TreeHead;
 use chancery::tlog::witness::parse_lines;
 
-use crate::client::{Client, Failure, Responder, request};
-use crate::lab::now;
+use crate::plant::client::{Client, Failure, Responder, request};
+use crate::plant::lab::now;
 
 /// What all devices share.
 pub struct Load {
@@ -101,8 +101,8 @@ pub async fn chase(load: &Load, client: &mut Client, name: &str) -> Option<Certi
     let began = now();
     let mut url: Option<String> = None;
     loop {
-        // Every attempt is a new connection, and a handshake that the token signs.
-        client.hang_up();
+        // Every attempt is a new connection, and a whole handshake, which the token signs: a resumed one would not ask it.
+        client.forget_connection();
         let attempt = now();
         let step = async {
             if client.account.is_none() {
@@ -176,7 +176,7 @@ pub async fn revoke(load: &Load, client: &mut Client, leaf: &Certificate) {
                     return;
                 }
             }
-            Err(_) => client.hang_up(),
+            Err(_) => client.forget_connection(),
         }
     }
     load.violation("a revocation does not end".into());

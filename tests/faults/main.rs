@@ -2,26 +2,22 @@
 //! client gets a wrong certificate, every order ends `valid` by itself, nobody restarts anything, no PIN is tried
 //! that was refused, and the log verifies.
 //!
-//! The token is SoftHSM2 behind `tests/faulty-module`. `CHANCERY_FAULTS` says how many faults (default 31: each kind
-//! once), `CHANCERY_SEED` repeats a run's choice, `CHANCERY_FAULTS_TABLE` names a file for the table of docs/figures.md.
+//! The token is SoftHSM2 behind `tests/faulty-module`. `CHANCERY_FAULTS` says how many faults (default: each kind once), `CHANCERY_SEED` repeats a run's choice, `CHANCERY_FAULTS_TABLE` names a file for the table of docs/figures.md.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "../support/client.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
-mod client;
 #[path = "../support/faulty.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
 mod faulty;
-#[path = "../support/lab.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
-mod lab;
 #[allow(unreachable_pub, reason = "a module of a test program")]
 mod load;
 #[allow(unreachable_pub, reason = "a module of a test program")]
 mod plan;
+#[path = "../support/plant.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
+mod plant;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,11 +27,12 @@ use std::time::{Duration, Instant};
 use chancery::pki::certificate::Certificate;
 use chancery::pki::crl;
 use chancery::tlog::note::VerifierKey;
-use client::{Client, Responder};
 use faulty::Faulty;
-use lab::{Lab, Options, now, pause};
 use load::{Load, Neighbour};
 use plan::{Fault, Meets};
+use plant::Plant;
+use plant::client::Client;
+use plant::lab::{self, Lab, Options, now, pause, softhsm};
 
 /// A fault that is not over by then is not mended by the box.
 const MENDED: Duration = Duration::from_secs(60);
@@ -46,27 +43,26 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn whatever_the_token_does_every_order_ends_valid_and_nobody_restarts_anything() {
-    let count = number("CHANCERY_FAULTS").unwrap_or(31);
     let seed = number("CHANCERY_SEED").unwrap_or_else(|| {
         let mut octets = [0; 8];
         aws_lc_rs::rand::fill(&mut octets).unwrap();
         u64::from_le_bytes(octets)
     });
-    println!("CHANCERY_SEED={seed} CHANCERY_FAULTS={count}");
     let dir = tempfile::tempdir().unwrap();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let mut house = House::build(dir.path(), &responder);
-    let load = Arc::new(house.load(responder));
+    let mut house = House::build(dir.path());
+    let every = plan::every(house.ids().each_ref().map(String::as_str));
+    let count = number("CHANCERY_FAULTS")
+        .map_or_else(|| plan::kinds(&every).len(), |count| usize::try_from(count).unwrap());
+    println!("CHANCERY_SEED={seed} CHANCERY_FAULTS={count}");
+    let chosen = plan::some(&every, count, seed);
+
+    let runtime = Arc::clone(&house.plant.runtime);
+    let load = Arc::new(house.load());
     let devices: Vec<_> =
         (0..3).map(|device| runtime.spawn(load::enrol(Arc::clone(&load), device))).collect();
-
-    let every = plan::every(house.ids().each_ref().map(String::as_str));
-    let chosen = plan::some(&every, usize::try_from(count).unwrap(), seed);
     let mut recovered: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     let quiet = now();
-    await_that(&house.lab, "no order was done", || load.first_since(quiet).is_some());
+    await_that(&house.plant.lab, "no order was done", || load.first_since(quiet).is_some());
     for (number, fault) in chosen.iter().enumerate() {
         let took = house.strike(&runtime, &load, fault, number);
         println!("{number:>4} {:<40} {:>6} ms", fault.kind, took.as_millis());
@@ -85,11 +81,13 @@ fn whatever_the_token_does_every_order_ends_valid_and_nobody_restarts_anything()
     if let Some(path) = std::env::var_os("CHANCERY_FAULTS_TABLE") {
         std::fs::write(PathBuf::from(path), &table).unwrap();
     }
+    let variants: BTreeSet<(&str, &str)> =
+        chosen.iter().map(|fault| (fault.kind, fault.rules.as_str())).collect();
     println!(
         "{} faults, {} of {} variants in {} kinds; {} orders done, all valid; {} revocations; {} answers 503 and {} \
          broken connections waited out; {} cosignatures",
         chosen.len(),
-        every.len().min(chosen.len()),
+        variants.len(),
         every.len(),
         recovered.len(),
         done.len(),
@@ -103,7 +101,7 @@ fn whatever_the_token_does_every_order_ends_valid_and_nobody_restarts_anything()
 
 /// The box, its token, and who watches.
 struct House {
-    lab: Lab,
+    plant: Plant,
     faulty: Faulty,
     neighbour: Asker,
     /// Supervisor and web process; neither may end.
@@ -111,7 +109,7 @@ struct House {
 }
 
 impl House {
-    fn build(dir: &std::path::Path, responder: &Responder) -> Self {
+    fn build(dir: &std::path::Path) -> Self {
         let dir = dir.canonicalize().unwrap();
         let faulty = Faulty::around(&softhsm(), &dir);
         let neighbour = Neighbour::new();
@@ -120,8 +118,8 @@ impl House {
             "\n[token]\nmodule = \"{}\"\nthreads = 2\ndeadline-seconds = 2\nquarantine-hours = 0\n",
             faulty.module.display()
         );
-        let options = Options { http_port: responder.address.port(), more, ..Options::default() };
-        let mut lab = Lab::prepare(&dir, &options);
+        let mut plant = Plant::prepare_in(&dir, Options { more, ..Options::default() });
+        let lab = &mut plant.lab;
         lab.hold("witness", "ca.lan/witness", "faults.test/witness");
         let path = lab.dir.join("chancery.toml");
         let config = std::fs::read_to_string(&path).unwrap();
@@ -133,16 +131,16 @@ impl House {
         lab.serve();
         let pids = (lab.processes()[0].1, lab.process("web"));
         let neighbour = Asker::start(neighbour, lab.http, witness);
-        Self { lab, faulty, neighbour, pids }
+        Self { plant, faulty, neighbour, pids }
     }
 
-    fn load(&self, responder: Responder) -> Load {
+    fn load(&self) -> Load {
         let issuing =
-            std::fs::read_to_string(self.lab.dir.join("state/public/issuing.pem")).unwrap();
+            std::fs::read_to_string(self.plant.lab.dir.join("state/public/issuing.pem")).unwrap();
         Load {
-            server: self.lab.acme,
+            server: self.plant.lab.acme,
             issuing: Certificate::parse_pem(&issuing).unwrap(),
-            responder,
+            responder: self.plant.responder.clone(),
             stop: AtomicBool::new(false),
             pause: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
@@ -157,7 +155,7 @@ impl House {
     /// The CKA_IDs of issuing and log key, in hexadecimal.
     fn ids(&self) -> [String; 2] {
         let authority =
-            std::fs::read_to_string(self.lab.dir.join("state/ca/authority.json")).unwrap();
+            std::fs::read_to_string(self.plant.lab.dir.join("state/ca/authority.json")).unwrap();
         let authority: serde_json::Value = serde_json::from_str(&authority).unwrap();
         ["issuing_key", "log_key"].map(|key| {
             let uri = authority[key]["uri"].as_str().unwrap();
@@ -178,7 +176,7 @@ impl House {
         let id = format!("f{number}");
         let shows = fault.shows.replace("{id}", &id);
         let before = self.faulty.fired(&shows);
-        let issuer = self.lab.process("issuer");
+        let issuer = self.plant.lab.process("issuer");
         let logins = |faulty: &Faulty| faulty.logins().len();
         if fault.meets == Meets::Crl {
             load.pause.store(true, Ordering::SeqCst);
@@ -205,7 +203,7 @@ impl House {
         if fault.ends_the_process() {
             // What another thread signs until the process ends is no recovery.
             self.until(fault, load, || {
-                let next = self.lab.process("issuer");
+                let next = self.plant.lab.process("issuer");
                 next.is_some() && next != issuer
             });
             from = now();
@@ -215,7 +213,7 @@ impl House {
                 self.neighbour.first_since(from).inspect(|then| at = *then).is_some()
             }),
             (_, Some(leaf)) => {
-                self.until(fault, load, || is_listed(&self.lab, &load.issuing, &leaf));
+                self.until(fault, load, || is_listed(&self.plant.lab, &load.issuing, &leaf));
                 at = now();
                 load.pause.store(false, Ordering::SeqCst);
             }
@@ -228,7 +226,7 @@ impl House {
         let well = now();
         self.until(fault, load, || load.first_since(well).is_some() && self.is_ready());
         assert_eq!(
-            (self.lab.processes()[0].1, self.lab.process("web")),
+            (self.plant.lab.processes()[0].1, self.plant.lab.process("web")),
             self.pids,
             "{}",
             self.tail()
@@ -237,7 +235,8 @@ impl House {
     }
 
     fn is_ready(&self) -> bool {
-        lab::get(self.lab.http, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        lab::get(self.plant.lab.http, "/readyz")
+            .is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
     /// Enrols one device by itself, has the fault armed, and revokes its certificate.
@@ -258,14 +257,14 @@ impl House {
             let wrong = load.violations.lock().unwrap().clone();
             assert!(wrong.is_empty(), "{wrong:?} after {}:\n{}", fault.rules, self.tail());
             let late = began.elapsed() > MENDED;
-            let ready = || lab::get(self.lab.http, "/readyz");
+            let ready = || lab::get(self.plant.lab.http, "/readyz");
             assert!(!late, "not mended: {}\n{:?}\n{}", fault.rules, ready(), self.tail());
             pause(Duration::from_millis(5));
         }
     }
 
     fn tail(&self) -> String {
-        self.lab.log_tail()
+        self.plant.lab.log_tail()
     }
 
     /// Everything that must hold in the end.
@@ -276,13 +275,14 @@ impl House {
             assert!(!answer.starts_with("CKR_PIN"), "a PIN was refused: {answer}");
         }
         for leaf in &*load.revoked.lock().unwrap() {
-            await_that(&self.lab, "a revocation is in no CRL", || {
-                is_listed(&self.lab, &load.issuing, leaf)
+            await_that(&self.plant.lab, "a revocation is in no CRL", || {
+                is_listed(&self.plant.lab, &load.issuing, leaf)
             });
         }
-        self.lab.stop();
-        println!("{}", lab::succeed(self.lab.chancery().args(["log", "verify"])));
-        let exported = lab::succeed(self.lab.chancery().args(["log", "export", "--format", "pem"]));
+        self.plant.lab.stop();
+        println!("{}", lab::succeed(self.plant.lab.chancery().args(["log", "verify"])));
+        let exported =
+            lab::succeed(self.plant.lab.chancery().args(["log", "export", "--format", "pem"]));
         for done in done {
             let pem = done.leaf.pem();
             assert!(
@@ -388,12 +388,4 @@ fn table(recovered: &BTreeMap<&str, Vec<Duration>>, ordinary: Duration) -> Strin
     }
     writeln!(text, "| *an order, for comparison* | | {} | |", ms(ordinary)).unwrap();
     text
-}
-
-fn softhsm() -> PathBuf {
-    ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"]
-        .map(PathBuf::from)
-        .into_iter()
-        .find(|path| path.is_file())
-        .expect("SoftHSM2 is installed (apt install softhsm2)")
 }

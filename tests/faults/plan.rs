@@ -273,6 +273,14 @@ pub fn every(ids: [&str; 2]) -> Vec<Fault> {
     all
 }
 
+/// Each kind once, by name.
+pub fn kinds(every: &[Fault]) -> Vec<&'static str> {
+    let mut kinds: Vec<&str> = every.iter().map(|fault| fault.kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}
+
 /// `count` of them: one of each kind first, then any, as the seed has it.
 pub fn some(every: &[Fault], count: usize, seed: u64) -> Vec<Fault> {
     let mut state = seed;
@@ -281,10 +289,7 @@ pub fn some(every: &[Fault], count: usize, seed: u64) -> Vec<Fault> {
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(state >> 33).unwrap() % limit
     };
-    let mut kinds: Vec<&str> = every.iter().map(|fault| fault.kind).collect();
-    kinds.dedup();
-    kinds.sort_unstable();
-    kinds.dedup();
+    let kinds = kinds(every);
     let mut chosen: Vec<Fault> = Vec::new();
     while chosen.len() < count {
         // A round of all kinds, in an order of its own: kinds are met alike often, however many variants they have.

@@ -37,7 +37,7 @@ use chancery::tlog::note::{NoteSigner, VerifierKey};
 
 use ca::{authority, ceremony, certificates};
 pub(crate) use client::{Account, Csr};
-pub(crate) use key::{SoftEd25519, SoftKey};
+pub(crate) use key::SoftKey;
 pub(crate) use token::{Served, in_a_token};
 
 pub(crate) const BASE: &str = "https://ca.lan";

@@ -6,32 +6,34 @@ use std::time::Duration;
 
 use chancery::env::simulated::{CrashMode, Fault};
 use chancery::env::{Clock, Disk};
+use chancery::hsm::Class;
 use chancery::id::Timestamp;
 use chancery::ipc::AskError;
 use chancery::ipc::message::{Answer, Question};
 use chancery::ipc::witness::{Carried, Cosigned, Errand, ErrandKind, Outcome};
 use chancery::issuer::CosignerKey;
+use chancery::pki::key::SignatureAlgorithm;
 use chancery::tlog::checkpoint::Checkpoint;
 use chancery::tlog::note::{Note, NoteSignature, VerifierKey};
 use chancery::tlog::proof::{Gathering, consistency_path};
 use chancery::tlog::tree::{Hash, RightEdge, TreeHead, leaf_hash};
 use chancery::tlog::witness::{AddCheckpoint, origin_hash};
 
-use crate::house::{Csr, House, NOW, ORIGIN, Office, SoftEd25519, SoftKey};
+use crate::house::{Csr, House, NOW, ORIGIN, Office, SoftKey};
 
 const OTHER: &str = "other.lan/log";
 const NAME: &str = "ca.lan/witness";
 
 /// Another box's log, honest or not.
 struct Other {
-    key: Arc<SoftEd25519>,
+    key: Arc<SoftKey>,
     leaves: Vec<Hash>,
 }
 
 impl Other {
     fn new() -> Self {
         let leaves = (0_u64..40).map(|n| leaf_hash(&n.to_be_bytes())).collect();
-        Self { key: SoftEd25519::new(9), leaves }
+        Self { key: SoftKey::of(SignatureAlgorithm::Ed25519), leaves }
     }
 
     /// The same log with another leaf in place of one.
@@ -61,15 +63,15 @@ impl Other {
     }
 }
 
-fn signed(vkey: &VerifierKey, key: &SoftEd25519, checkpoint: &Checkpoint, at: Timestamp) -> Note {
+fn signed(vkey: &VerifierKey, key: &SoftKey, checkpoint: &Checkpoint, at: Timestamp) -> Note {
     let message = vkey.message(checkpoint.text().as_bytes(), &checkpoint.head, at);
     checkpoint.signed(vkey, vkey.signature_octets(&key.sign(&message), at))
 }
 
 /// A CA that is a witness of `other`, and its key.
-fn witness_of(other: &Other) -> (House, Arc<SoftEd25519>) {
+fn witness_of(other: &Other) -> (House, Arc<SoftKey>) {
     let mut house = House::new();
-    let key = SoftEd25519::new(4);
+    let key = SoftKey::of(SignatureAlgorithm::Ed25519);
     house.cosigner = Some(CosignerKey::new(NAME, key.clone()).unwrap());
     house.settings.watched_logs = vec![other.vkey().to_string()];
     (house, key)
@@ -83,7 +85,7 @@ fn cosign(office: &Office, body: Vec<u8>) -> Cosigned {
 }
 
 /// The line, verified over what the request was about.
-fn line(key: &SoftEd25519, body: &[u8], cosigned: Cosigned) -> NoteSignature {
+fn line(key: &SoftKey, body: &[u8], cosigned: Cosigned) -> NoteSignature {
     let Cosigned::Lines(lines) = cosigned else { panic!("{cosigned:?}") };
     let vkey = VerifierKey::cosigner(NAME, key.spki()).unwrap();
     let line = NoteSignature::parse(lines.strip_suffix('\n').unwrap()).unwrap();
@@ -109,9 +111,10 @@ fn promise_4_a_web_process_gets_no_cosignature_for_what_the_log_did_not_sign_or_
     let office = house.start();
     let body = other.request(0, 5);
     line(&key, &body, cosign(&office, body.clone()));
-    let made = key.count();
+    let made = key.count(Class::Cosignature);
     let forked = other.forked_at(3);
-    let stranger = Other { key: SoftEd25519::new(77), leaves: other.leaves.clone() };
+    let stranger =
+        Other { key: SoftKey::of(SignatureAlgorithm::Ed25519), leaves: other.leaves.clone() };
     for (what, body, expected) in [
         ("an older tree", other.request(0, 4), Cosigned::Conflict(5)),
         ("an older tree, claimed to follow", other.request(4, 4), Cosigned::Conflict(5)),
@@ -129,7 +132,7 @@ fn promise_4_a_web_process_gets_no_cosignature_for_what_the_log_did_not_sign_or_
     let own = office.log.checkpoint();
     let own = format!("old 0\n\n{own}").into_bytes();
     assert_eq!(cosign(&office, own), Cosigned::Unknown);
-    assert_eq!(key.count(), made, "the key signed something of it");
+    assert_eq!(key.count(Class::Cosignature), made, "the key signed something of it");
     assert_eq!(published(&office), Some(5));
     // What does continue is cosigned after all that.
     let body = other.request(5, 33);
@@ -154,12 +157,12 @@ fn repeating_what_anyone_can_read_costs_the_token_nothing() {
     for _ in 0..20 {
         assert_eq!(line(&key, &again, cosign(&office, again.clone())), first);
     }
-    assert_eq!(key.count(), 1);
+    assert_eq!(key.count(Class::Cosignature), 1);
     // A minute later it says anew that this is still the newest.
     house.clock.advance(Duration::from_secs(61));
     let later = line(&key, &again, cosign(&office, again.clone()));
     assert_ne!(later, first);
-    assert_eq!(key.count(), 2);
+    assert_eq!(key.count(Class::Cosignature), 2);
 }
 
 #[test]
@@ -219,12 +222,12 @@ fn no_crash_makes_a_witness_sign_both_sides_of_a_fork() {
         let running = running.on(after);
         let office = running.start();
         if signed > 0 {
-            let made = key.count();
+            let made = key.count(Class::Cosignature);
             for old in [0, signed] {
                 let answer = cosign(&office, forked.request(old, 12));
                 assert!(!matches!(answer, Cosigned::Lines(_)), "stop {stop}, {mode:?}, {signed}");
             }
-            assert_eq!(key.count(), made);
+            assert_eq!(key.count(Class::Cosignature), made);
         }
         drop(office);
         house = Some(running);
@@ -237,9 +240,9 @@ fn no_crash_makes_a_witness_sign_both_sides_of_a_fork() {
 }
 
 /// A CA with one witness, and the witness's key.
-fn watched() -> (House, Arc<SoftEd25519>) {
+fn watched() -> (House, Arc<SoftKey>) {
     let mut house = House::new();
-    let key = SoftEd25519::new(5);
+    let key = SoftKey::of(SignatureAlgorithm::Ed25519);
     house.witnesses = vec![VerifierKey::cosigner("w.lan/1", key.spki()).unwrap()];
     house.settings.witness_seconds = 1;
     (house, key)
@@ -266,7 +269,7 @@ fn brought(errands: &[Errand]) -> AddCheckpoint {
     }
 }
 
-fn cosignature(key: &SoftEd25519, request: &AddCheckpoint, at: Timestamp) -> Vec<u8> {
+fn cosignature(key: &SoftKey, request: &AddCheckpoint, at: Timestamp) -> Vec<u8> {
     let vkey = VerifierKey::cosigner("w.lan/1", key.spki()).unwrap();
     let text = request.note.text.as_bytes();
     let message = vkey.message(text, &request.checkpoint.head, at);
@@ -286,7 +289,7 @@ fn only_a_verified_cosignature_is_published_and_the_next_proof_starts_from_it() 
     let first = brought(&errands(&office, Vec::new()));
     assert_eq!((first.old, first.proof.len()), (0, 0));
     // Forged: by another key, over another text, of no form.
-    let other = SoftEd25519::new(6);
+    let other = SoftKey::of(SignatureAlgorithm::Ed25519);
     let mut elsewhere = first.clone();
     elsewhere.note.text.push_str("more\n");
     for body in [

@@ -44,6 +44,8 @@ pub struct Client {
     jwk: Value,
     thumbprint: String,
     pub account: Option<String>,
+    /// What newOrder asks for by name; else what the box gives who does not ask.
+    pub profile: Option<String>,
     responder: Responder,
     /// The URL of every order the server said 201 to.
     pub created: Vec<String>,
@@ -133,6 +135,7 @@ impl Client {
             jwk: json!({ "crv": "P-256", "kty": "EC", "x": x, "y": y }),
             thumbprint: encode(digest.as_ref()),
             account: None,
+            profile: None,
             responder,
             created: Vec::new(),
             poll: Duration::from_millis(3),
@@ -173,8 +176,11 @@ impl Client {
         let identifiers: Vec<Value> =
             names.iter().map(|name| json!({ "type": "dns", "value": name })).collect();
         let new_order = self.url("newOrder")?;
-        let (response, order) =
-            self.post(&new_order, Some(json!({ "identifiers": identifiers }))).await?;
+        let mut payload = json!({ "identifiers": identifiers });
+        if let Some(profile) = &self.profile {
+            payload["profile"] = profile.as_str().into();
+        }
+        let (response, order) = self.post(&new_order, Some(payload)).await?;
         let order_url = location(&response)?;
         self.created.push(order_url.clone());
         Ok((order_url, order))
@@ -210,11 +216,6 @@ impl Client {
         let chain = self.download(text(&order["certificate"])?).await?;
         requests += 1;
         Ok(Issued { order_url: order_url.to_owned(), chain, requests })
-    }
-
-    /// Forgets its connection: the next request makes another.
-    pub fn hang_up(&mut self) {
-        self.connection = None;
     }
 
     /// Revokes a certificate, DER, with this account's key; the status and the body.

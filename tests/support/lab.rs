@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+#[path = "softhsm.rs"]
+mod place;
+#[allow(unused_imports, reason = "shared by several test programs")]
+pub use place::softhsm;
+
 /// What a test may want otherwise.
 #[derive(Default)]
 pub struct Options {
@@ -27,6 +32,8 @@ pub struct Lab {
     /// The DNS server that validation asks. What `dir/dns/NAME` says of a name, it answers.
     pub dns: SocketAddr,
     pub dir: PathBuf,
+    /// What the program's environment says besides: where a token other than SoftHSM2 is.
+    pub environment: Vec<(&'static str, PathBuf)>,
     serve: Option<Child>,
     name_server: Child,
 }
@@ -85,7 +92,7 @@ retry-seconds = 1
             more = options.more,
         );
         std::fs::write(dir.join("chancery.toml"), config).unwrap();
-        Self { acme, http, dns, dir, serve: None, name_server }
+        Self { acme, http, dns, dir, environment: Vec::new(), serve: None, name_server }
     }
 
     /// Token, configuration and the lab's ceremony; nothing serves yet.
@@ -167,6 +174,7 @@ retry-seconds = 1
         command
             .env("SOFTHSM2_CONF", self.dir.join("token/softhsm2.conf"))
             .env("CHANCERY_CONFIG", self.dir.join("chancery.toml"))
+            .envs(self.environment.iter().cloned())
             .current_dir(&self.dir);
         command
     }

@@ -38,11 +38,21 @@ impl Plant {
 
     /// The same in `dir`, which must exist and outlive it.
     pub fn prepare_in(dir: &Path, options: Options) -> Self {
+        Self::built(options, |options| Lab::prepare(dir, options))
+    }
+
+    /// Token and configuration: the ceremony is still to be held.
+    pub fn without_ceremony(options: Options) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let plant = Self::built(options, |options| Lab::without_ceremony(dir.path(), options));
+        Self { _dir: Some(dir), ..plant }
+    }
+
+    fn built(options: Options, lab: impl FnOnce(&Options) -> Lab) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let responder = runtime.block_on(Responder::start(0)).unwrap();
         let options = Options { http_port: responder.address.port(), ..options };
-        let lab = Lab::prepare(dir, &options);
-        Self { lab, responder, runtime: Arc::new(runtime), _dir: None }
+        Self { lab: lab(&options), responder, runtime: Arc::new(runtime), _dir: None }
     }
 
     /// A device with a fresh account key; nothing is sent yet.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::faulty::Faulty;
-use crate::lab::{Lab, Options};
+use crate::lab::{Lab, Options, softhsm};
 
 /// A running box.
 pub struct Slow {
@@ -33,13 +33,7 @@ impl Signed {
 impl Slow {
     /// Started in `dir`; the token becomes slow when everything stands.
     pub fn start(dir: &Path, http_port: u16, millis: u32, tls_key: &str) -> Self {
-        let wrapped =
-            ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"]
-                .map(Path::new)
-                .into_iter()
-                .find(|path| path.is_file())
-                .expect("SoftHSM2 is installed (apt install softhsm2)");
-        let faulty = Faulty::around(wrapped, dir);
+        let faulty = Faulty::around(&softhsm(), dir);
         let more = format!(
             "\n[token]\nmodule = \"{}\"\nthreads = 1\ntls-key = \"{tls_key}\"\n",
             faulty.module.display()

@@ -16,6 +16,11 @@ use chancery::hsm::{Class, SignError};
 use chancery::pki::key::KeyKind;
 use chancery::pki::uri::Pkcs11Uri;
 
+#[path = "softhsm.rs"]
+mod place;
+#[allow(unused_imports, reason = "shared by several test programs")]
+pub use place::softhsm;
+
 pub const LABEL: &str = "chancery";
 pub const SOON: Duration = Duration::from_secs(20);
 
@@ -54,14 +59,6 @@ pub fn alone(test: &str, body: impl FnOnce(&Token)) {
 pub fn sandbox(dir: &Path, label: &str) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/hsm/sandbox.sh");
     assert!(Command::new(script).arg(dir).arg(label).output().unwrap().status.success());
-}
-
-pub fn softhsm() -> PathBuf {
-    ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"]
-        .map(PathBuf::from)
-        .into_iter()
-        .find(|path| path.is_file())
-        .expect("SoftHSM2 is installed (apt install softhsm2)")
 }
 
 pub fn uri(id: &[u8]) -> Pkcs11Uri {

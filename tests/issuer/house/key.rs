@@ -1,6 +1,6 @@
 //! Keys in this process, for an issuer without a token.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -159,51 +159,5 @@ impl SignQueue for SoftKey {
         let signature = self.sign(&message);
         self.asked.lock().unwrap().push((class, message));
         then(Ok(signature));
-    }
-}
-
-/// An Ed25519 key in this process.
-pub(crate) struct SoftEd25519 {
-    pair: Ed25519KeyPair,
-    public: PublicKey,
-    asked: AtomicUsize,
-    /// Every signature is refused for now.
-    pub(crate) refuse: AtomicBool,
-}
-
-impl SoftEd25519 {
-    pub(crate) fn new(seed: u8) -> Arc<Self> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
-        let mut spki = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-        spki.extend_from_slice(pair.public_key().as_ref());
-        let public = PublicKey::from_spki(&spki).unwrap();
-        Arc::new(Self { pair, public, asked: AtomicUsize::new(0), refuse: AtomicBool::new(false) })
-    }
-
-    pub(crate) fn spki(&self) -> &[u8] {
-        self.public.spki()
-    }
-
-    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.pair.sign(message).as_ref().to_vec()
-    }
-
-    /// Signatures made for others.
-    pub(crate) fn count(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-}
-
-impl SignQueue for SoftEd25519 {
-    fn public_key(&self) -> &PublicKey {
-        &self.public
-    }
-
-    fn submit(&self, _: Class, message: Vec<u8>, then: OnSigned) {
-        if self.refuse.load(Ordering::SeqCst) {
-            return then(Err(SignError::Retry(Duration::from_millis(20))));
-        }
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        then(Ok(self.sign(&message)));
     }
 }

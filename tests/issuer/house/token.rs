@@ -21,6 +21,11 @@ use super::ca::{authority, ceremony, certificates};
 use super::client::Account;
 use super::{BASE, LONG, ORIGIN, Office, profiles, settings};
 
+#[path = "../../support/softhsm.rs"]
+#[allow(unreachable_pub, reason = "shared by several test programs")]
+mod place;
+use place::softhsm;
+
 /// A SoftHSM2 token in a process of its own.
 pub(crate) struct Token {
     dir: PathBuf,
@@ -66,12 +71,7 @@ impl Token {
 
     /// Generates the keys, holds a ceremony in small, starts an issuer with a pool.
     pub(crate) fn serve(&self) -> Served {
-        let module =
-            ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"]
-                .map(PathBuf::from)
-                .into_iter()
-                .find(|path| path.is_file())
-                .expect("SoftHSM2 is installed (apt install softhsm2)");
+        let module = softhsm();
         let [issuing, log, tls] = self.generate(&module);
         *self.tls.borrow_mut() = tls.1.spki().to_vec();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
