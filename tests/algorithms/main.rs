@@ -1,24 +1,23 @@
 //! Keys of other kinds than the lab's, from the ceremony to a device's certificate: real boxes on SoftHSM2, judged by
-//! openssl. What SoftHSM2 lacks (ML-DSA) is refused before a key is made, and made on kryoptic where that was built
-//! (tests/tokens/tools.sh), judged by rustls-webpki.
+//! openssl. What SoftHSM2 lacks (ML-DSA) is refused before a key is made, and made on kryoptic.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/client.rs"]
+#[path = "../support/kryoptic.rs"]
+#[allow(unreachable_pub, reason = "a module of a test program")]
+mod kryoptic;
+#[path = "../support/plant.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
-mod client;
-#[path = "support/lab.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several test programs")]
-mod lab;
+mod plant;
+mod post_quantum;
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use chancery::pki::authority::Authority;
 use chancery::pki::certificate::Certificate;
-use client::{Client, Responder};
-use lab::{Lab, Options, succeed};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use plant::Plant;
+use plant::lab::{Lab, Options, succeed};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -60,12 +59,10 @@ fn openssl(lab: &Lab, arguments: &[&str]) -> String {
 
 /// Holds the ceremony, serves, orders, revokes; openssl verifies what came of it.
 fn stands(keys: &Keys, root_says: &str, issuing_says: &str) {
-    let directory = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let options = Options { http_port: responder.address.port(), ..Options::default() };
-    let mut lab = Lab::without_ceremony(directory.path(), &options);
-    let file = ceremony(&lab, keys);
+    let mut plant = Plant::without_ceremony(Options::default());
+    let file = ceremony(&plant.lab, keys);
+    let runtime = std::sync::Arc::clone(&plant.runtime);
+    let lab = &mut plant.lab;
     let told = succeed(lab.chancery().args(["ceremony", "run"]).arg(file).arg("--yes"));
     assert!(told.contains(&format!("{}, signs ", keys.issuing.0)), "{told}");
     let authority: Authority =
@@ -75,11 +72,9 @@ fn stands(keys: &Keys, root_says: &str, issuing_says: &str) {
     assert_eq!(root_key.signature.as_deref(), keys.root.1.filter(|s| *s != "pkcs1-sha256"));
     lab.serve();
 
-    let mut client = Client::new(lab.acme, "localhost", "/acme/directory", responder);
-    let issued = runtime.block_on(async {
-        client.register().await.unwrap();
-        client.order(&["nas.test"]).await.unwrap()
-    });
+    let mut client = plant.registered();
+    let issued = runtime.block_on(client.order(&["nas.test"])).unwrap();
+    let lab = &mut plant.lab;
     std::fs::write(lab.dir.join("chain.pem"), &issued.chain).unwrap();
     let leaf = issued.chain.split_inclusive("-----END CERTIFICATE-----").next().unwrap();
     std::fs::write(lab.dir.join("leaf.pem"), leaf).unwrap();
@@ -87,14 +82,14 @@ fn stands(keys: &Keys, root_says: &str, issuing_says: &str) {
     let crl = leaf.crl_url().unwrap().strip_prefix("http://localhost:8080/").unwrap().to_owned();
     for (path, name) in [(crl.as_str(), "issuing.crl"), ("crl/root.crl", "root.crl")] {
         let path = format!("state/public/{path}");
-        openssl(&lab, &["crl", "-inform", "DER", "-in", &path, "-out", name]);
+        openssl(lab, &["crl", "-inform", "DER", "-in", &path, "-out", name]);
     }
     let crls = ["issuing.crl", "root.crl"]
         .map(|name| std::fs::read_to_string(lab.dir.join(name)).unwrap())
         .concat();
     std::fs::write(lab.dir.join("crls.pem"), crls).unwrap();
     openssl(
-        &lab,
+        lab,
         &[
             "verify",
             "-x509_strict",
@@ -110,13 +105,13 @@ fn stands(keys: &Keys, root_says: &str, issuing_says: &str) {
         ],
     );
     for (file, says) in [("state/public/root.pem", root_says), ("leaf.pem", issuing_says)] {
-        let text = openssl(&lab, &["x509", "-in", file, "-noout", "-text"]);
+        let text = openssl(lab, &["x509", "-in", file, "-noout", "-text"]);
         assert!(text.contains(&format!("Signature Algorithm: {says}")), "{says}: {text}");
     }
     // A TLS 1.3 handshake, by another library: with RSA it signs PSS or not at all.
     let address = lab.acme.to_string();
     let handshake = openssl(
-        &lab,
+        lab,
         &[
             "s_client",
             "-connect",
@@ -181,94 +176,6 @@ fn ed25519_above_p384() {
         tls: "ec-p256",
     };
     stands(&keys, "ED25519", "ecdsa-with-SHA384");
-}
-
-/// ML-DSA from the root to the device's certificate, on the one token here that has it.
-#[test]
-fn ml_dsa_on_kryoptic() {
-    let module = format!("{REPOSITORY}/target/tools/kryoptic/libkryoptic_pkcs11.so");
-    if !std::path::Path::new(&module).exists() {
-        eprintln!("left out: there is no {module}; tests/tokens/tools.sh builds it");
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let responder = runtime.block_on(Responder::start(0)).unwrap();
-    let options = Options {
-        http_port: responder.address.port(),
-        more: format!("[token]\nmodule = \"{module}\"\n"),
-        ..Options::default()
-    };
-    let mut lab = Lab::without_ceremony(directory.path(), &options);
-    let conf = lab.dir.join("kryoptic.conf");
-    let slot = format!(
-        "[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n",
-        lab.dir.join("token.sql").display()
-    );
-    std::fs::write(&conf, slot).unwrap();
-    let pin = std::fs::read_to_string(lab.dir.join("token/pin")).unwrap();
-    let pin = pin.trim();
-    for arguments in [
-        &["--init-token", "--label", "chancery", "--so-pin", pin][..],
-        &["--login", "--login-type", "so", "--so-pin", pin, "--init-pin", "--pin", pin],
-    ] {
-        let mut tool = Command::new("pkcs11-tool");
-        succeed(tool.args(["--module", &module]).args(arguments).env("KRYOPTIC_CONF", &conf));
-    }
-    let keys = Keys {
-        root: ("ml-dsa-87", None),
-        issuing: ("ml-dsa-65", None),
-        log: "ed25519",
-        tls: "ec-p256",
-    };
-    let file = ceremony(&lab, &keys);
-    let chancery = |lab: &Lab| {
-        let mut command = lab.chancery();
-        command.env("KRYOPTIC_CONF", &conf);
-        command
-    };
-    let told = succeed(chancery(&lab).args(["ceremony", "run"]).arg(file).arg("--yes"));
-    assert!(told.contains("ml-dsa-87, signs ML-DSA-87"), "{told}");
-    let mut serve = chancery(&lab);
-    lab.run(serve.arg("serve"));
-    lab.wait_ready(std::time::Duration::from_secs(60));
-    let mut client = Client::new(lab.acme, "localhost", "/acme/directory", responder);
-    let issued = runtime.block_on(async {
-        client.register().await.unwrap();
-        client.order(&["nas.test"]).await.unwrap()
-    });
-    let der: Vec<Vec<u8>> = issued
-        .chain
-        .split_inclusive("-----END CERTIFICATE-----")
-        .filter(|block| block.contains("BEGIN"))
-        .map(|block| Certificate::parse_pem(block).unwrap().der().to_vec())
-        .collect();
-    let root = std::fs::read_to_string(lab.dir.join("state/public/root.pem")).unwrap();
-    let root = Certificate::parse_pem(&root).unwrap();
-    let [leaf, issuing] = der.as_slice() else { panic!("a chain of {}", der.len()) };
-    let (leaf, issuing) = (CertificateDer::from(&leaf[..]), CertificateDer::from(&issuing[..]));
-    let anchor = CertificateDer::from(root.der());
-    let (_, not_after) = root.validity();
-    let today = chancery::env::Clock::now(&chancery::env::system::SystemClock::new());
-    assert!(today < not_after);
-    webpki::EndEntityCert::try_from(&leaf)
-        .unwrap()
-        .verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
-            &[webpki::anchor_from_trusted_cert(&anchor).unwrap()],
-            &[issuing],
-            UnixTime::since_unix_epoch(std::time::Duration::from_secs(today.unix_seconds())),
-            webpki::KeyUsage::server_auth(),
-            None,
-            None,
-        )
-        .unwrap();
-    let parsed = Certificate::parse(&leaf).unwrap();
-    assert_eq!(parsed.signature().1.len(), 3309);
-    let (status, _) = runtime.block_on(client.revoke(&leaf, 4)).unwrap();
-    assert_eq!(status, 200);
-    lab.stop();
-    succeed(chancery(&lab).args(["log", "verify"]));
 }
 
 #[test]
