@@ -145,9 +145,10 @@ impl Core {
         }
     }
 
-    /// Whether the token would sign now; asked before a record promises that it will.
-    pub(super) fn token_signs(&self) -> Result<(), NotNow> {
-        if (self.token)().signs() { Ok(()) } else { Err(NotNow::Wait(Duration::from_secs(5))) }
+    /// Whether the token would sign now with the key of this name; asked before a record promises that it will.
+    pub(super) fn token_signs(&self, key: &str) -> Result<(), NotNow> {
+        let signs = (self.token)().signs_with(key);
+        signs.then_some(()).ok_or(NotNow::Wait(Duration::from_secs(5)))
     }
 
     /// What waits for the issuing key fills this process: to be asked again when some of it is signed.
@@ -165,7 +166,7 @@ impl Core {
     pub(super) fn issuing(&self, line: &str) -> Result<&Arc<Issuer>, NotNow> {
         let active = self.issuers.active(line).filter(|issuer| !issuer.is_revoked());
         let issuer = active.ok_or(NotNow::Wait(Duration::from_secs(60)))?;
-        self.token_signs().map(|()| issuer)
+        self.token_signs(&issuer.name).map(|()| issuer)
     }
 
     /// The key of an issuing CA that was asked before whether it may sign.

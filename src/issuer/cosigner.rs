@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::core::{Core, NotNow, count, lock};
-use super::signing::SignQueue;
+use super::signing::{SignQueue, WITNESS_KEY};
 use crate::hsm::Class;
 use crate::id::Timestamp;
 use crate::ipc::Reply;
@@ -236,7 +236,7 @@ impl Watched {
             Err(refused) => return Ok(Admitted::Refused(refused)),
         };
         let at = core.now()?;
-        core.token_signs()?;
+        core.token_signs(WITNESS_KEY)?;
         let monotonic = core.rule.clock().monotonic();
         let mut seen = lock(&self.seen);
         if let Latest::Unread = seen.latest {

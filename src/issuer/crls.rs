@@ -265,7 +265,7 @@ impl Crls {
         let core = &self.core;
         let Some((issuer, complete)) = self.of(url) else { return Ok(()) };
         let key = core.key_of(issuer)?;
-        core.token_signs()?;
+        core.token_signs(&issuer.name)?;
         let mark = self.mark(url);
         let present = lock(&self.published).get(url).copied();
         let before = present.map_or(Timestamp(0), |p| p.this_update);

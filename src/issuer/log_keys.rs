@@ -8,6 +8,7 @@ use base64ct::{Base64, Encoding};
 
 use super::core::{Core, NotNow, lock};
 use super::issuers::digest;
+use super::signing::LOG_KEY;
 use crate::id::{LeafIndex, Timestamp};
 use crate::log::Release;
 use crate::log::keys::{LogKeys, Rotation};
@@ -92,7 +93,7 @@ impl KeyTurn {
         let keys = core.log.keys();
         let newest = keys.current().spki();
         if let Some(pending) = self.pending.as_ref().filter(|pending| pending.former == newest) {
-            core.token_signs()?;
+            core.token_signs(LOG_KEY)?;
             let at = core.now()?;
             let record = pending.record(at);
             let leaf = core.append_wait(Record::LogKeyRotatedV1(record), Release::Durable)?.leaf;

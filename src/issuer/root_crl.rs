@@ -18,8 +18,9 @@ use crate::pki::crl::{self, Crl};
 
 pub(super) struct RootCrl {
     core: Arc<Core>,
-    /// Whose.
+    /// Whose, and what this box calls it.
     root: Certificate,
+    name: String,
     /// Where ceremonies leave it; `None` where no ceremony keeps it.
     file: Option<PathBuf>,
     /// At which URL it is published, and as which file.
@@ -50,6 +51,7 @@ impl RootCrl {
         let this = Self {
             core,
             root: certificate,
+            name: root.name.clone(),
             file,
             url,
             public,
@@ -77,7 +79,8 @@ impl RootCrl {
         let warning = crl::root_crl_warning(taken.this_update, ends);
         let left = days(now, ends);
         (now.plus(warning) > ends).then(|| {
-            ("CHY-ROOT-CRL", format!("the root's CRL ends {ends}, in {left} days, and only a ceremony with the root key makes another; devices that check the whole chain refuse every certificate then"))
+            let name = &self.name;
+            ("CHY-ROOT-CRL", format!("the CRL of the root {name:?} ends {ends}, in {left} days, and only a ceremony with the root key makes another; devices that check the whole chain refuse every certificate then"))
         })
     }
 

@@ -104,7 +104,7 @@ fn pin(name: &str, record: &KeyRecord) -> Result<KeyPin, String> {
     let key = record.public_key().map_err(|_| broken("the public key"))?;
     // TLS 1.3 takes no PKCS#1 v1.5, so an RSA key never makes one in a handshake.
     let algorithm = match (name, key.kind()) {
-        (TLS_KEY, KeyKind::Rsa(_)) => SignatureAlgorithm::RsaPssSha256,
+        (TLS_KEY | FORMER_TLS_KEY, KeyKind::Rsa(_)) => SignatureAlgorithm::RsaPssSha256,
         _ => key.preferred_algorithm(),
     };
     Ok(KeyPin {
@@ -188,3 +188,27 @@ impl CheckpointKey {
 const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(60);
 /// When what has no signature may be asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+    use aws_lc_rs::signature::KeyPair;
+
+    use super::*;
+
+    #[test]
+    fn an_rsa_key_signs_handshakes_with_pss_also_while_it_is_the_former() {
+        let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+        let spki: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
+        let key = PublicKey::from_spki(spki.as_ref()).unwrap();
+        let uri = Pkcs11Uri::parse("pkcs11:token=chancery;object=tls;id=%01").unwrap();
+        let record = KeyRecord::new(&uri, &key);
+        for (name, expected) in [
+            (TLS_KEY, SignatureAlgorithm::RsaPssSha256),
+            (FORMER_TLS_KEY, SignatureAlgorithm::RsaPssSha256),
+            (LOG_KEY, SignatureAlgorithm::RsaSha256),
+        ] {
+            assert_eq!(pin(name, &record).unwrap().algorithm, Some(expected), "{name}");
+        }
+    }
+}

@@ -9,8 +9,8 @@ mod token;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
@@ -99,6 +99,8 @@ pub(crate) struct House {
     former_log_key: Option<Arc<SoftKey>>,
     pub(crate) tls_key: Arc<SoftKey>,
     pub(crate) halted: Arc<AtomicBool>,
+    /// What the token says of itself.
+    pub(crate) token: Arc<Mutex<TokenHealth>>,
     pub(crate) witnesses: Vec<VerifierKey>,
     pub(crate) cosigner: Option<CosignerKey>,
 }
@@ -148,6 +150,7 @@ impl House {
             former_log_key: None,
             tls_key,
             halted: Arc::new(AtomicBool::new(false)),
+            token: Arc::new(Mutex::new(TokenHealth::Ready)),
             witnesses: Vec::new(),
             cosigner: None,
         };
@@ -228,6 +231,7 @@ impl House {
     pub(crate) fn try_start(&self) -> Result<Office, String> {
         let log = self.open_log();
         let halted = Arc::clone(&self.halted);
+        let token = Arc::clone(&self.token);
         let running = issuer::start(Parts {
             settings: self.settings.clone(),
             policy: self.policy.clone(),
@@ -239,7 +243,7 @@ impl House {
             transcripts: None,
             former_tls_key: None,
             tls_key: Arc::clone(&self.tls_key) as Arc<dyn SignQueue>,
-            token: Arc::new(|| TokenHealth::Ready),
+            token: Arc::new(move || token.lock().unwrap().clone()),
             identity: Arc::new(|| None),
             program: Program { version: "0.0.0", digest: || None },
             configuration: Configuration::of(sha256_of(&self.configuration), &self.configuration),

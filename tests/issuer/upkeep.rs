@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery::env::Disk;
+use chancery::hsm::health::TokenHealth;
 use chancery::id::LeafIndex;
 use chancery::ipc::AskError;
 use chancery::ipc::message::{Answer, Question};
@@ -85,6 +86,35 @@ fn the_crl_is_published_and_renewed() {
     ] {
         assert_eq!(house.disk.read(&house.public.join(file), 65536).unwrap(), expected, "{file}");
     }
+}
+
+#[test]
+fn a_key_that_is_out_is_promised_nothing() {
+    let house = House::new();
+    let running = house.start();
+    let account = running.register();
+    let out = |keys: &[&str]| {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        let (code, message) = ("CHY-KEY-QUARANTINED".to_owned(), String::new());
+        *house.token.lock().unwrap() = TokenHealth::Degraded { code, message, keys };
+    };
+    out(&["issuing"]);
+    let size = running.log.head().size;
+    let csr = Csr::names(&["dev.lan"]);
+    let asked = running.finalize(&account, 1, &csr);
+    assert!(matches!(asked, Err(AskError::Retry(_))), "{asked:?}");
+    // Long past the time for another CRL, which a failing key would never sign, but the log would promise.
+    house.clock.advance(13 * HOUR);
+    for _ in 0..3 {
+        running.running.nudge();
+        assert!(!running.health().ready);
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    assert_eq!(running.log.head().size, size, "a record promises what no key will sign");
+    // Another key is another matter.
+    out(&["witness"]);
+    running.running.nudge();
+    assert!(running.finalize(&account, 2, &csr).is_ok());
 }
 
 #[test]

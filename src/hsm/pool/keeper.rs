@@ -257,7 +257,9 @@ impl Keeper<'_> {
                 return Err(self.shared.wrong_signature(key, true));
             }
         }
-        key.standing.passed();
+        if let Some(kept) = key.standing.passed(self.shared.clock.now()) {
+            self.shared.offences.keep(&key.name, &kept);
+        }
         tracing::warn!(
             key = key.name,
             trials = TRIALS,

@@ -58,6 +58,13 @@ struct Inner {
     out: Option<String>,
 }
 
+impl Inner {
+    fn forget(&mut self, now: Timestamp, period: Duration) {
+        let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
+        self.offences.retain(|at| now.0.saturating_sub(at.0) < period);
+    }
+}
+
 /// What follows from a wrong signature.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
@@ -68,11 +75,12 @@ pub(super) enum Verdict {
 }
 
 impl Standing {
-    /// Takes up where an earlier process left it.
+    /// Takes up where an earlier process left it. With no period nothing keeps a key out, whatever was counted before.
     pub(super) fn new(period: Duration, past: Vec<Timestamp>, out: impl Fn(u64) -> String) -> Self {
+        let is_out = period > Duration::ZERO && past.len() >= ALLOWED;
         let inner = Inner {
             trials_due: !past.is_empty(),
-            out: (past.len() >= ALLOWED).then(|| out(past.len() as u64)),
+            out: is_out.then(|| out(past.len() as u64)),
             offences: past,
         };
         Self { period, inner: Mutex::new(inner) }
@@ -88,9 +96,13 @@ impl Standing {
         self.lock().trials_due
     }
 
-    /// It has shown it.
-    pub(super) fn passed(&self) {
-        self.lock().trials_due = false;
+    /// It has shown it. What is over by now counts no more; those that still do, where there were others.
+    pub(super) fn passed(&self, now: Timestamp) -> Option<Vec<Timestamp>> {
+        let mut inner = self.lock();
+        inner.trials_due = false;
+        let before = inner.offences.len();
+        inner.forget(now, self.period);
+        (inner.offences.len() < before).then(|| inner.offences.clone())
     }
 
     /// Counts a wrong signature. Workers that found one each of the same trouble count once: as long as trials are
@@ -103,9 +115,8 @@ impl Standing {
     ) -> (Verdict, Vec<Timestamp>) {
         let mut inner = self.lock();
         if !inner.trials_due || of_a_trial {
-            let period = u64::try_from(self.period.as_millis()).unwrap_or(u64::MAX);
             if inner.out.is_none() {
-                inner.offences.retain(|at| now.0.saturating_sub(at.0) < period);
+                inner.forget(now, self.period);
             }
             inner.offences.push(now);
             // With no period nothing counts that is over.
@@ -144,11 +155,11 @@ mod tests {
         assert!(!standing.trials_due());
         assert_eq!(standing.wrong(Timestamp(0), false, out).0, Verdict::Trials);
         assert!(standing.trials_due() && standing.out().is_none());
-        standing.passed();
+        assert_eq!(standing.passed(Timestamp(1)), None, "it counts for the rest of the day");
         assert!(!standing.trials_due());
         // The day after, the first is forgotten.
         assert_eq!(standing.wrong(Timestamp(25 * HOUR), false, out).0, Verdict::Trials);
-        standing.passed();
+        standing.passed(Timestamp(25 * HOUR));
         let (verdict, kept) = standing.wrong(Timestamp(30 * HOUR), false, out);
         assert_eq!((verdict, kept.len()), (Verdict::Out, 2));
         assert_eq!(standing.out().as_deref(), Some("2 wrong"));
@@ -173,11 +184,23 @@ mod tests {
     }
 
     #[test]
+    fn an_offence_that_is_over_costs_trials_once_and_not_at_each_start() {
+        let standing = Standing::new(DAY, vec![Timestamp(5)], out);
+        assert!(standing.trials_due());
+        let kept = standing.passed(Timestamp(48 * HOUR)).expect("what is over is forgotten");
+        assert!(!Standing::new(DAY, kept, out).trials_due());
+    }
+
+    #[test]
     fn without_a_period_each_is_forgiven_after_trials() {
         let standing = Standing::new(Duration::ZERO, Vec::new(), out);
         for n in 0..5 {
             assert_eq!(standing.wrong(Timestamp(n), false, out).0, Verdict::Trials);
-            standing.passed();
+            assert_eq!(standing.passed(Timestamp(n)), Some(Vec::new()));
         }
+        // What kept it out under another setting, too.
+        let standing = Standing::new(Duration::ZERO, vec![Timestamp(1), Timestamp(2)], out);
+        assert!(standing.trials_due() && standing.out().is_none());
+        assert_eq!(standing.passed(Timestamp(3)), Some(Vec::new()));
     }
 }

@@ -87,6 +87,7 @@ pub(super) fn authority(
         further_roots: Vec::new(),
         done: Vec::new(),
         former_tls: None,
+        older_tls: Vec::new(),
         transcript_sha256: "03".repeat(32),
         witness: None,
     }
