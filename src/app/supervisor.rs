@@ -195,7 +195,10 @@ impl House<'_> {
                 )));
             }
             let ran = now.saturating_sub(slot.started);
-            let wait = if refused { REFUSED } else { slot.backoff.after(slot.is_ready, ran) };
+            let wait = match refused {
+                true => slot.backoff.after_refusal(ran),
+                false => slot.backoff.after(slot.is_ready, ran),
+            };
             slot.due = Some(now + wait);
             tracing::warn!(
                 process = slot.name,
@@ -412,6 +415,12 @@ impl Backoff {
         *ends = ends.saturating_add(1);
         wait
     }
+
+    /// The wait after one that said that an operator must act: as after one that cannot start, and never soon. No
+    /// longer either: an operator who has put it right waits for it, and what a token says once it may take back.
+    fn after_refusal(&mut self, ran: Duration) -> Duration {
+        self.after(false, ran).max(REFUSED)
+    }
 }
 
 const FIRST: Duration = Duration::from_millis(100);
@@ -419,8 +428,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 const LONGEST_ONCE_READY: Duration = Duration::from_secs(1);
 /// A run shorter than this may be one of a loop.
 const YOUNG: Duration = Duration::from_secs(3);
-/// After a child has said that only an operator can help.
-const REFUSED: Duration = Duration::from_secs(300);
+/// At least, after a child has said that an operator must act. No start spends a try of a PIN that was refused.
+const REFUSED: Duration = Duration::from_secs(2);
 /// Between events there is nothing to do; any length would do.
 const IDLE: Duration = Duration::from_secs(60);
 /// Beyond the web process's own grace.
@@ -444,6 +453,15 @@ mod tests {
     }
 
     #[test]
+    fn one_that_waits_for_an_operator_is_tried_ever_less_often_and_still_within_half_a_minute() {
+        let mut backoff = Backoff::default();
+        let soon = Duration::from_millis(50);
+        let waits: Vec<_> = (0..12).map(|_| backoff.after_refusal(soon).as_millis()).collect();
+        assert_eq!(waits[..6], [2_000, 2_000, 2_000, 2_000, 2_000, 3_200]);
+        assert_eq!(waits[10..], [30_000, 30_000]);
+    }
+
+    #[test]
     fn one_that_worked_is_back_soon() {
         let mut backoff = Backoff::default();
         let soon = Duration::from_millis(500);
@@ -451,11 +469,6 @@ mod tests {
         assert_eq!(waits, [100, 200, 400, 800, 1_000, 1_000]);
         assert_eq!(backoff.after(true, YOUNG), FIRST);
         assert_eq!(backoff.after(true, soon), FIRST * 2);
-    }
-
-    #[test]
-    fn a_refusal_is_not_hammered() {
-        assert!(REFUSED > LONGEST);
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub fn run(options: &Options) {
         .args([RATIOS, "--seconds", &options.seconds.to_string()])
         .env("CHANCERY_TEST_TOKEN_DIR", dir.path())
         .env("SOFTHSM2_CONF", dir.path().join("softhsm2.conf"));
+    if let Some(module) = &options.module {
+        command.args(["--module", module]);
+    }
     assert!(command.status().unwrap().success());
 }
 
