@@ -211,6 +211,15 @@ fn a_root_takes_over_from_another() {
     assert!(!scene.verifies("root-2.pem", "between-0.pem", "between.pem"));
     assert!(scene.verifies("root-2.pem", "between-2.pem", "between.pem"));
 
+    // Whose CRL ends, of two, is said by name.
+    let told = done(chancery(&scene.plant.lab, &["status"]));
+    for root in ["root", "root-2"] {
+        assert!(told.contains(&format!("root's CRL  {root}, number ")), "{root}: {told}");
+    }
+    let told = chancery(&scene.plant.lab, &["doctor", "--no-login"]);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("root CRL ") && told.contains("root-2 CRL "), "{told}");
+
     done(chancery(&scene.plant.lab, &["ceremony", "add-issuer", &issuer, "--yes"]));
     scene.restart();
     let chains = scene.order("after");

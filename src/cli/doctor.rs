@@ -150,7 +150,7 @@ fn show(finding: &Finding) -> Result<(), Failure> {
 
 fn examine(config: &Config, report: &mut Report<'_>) {
     machine::authority(config, report);
-    machine::root_crl(config, report);
+    machine::root_crls(config, report);
     machine::directories(config, report);
     machine::ownership(config, report);
     machine::disk(config, report);

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::env::Clock;
 use crate::env::system::SystemClock;
 use crate::id::Timestamp;
+use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
 use crate::pki::crl::{self, Crl};
 
@@ -31,7 +32,7 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
     let asked = ask(&config, "/readyz", timeout);
     let checkpoint = checkpoint(&config);
     let now = SystemClock::new().now();
-    let root_crl = root_crl(&config);
+    let root_crls = root_crls(&config);
     let days = |ends: Timestamp| ends.0.saturating_sub(now.0) / 86_400_000;
     let (state, detail, ok) = match &asked {
         Ok(Answer { status: 200, body }) => ("ready", body.trim().to_owned(), true),
@@ -50,12 +51,13 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
             "checkpoint": checkpoint.as_ref().map(|(origin, size)| serde_json::json!({
                 "origin": origin, "size": size
             })),
-            "root_crl": root_crl.as_ref().map(|crl| serde_json::json!({
+            "root_crls": root_crls.iter().map(|(root, crl)| serde_json::json!({
+                "root": root,
                 "number": crl.number,
                 "next_update": crl.next_update.to_string(),
                 "days": days(crl.next_update),
                 "revoked": crl.revoked.len(),
-            })),
+            })).collect::<Vec<_>>(),
             "base_url": config.web.base_url,
         }))?;
     } else {
@@ -75,10 +77,11 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
             Some((origin, size)) => print(&format!("checkpoint  {size} records of {origin}"))?,
             None => print("checkpoint  none published yet")?,
         }
-        if let Some(crl) = &root_crl {
+        for (root, crl) in &root_crls {
+            let whose = if root_crls.len() > 1 { format!("{root}, ") } else { String::new() };
             let (number, ends) = (crl.number, crl.next_update);
             let left = days(ends);
-            print(&format!("root's CRL  number {number}, until {ends}, {left} days left"))?;
+            print(&format!("root's CRL  {whose}number {number}, until {ends}, {left} days left"))?;
         }
         print(&format!("address     {}", config.web.base_url))?;
         print(&format!("time        {now}"))?;
@@ -102,13 +105,17 @@ fn checkpoint(config: &Config) -> Option<(String, u64)> {
     Some((lines.next()?.to_owned(), lines.next()?.parse().ok()?))
 }
 
-/// The root's CRL, as it is published.
-fn root_crl(config: &Config) -> Option<Crl> {
-    let authority = config.authority.as_ref()?;
-    let root = Certificate::parse_pem(&authority.root).ok()?;
-    let file = crl::file_of(&authority.root_crl_url).ok()?;
-    let der = std::fs::read(config.paths.public().join(file)).ok()?;
-    crl::parse_verified(&der, &root).ok()
+/// The CRLs of the roots that are not done with, as they are published, by the root's name.
+fn root_crls(config: &Config) -> Vec<(String, Crl)> {
+    let roots = config.authority.iter().flat_map(Authority::roots).filter(|root| !root.done);
+    roots
+        .filter_map(|root| {
+            let certificate = Certificate::parse_pem(root.certificate).ok()?;
+            let file = crl::file_of(root.crl_url).ok()?;
+            let der = std::fs::read(config.paths.public().join(file)).ok()?;
+            Some((root.name.to_owned(), crl::parse_verified(&der, &certificate).ok()?))
+        })
+        .collect()
 }
 
 /// What came back.

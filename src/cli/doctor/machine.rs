@@ -12,6 +12,7 @@ use crate::cli::clock::Verdict;
 use crate::config::{Config, PinSource};
 use crate::env::system::{Kept, SystemClock, SystemDisk};
 use crate::env::{Clock, Disk};
+use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
 use crate::pki::crl;
 
@@ -53,33 +54,43 @@ pub(super) fn authority(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// The root's CRL, which only a ceremony can renew.
-pub(super) fn root_crl(config: &Config, report: &mut Report<'_>) {
-    let root = config.authority.as_ref().and_then(|it| Certificate::parse_pem(&it.root).ok());
-    let Some(root) = root else { return };
-    let path = config.paths.root_crl();
-    let der = match SystemDisk.read(&path, crl::MAX_DER as u64) {
+/// The CRLs of the roots, which only a ceremony can renew. Of one that is done with nobody needs another.
+pub(super) fn root_crls(config: &Config, report: &mut Report<'_>) {
+    let Some(authority) = &config.authority else { return };
+    for root in authority.roots().filter(|root| !root.done) {
+        // One that does not parse was said before.
+        if let Ok(certificate) = Certificate::parse_pem(root.certificate) {
+            let path = config.paths.root_crl().with_file_name(format!("{}.crl", root.name));
+            root_crl(root.name, &certificate, &path, report);
+        }
+    }
+}
+
+fn root_crl(name: &str, root: &Certificate, path: &Path, report: &mut Report<'_>) {
+    let check =
+        if name == Authority::FIRST_ROOT { "root CRL".to_owned() } else { format!("{name} CRL") };
+    let der = match SystemDisk.read(path, crl::MAX_DER as u64) {
         Ok(der) => der,
         Err(error) if error.kind() == ErrorKind::NotFound => return,
         Err(error) => {
-            return report.fail("root CRL", format!("CHY-CA-BROKEN: {}: {error}", path.display()));
+            return report.fail(&check, format!("CHY-CA-BROKEN: {}: {error}", path.display()));
         }
     };
-    match crl::parse_verified(&der, &root) {
+    match crl::parse_verified(&der, root) {
         Err(why) => {
-            report.fail("root CRL", format!("CHY-CA-BROKEN: {}: {why}", path.display()));
+            report.fail(&check, format!("CHY-CA-BROKEN: {}: {why}", path.display()));
         }
         Ok(list) => {
             let (now, ends) = (SystemClock::new().now(), list.next_update);
             if ends <= now {
-                report.fail("root CRL", format!("CHY-ROOT-CRL: it ended {ends}"));
+                report.fail(&check, format!("CHY-ROOT-CRL: it ended {ends}"));
             } else {
                 let days = ends.since(now).as_secs() / 86_400;
                 let text = format!("number {}, until {ends}, {days} days", list.number);
                 if ends.since(now) < crl::root_crl_warning(list.this_update, ends) {
-                    report.warn("root CRL", format!("CHY-ROOT-CRL: {text}"));
+                    report.warn(&check, format!("CHY-ROOT-CRL: {text}"));
                 } else {
-                    report.ok("root CRL", text);
+                    report.ok(&check, text);
                 }
             }
         }
