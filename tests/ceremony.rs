@@ -461,6 +461,50 @@ fn the_next_crl_of_a_root_elsewhere_is_taken_in_only_if_it_follows() {
 }
 
 #[test]
+fn a_tls_key_that_was_left_on_the_token_is_not_forgotten() {
+    let place = Place::new(&[]);
+    let text = std::fs::read_to_string(shipped("lab")).unwrap();
+    let text = text.replace("../key/", &format!("{REPOSITORY}/hsm/key/"));
+    let file = place.path("lab.toml");
+    std::fs::write(&file, text.replace("Lab Issuing CA", "Lab, Issuing CA")).unwrap();
+    done(&place.ceremony("run", &file, &["--yes"]));
+    let rotate = |label: &str| {
+        let key = std::fs::read_to_string(format!("{REPOSITORY}/hsm/key/tls-2.toml")).unwrap();
+        std::fs::write(place.path("tls.toml"), key.replace("chancery-tls-2", label)).unwrap();
+        let text = std::fs::read_to_string(shipped("tls-key")).unwrap();
+        let text = text.replace("../key/tls-2.toml", "tls.toml");
+        std::fs::write(place.path("tls-key.toml"), text.replace("tls-key-2", label)).unwrap();
+        done(&place.ceremony("rotate-tls-key", &place.path("tls-key.toml"), &["--yes"]));
+    };
+    rotate("second");
+    // As finish-tls-key without --remove leaves it, which a box that serves can hold.
+    let path = place.path("state/ca/authority.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"done\": false", "\"done\": true")).unwrap();
+    rotate("third");
+    let check = |more: &[&str]| {
+        place.command(CHANCERY).args(["ceremony", "check-token"]).args(more).output().unwrap()
+    };
+    let told = done(&check(&[]));
+    assert!(told.contains("second") && told.contains("third"), "{told}");
+    assert!(!told.contains("chancery-tls"), "one that is done with may be gone: {told}");
+    // Nor is an issuing CA looked for that is done with.
+    let text = std::fs::read_to_string(&path).unwrap();
+    let over = text.replacen('{', "{\"done\": [\"issuing\"],", 1);
+    std::fs::write(&path, over).unwrap();
+    let told = done(&check(&[]));
+    assert!(!told.contains("chancery-issuing") && told.contains("chancery-root"), "{told}");
+    std::fs::write(&path, text).unwrap();
+    assert_eq!(check(&["--token", "pkcs11:token=chancery;object=third"]).status.code(), Some(2));
+    let file = shipped("retire");
+    let told = done(&place.ceremony("retire", &file, &["--yes", "Chancery Lab, Issuing CA"]));
+    for label in ["chancery-tls", "second", "third"] {
+        assert!(told.contains(&format!("DESTROYED {label}\n")), "{label}: {told}");
+    }
+    assert!(!place.objects("chancery").contains("Private Key Object"));
+}
+
+#[test]
 fn root_and_issuing_key_may_sit_on_two_tokens() {
     let place = Place::new(&["ROOT-TOKEN", "ONLINE-TOKEN"]);
     let text = std::fs::read_to_string(shipped("root-and-issuing-two-tokens")).unwrap();
@@ -482,6 +526,7 @@ fn a_rehearsal_leaves_no_trace() {
     let objects = place.objects("chancery");
     let told = done(&place.lab(&["--rehearse"]));
     assert!(told.starts_with("REHEARSAL") && told.contains("CERTIFICATE issuing"), "{told}");
+    assert!(told.contains("REHEARSAL on throw-away tokens: it counts for nothing"), "{told}");
     assert!(place.files().is_empty());
     assert_eq!(place.objects("chancery"), objects);
     for name in ["root-offline", "root-and-issuing-two-tokens"] {
@@ -506,6 +551,14 @@ fn what_is_wrong_is_told_once_and_clearly() {
     refused(&run(&text.replace("http://", "https://")), "CHY-CEREMONY-FILE");
     refused(&run(&text.replace("root-crl-days", "root-crl-dais")), "CHY-CONFIG");
     refused(&run(&text.replace("\"10.0.0.0/8\"", "\"10.0.0.1/8\"")), "CHY-CEREMONY-FILE");
+    for verb in ["root-2", "issuing-2"] {
+        let text = std::fs::read_to_string(shipped(verb)).unwrap();
+        let text = text.replace("../key/", &format!("{REPOSITORY}/hsm/key/"));
+        std::fs::write(&file, text.replace(&format!("name = \"{verb}\""), "name = \"tls\""))
+            .unwrap();
+        let ceremony = if verb == "root-2" { "add-root" } else { "add-issuer" };
+        refused(&place.ceremony(ceremony, &file, &[]), "CHY-CEREMONY-FILE");
+    }
     std::fs::write(place.path("token/pin"), "00000000").unwrap();
     refused(&run(&text), "CHY-PIN-REFUSED");
     assert!(!place.path("state/ca/unfinished.json").exists());

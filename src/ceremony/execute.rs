@@ -310,6 +310,7 @@ fn authority(
         further_roots: Vec::new(),
         done: Vec::new(),
         former_tls: None,
+        older_tls: Vec::new(),
         transcript_sha256: hex(sha256),
         witness: None,
     })

@@ -11,10 +11,11 @@ use super::CeremonyError;
 use super::certificates::{NextCrl, Subordinate, certify, dressed, dressed_root, sign_root_crl};
 use super::execute::Outcome;
 use super::keys::make_keys;
-use super::later::{YET, bad, begun, broken, commit, key_of, refused};
-use super::plan::{KeyFile, TokenEntry, Urls, check_label, check_url, is_name, published_as};
+use super::later::{
+    YET, bad, begun, broken, check_name, commit, key_of, refuse_name, refused, taken_files,
+};
+use super::plan::{KeyFile, TokenEntry, Urls, check_label, check_url, published_as};
 use super::state::{Place, Tokens};
-use super::succession::taken_files;
 use super::transcript::{CertificateLine, Title, Transcript, hex};
 use crate::hsm::Signer;
 use crate::pki::authority::FurtherRoot;
@@ -90,9 +91,7 @@ impl NewRoot {
         if document.tokens.keys().any(|role| *role != key.token && role != FORMER) {
             return bad("[tokens] has more than the token of the key file and `former`");
         }
-        if !is_name(&document.name) {
-            return bad("name is not 1 to 32 of a-z, 0-9 and -");
-        }
+        check_name(&document.name)?;
         if !(1..=36_600).contains(&document.root_crl_days) {
             return bad("root-crl-days is not 1 to 36600");
         }
@@ -147,13 +146,7 @@ pub fn add(
     let record = before.key.ok_or_else(|| {
         refused("CHY-CA-ABSENT: the root key of this CA is on another box, and only that one can certify a new root")
     })?;
-    if authority.roots().any(|root| root.name == name)
-        || authority.issuers().any(|issuing| issuing.name == name)
-    {
-        return Err(refused(&format!(
-            "CHY-CEREMONY-DONE: this box has {name:?} already; nothing was changed"
-        )));
-    }
+    refuse_name(name, &authority)?;
     if published_as(&urls.root_crl).is_some_and(|file| taken_files(&authority).contains(&file)) {
         return bad("urls.root-crl names a file that is published already");
     }

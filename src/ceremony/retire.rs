@@ -96,9 +96,7 @@ pub fn name_of(place: &Place) -> Result<String, CeremonyError> {
         (None, None) => return Err(nothing(place)),
     };
     let certificate = Certificate::parse_pem(&pem).map_err(|why| broken(&why.0))?;
-    let subject = certificate.subject();
-    let name = subject.split(',').find_map(|part| part.trim().strip_prefix("CN="));
-    Ok(name.unwrap_or(&subject).to_owned())
+    Ok(certificate.common_name().map_or_else(|| certificate.subject(), str::to_owned))
 }
 
 /// Destroys the keys of this box on these tokens. `although_valid`: certificates that are neither expired nor revoked

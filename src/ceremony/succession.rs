@@ -11,7 +11,10 @@ use super::CeremonyError;
 use super::certificates::{Subordinate, certify, dressed};
 use super::execute::Outcome;
 use super::keys::{AtHand, Keys, make_keys};
-use super::later::{YET, bad, begun, broken, commit, key_of, refused, unchanged};
+use super::later::{
+    YET, bad, begun, broken, check_name, commit, key_of, refuse_name, refused, taken_files,
+    unchanged,
+};
 use super::plan::{KeyFile, TokenEntry, Urls, check_label, check_url, is_name, published_as};
 use super::request;
 use super::state::{Place, Tokens, token};
@@ -81,11 +84,7 @@ impl Succession {
         if document.issuing.is_some() && !document.tokens.contains_key(ROOT) {
             return bad("[issuing] is for who has the root key, and [tokens.root] is missing");
         }
-        if !is_name(&document.name) || RESERVED.contains(&document.name.as_str()) {
-            return bad(
-                "name is not 1 to 32 of a-z, 0-9 and -, or is what something else is called",
-            );
-        }
+        check_name(&document.name)?;
         if !is_name(&document.line) {
             return bad("line is not 1 to 32 of a-z, 0-9 and -");
         }
@@ -152,14 +151,7 @@ impl Succession {
                 open.name
             )));
         }
-        let taken = |other: &str| other == name;
-        if authority.issuers().any(|issuing| taken(issuing.name))
-            || authority.roots().any(|root| taken(root.name))
-        {
-            return Err(refused(&format!(
-                "CHY-CEREMONY-DONE: this box has {name:?} already; nothing was changed"
-            )));
-        }
+        refuse_name(name, authority)?;
         let mut files = taken_files(authority);
         for url in [&urls.aia, &urls.crl] {
             let file = published_as(url).unwrap_or_default();
@@ -399,18 +391,6 @@ pub fn finish(
     Ok(if said.is_empty() { "nothing was left to do".to_owned() } else { said.join("; ") })
 }
 
-/// The files below `public/` that what there is has already.
-pub(super) fn taken_files(authority: &Authority) -> Vec<PathBuf> {
-    let issuers = authority.issuers().flat_map(|issuing| [issuing.aia_url, issuing.crl_url]);
-    let roots = authority.roots().map(|root| root.crl_url);
-    let mut files: Vec<PathBuf> = issuers.chain(roots).filter_map(published_as).collect();
-    for name in authority.issuers().map(|i| i.name).chain(authority.roots().map(|r| r.name)) {
-        files.extend([".pem", ".der", "-chain.pem"].map(|end| format!("{name}{end}").into()));
-    }
-    files.push("chain.pem".into());
-    files
-}
-
 /// The leaf that retires the root or issuing CA with this SHA-256 over its certificate.
 pub(super) fn retirement(
     place: &Place,
@@ -467,7 +447,3 @@ fn root(authority: &Authority) -> Result<(Root<'_>, Certificate), CeremonyError>
 
 /// The role of the root's token.
 const ROOT: &str = "root";
-
-/// What keys and files of the box are called.
-const RESERVED: [&str; 8] =
-    ["root", "issuing", "chain", "log", "log-former", "tls", "tls-former", "witness"];

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::CeremonyError;
 use super::execute::Outcome;
 use super::keys::{Keys, make_keys};
-use super::later::{self, begun, refused, unchanged};
+use super::later::{self, begun, commit, refused, unchanged};
 use super::plan::{KeyFile, TokenEntry, Urls, check_label};
 use super::state::{Place, Tokens};
 use super::transcript::{GoneLine, RetirementLine, Title, Transcript};
@@ -93,10 +93,8 @@ pub fn rotate(
     let title = rotation.title(&authority);
     let mut transcript = Transcript::of(title, tokens, &keys, "rotate-tls-key", now);
     let sha256 = transcript.store(place)?;
-    let former = std::mem::replace(&mut authority.tls_key, keys.record("tls")?);
-    authority.former_tls = Some(FormerTlsKey { key: former, done: false });
-    authority.version = authority.least_version();
-    place.write_json(&place.authority_path(), &authority)?;
+    authority.rotate_tls_key(keys.record("tls")?);
+    commit(place, &mut authority)?;
     place.end()?;
     Ok(Outcome { transcript, transcript_sha256: sha256, carry: None })
 }
@@ -122,7 +120,7 @@ pub fn finish(
     }
     if !former.done {
         authority.former_tls = Some(FormerTlsKey { done: true, ..former.clone() });
-        place.write_json(&place.authority_path(), &authority).map_err(unchanged)?;
+        commit(place, &mut authority).map_err(unchanged)?;
     }
     let uri = former.key.parsed_uri().map_err(|why| broken(&why))?;
     let label = uri.object.clone().unwrap_or_default();

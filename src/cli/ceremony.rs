@@ -494,7 +494,8 @@ fn rehearsal(file: &Path, dir: &Path, context: &Context) -> Result<(), Failure> 
     }
     let paths = Paths { state: dir.join("state") };
     directories::prepare(&paths, None, None)?;
-    let place = place(&paths, crate::log::Settings::default());
+    let mut place = place(&paths, crate::log::Settings::default());
+    place.attendance.rehearsal = true;
     let outcome = execute::run(&plan, &tokens, &place).map_err(failure)?;
     if !context.json {
         print("REHEARSAL: these keys and certificates are thrown away again\n")?;

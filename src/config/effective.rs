@@ -393,6 +393,7 @@ fn digest(config: &Config) -> Result<[u8; 32], ConfigError> {
         log_key_rotations: Vec::new(),
         tls_key: authority.log_key.clone(),
         former_tls: None,
+        older_tls: Vec::new(),
         ..authority.clone()
     });
     let of = Effective { authority: authority.as_ref(), ..Effective::of(config) };

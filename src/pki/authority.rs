@@ -107,6 +107,9 @@ pub struct Authority {
     /// The TLS key before the present one; version 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former_tls: Option<FormerTlsKey>,
+    /// The TLS keys before that, oldest first: done with, and perhaps still on the token; version 5.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub older_tls: Vec<KeyRecord>,
 }
 
 /// A TLS key that another took over from. Which certificate is served, and so which of the two signs handshakes, the
@@ -282,7 +285,9 @@ impl Authority {
     /// The oldest form that can say it, so that a release before this one reads it as long as it can do what it says.
     pub fn least_version(&self) -> u32 {
         let Self { further_issuers, further_roots, done, log_key_rotations, .. } = self;
-        if self.former_tls.is_some() {
+        if !self.older_tls.is_empty() {
+            5
+        } else if self.former_tls.is_some() {
             4
         } else if !further_issuers.is_empty() || !further_roots.is_empty() || !done.is_empty() {
             3
@@ -299,6 +304,7 @@ impl Authority {
         let roots = self.roots().filter_map(|root| root.key);
         let issuers = self.issuers().map(|issuing| issuing.key);
         let tls = self.former_tls.iter().map(|former| &former.key).chain([&self.tls_key]);
+        let tls = self.older_tls.iter().chain(tls);
         roots.chain(issuers).chain(tls).chain(self.log_keys()).chain(witness)
     }
 
@@ -310,6 +316,14 @@ impl Authority {
         let tls = [Some(&self.tls_key), self.former_tls_key()].into_iter().flatten();
         let log = [Some(self.newest_log_key()), self.former_log_key()].into_iter().flatten();
         issuers.chain(log).chain(tls).chain(witness).chain(roots)
+    }
+
+    /// Takes a new TLS key; the present one is the former from now on, and what was the former is remembered: it may
+    /// still be on the token.
+    pub fn rotate_tls_key(&mut self, key: KeyRecord) {
+        let present = std::mem::replace(&mut self.tls_key, key);
+        let former = self.former_tls.replace(FormerTlsKey { key: present, done: false });
+        self.older_tls.extend(former.map(|former| former.key));
     }
 
     /// The TLS key before the present one, while it may have to sign.
@@ -363,6 +377,7 @@ mod tests {
             further_roots: Vec::new(),
             done: Vec::new(),
             former_tls: None,
+            older_tls: Vec::new(),
         }
     }
 
@@ -396,6 +411,26 @@ mod tests {
         let text = serde_json::to_string(&later).unwrap();
         assert_eq!(serde_json::from_str::<Authority>(&text).unwrap(), later);
         assert_eq!(later.least_version(), 3);
+    }
+
+    #[test]
+    fn no_tls_key_is_forgotten() {
+        let mut authority = first();
+        let uris = |authority: &Authority| -> Vec<String> {
+            authority.keys().map(|key| key.uri.clone()).filter(|uri| uri.contains("tls")).collect()
+        };
+        authority.rotate_tls_key(key("tls-2"));
+        assert_eq!(authority.least_version(), 4);
+        assert_eq!(authority.former_tls_key(), Some(&key("tls")));
+        authority.former_tls = Some(FormerTlsKey { key: key("tls"), done: true });
+        authority.rotate_tls_key(key("tls-3"));
+        assert_eq!(authority.least_version(), 5);
+        assert_eq!(authority.former_tls_key(), Some(&key("tls-2")));
+        let all = ["pkcs11:object=tls", "pkcs11:object=tls-2", "pkcs11:object=tls-3"];
+        assert_eq!(uris(&authority), all);
+        assert!(!authority.keys_in_use().any(|record| *record == key("tls")));
+        let text = serde_json::to_string(&authority).unwrap();
+        assert_eq!(serde_json::from_str::<Authority>(&text).unwrap(), authority);
     }
 
     #[test]

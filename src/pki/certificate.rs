@@ -7,6 +7,7 @@ use std::ops::Range;
 use aws_lc_rs::digest;
 use base64ct::{Base64, Encoding};
 use const_oid::AssociatedOid;
+use const_oid::db::rfc4519;
 use der::{Decode, Encode};
 use x509_cert::certificate::{CertificateInner, Raw, TbsCertificateInner};
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
@@ -35,6 +36,7 @@ pub struct Certificate {
     issuer_der: Vec<u8>,
     subject_der: Vec<u8>,
     subject: String,
+    common_name: Option<String>,
     identifiers: Vec<Identifier>,
     subject_key_id: Option<Vec<u8>>,
     authority_key_id: Option<Vec<u8>>,
@@ -130,6 +132,11 @@ impl Certificate {
             issuer_der: encode(tbs.issuer().to_der())?,
             subject_der: encode(tbs.subject().to_der())?,
             subject: tbs.subject().to_string(),
+            common_name: tbs
+                .subject()
+                .iter()
+                .find(|attribute| attribute.oid == rfc4519::CN)
+                .and_then(|attribute| String::from_utf8(attribute.value.value().to_vec()).ok()),
             identifiers: alternative_names
                 .map(|names| names.0.iter().filter_map(identifier).collect())
                 .unwrap_or_default(),
@@ -254,6 +261,11 @@ impl Certificate {
     /// RFC 4514 text of the subject, for people.
     pub fn subject(&self) -> String {
         self.subject.clone()
+    }
+
+    /// The commonName of the subject as it stands there, without the escapes of RFC 4514; the first, of several.
+    pub fn common_name(&self) -> Option<&str> {
+        self.common_name.as_deref()
     }
 
     /// DNS names and addresses of the SAN, in order. Names this CA could not have certified are

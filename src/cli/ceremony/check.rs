@@ -50,7 +50,7 @@ pub struct CheckToken {
 }
 
 fn uri(text: &str) -> Result<Pkcs11Uri, String> {
-    Pkcs11Uri::parse(text).map_err(|why| why.to_string())
+    Pkcs11Uri::parse_token(text).map_err(|why| why.to_string())
 }
 
 /// What was found out about a transcript.
@@ -250,9 +250,7 @@ fn records(config: &Config) -> Result<Vec<(KeyRecord, Pkcs11Uri)>, Failure> {
     };
     let mut records: Vec<KeyRecord> = Vec::new();
     if let Some(authority) = &config.authority {
-        records.push(authority.issuing_key.clone());
-        let others = authority.keys_in_use().filter(|record| **record != authority.issuing_key);
-        records.extend(others.cloned());
+        records.extend(authority.keys_in_use().cloned());
     }
     let root = std::fs::read(config.paths.ca().join("root.json")).ok();
     if let Some(octets) = root {
