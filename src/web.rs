@@ -17,6 +17,7 @@ mod patience;
 mod permits;
 mod public;
 pub mod route;
+mod sockets;
 mod standing;
 mod tiles;
 pub mod tls;
@@ -38,7 +39,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::acme::directory::{Meta, Resource, Urls};
 use crate::acme::nonce::Nonces;
 use crate::env::{Clock, Rng};
-use crate::ipc::Issuer;
+use crate::ipc::{Answer, Issuer, Question};
 use crate::pki::certificate::Certificate;
 use crate::pki::policy::{Network, Policy};
 use crate::pki::profile::Profile;
@@ -47,7 +48,7 @@ use crate::tlog::note::VerifierKey;
 use crate::validate::Validator;
 
 pub use chains::Issuing;
-pub use listen::{Addresses, BindError, Listeners};
+pub use sockets::{Addresses, BindError, Listeners};
 
 use serde::{Deserialize, Serialize};
 
@@ -228,6 +229,26 @@ impl Web {
             Ok(why) => why.clone().unwrap_or_default(),
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Returns when threads of every kind that serves have had their turn: the proof that none of them hangs.
+    pub async fn turns(&self) {
+        // A store call waits for a blocking thread, everything else for a worker.
+        let turn = tokio::spawn(async { tokio::task::spawn_blocking(|| ()).await });
+        let _ = turn.await;
+    }
+
+    /// What this process is doing, in one line.
+    pub async fn summary(&self) -> String {
+        let issuer = match self.server.issuer.ask(Question::Health).await {
+            Ok(Answer::Health(health)) if health.ready => "the issuer is ready".to_owned(),
+            Ok(Answer::Health(health)) => match health.problems.first() {
+                Some((code, _)) => format!("the issuer is not ready: {code}"),
+                None => "the issuer is not ready".to_owned(),
+            },
+            _ => "the issuer does not answer".to_owned(),
+        };
+        format!("serving; {issuer}")
     }
 
     /// Accepts nothing more, answers what is under way, and cuts what is left after `grace-seconds`.

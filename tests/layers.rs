@@ -51,7 +51,7 @@ const WORLD: &[(&str, &[&str])] = &[
     ("Instant::now", &["env/system"]),
     ("thread::sleep", &[]),
     ("std::net::TcpStream", &["app", "cli", "env/system"]),
-    ("std::net::TcpListener", &["app", "cli"]),
+    ("std::net::TcpListener", &["app", "cli", "web/sockets"]),
     ("std::net::UdpSocket", &["app", "cli"]),
 ];
 

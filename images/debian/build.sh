@@ -47,9 +47,9 @@ strip --strip-unneeded --remove-section=.comment "$root/usr/bin/chancery"
 cp -r firmware-config hsm "$share/chancery/"
 find "$share/chancery" -type f -exec chmod 644 {} + -o -type d -exec chmod 755 {} +
 chmod 755 "$share/chancery/hsm/sandbox.sh" "$share/chancery/firmware-config/net/firewall.nft"
-# These are where systemd looks for them.
-rm -r "$share/chancery/firmware-config/unit"
-install -m 644 firmware-config/unit/*.service "$root/usr/lib/systemd/system/"
+# These are where systemd looks for them; the drop-ins stay, for the operator to link what fits the token.
+rm "$share"/chancery/firmware-config/unit/{*.service,*.socket,sysusers.conf,tmpfiles.conf}
+install -m 644 firmware-config/unit/*.service firmware-config/unit/*.socket "$root/usr/lib/systemd/system/"
 install -m 644 firmware-config/unit/sysusers.conf "$root/usr/lib/sysusers.d/chancery.conf"
 install -m 644 firmware-config/unit/tmpfiles.conf "$root/usr/lib/tmpfiles.d/chancery.conf"
 install -m 644 docs/manual.md docs/commands.md docs/errors.md docs/records.md "$doc/"

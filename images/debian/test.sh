@@ -55,10 +55,10 @@ done
 modes=$(inside stat -c '%n %a %U' /var/lib/chancery/issuer /var/lib/chancery/web)
 [ "$modes" = "/var/lib/chancery/issuer 700 chancery-issuer
 /var/lib/chancery/web 700 chancery-web" ] || fail "directories: $modes"
-for unit in chancery-issuer chancery-web; do
-    [ -L "$box/etc/systemd/system/multi-user.target.wants/$unit.service" ] || fail "$unit is not enabled"
+for unit in multi-user.target.wants/chancery-{issuer,web}.service sockets.target.wants/chancery-web.socket; do
+    [ -L "$box/etc/systemd/system/$unit" ] || fail "$unit is not enabled"
 done
-inside systemd-analyze verify --man=no chancery-issuer.service chancery-web.service
+inside systemd-analyze verify --man=no chancery-issuer.service chancery-web.service chancery-web.socket
 
 step "before there is a configuration: a clear word"
 ! said=$(inside chancery config check 2>&1) || fail "no configuration, and config check is content"

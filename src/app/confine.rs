@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -48,11 +49,11 @@ pub fn no_dumps() -> Result<(), Failure> {
 }
 
 /// Confines the calling thread, and every thread it starts from now on, to what the web process needs.
-/// Must be called before any other thread exists.
-pub fn web(config: &Config) -> Result<Confinement, Failure> {
+/// Must be called before any other thread exists. `given` are the sockets that are listened on already.
+pub fn web(config: &Config, given: &[TcpListener]) -> Result<Confinement, Failure> {
     rustix::thread::set_no_new_privs(true)
         .map_err(|error| Failure::failed(format!("CHY-OS: no_new_privs is refused: {error}")))?;
-    let confinement = restrict(config).map_err(|error| {
+    let confinement = restrict(config, given).map_err(|error| {
         Failure::operator(format!("CHY-CONFINE: the web process cannot confine itself: {error}"))
     })?;
     if !confinement.enforced && !config.process.unconfined {
@@ -77,7 +78,10 @@ pub fn available() -> Option<i32> {
     std::thread::spawn(probe).join().ok().flatten()
 }
 
-fn restrict(config: &Config) -> Result<Confinement, Box<dyn std::error::Error>> {
+fn restrict(
+    config: &Config,
+    given: &[TcpListener],
+) -> Result<Confinement, Box<dyn std::error::Error>> {
     let abi = NEWEST;
     let files = AccessFs::from_all(abi);
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
@@ -101,7 +105,7 @@ fn restrict(config: &Config) -> Result<Confinement, Box<dyn std::error::Error>> 
             rules = rules.add_rule(PathBeneath::new(opened, access))?;
         }
     }
-    let ports = Ports::of(config);
+    let ports = Ports::of(config, given);
     for port in &ports.listen {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
     }
@@ -150,12 +154,20 @@ struct Ports {
 }
 
 impl Ports {
-    fn of(config: &Config) -> Self {
+    /// A port that is listened on already need not be bound.
+    fn of(config: &Config, given: &[TcpListener]) -> Self {
+        let given: BTreeSet<u16> =
+            given.iter().filter_map(|it| Some(it.local_addr().ok()?.port())).collect();
         let (web, validation) = (&config.web, &config.validation);
         let listen = [&web.listen, &web.listen_http, &web.listen_metrics];
         let resolvers = validation.resolvers.iter().flat_map(|zone| &zone.servers);
         Self {
-            listen: listen.into_iter().flatten().map(std::net::SocketAddr::port).collect(),
+            listen: listen
+                .into_iter()
+                .flatten()
+                .map(std::net::SocketAddr::port)
+                .filter(|port| !given.contains(port))
+                .collect(),
             dial: [validation.http_port, validation.tls_port, DNS]
                 .into_iter()
                 .chain(validation.redirect_ports.iter().copied())
@@ -207,7 +219,7 @@ pub fn attempts(config: &Config, targets: &[PathBuf]) -> Vec<Attempt> {
     }
     let run = std::process::Command::new("/bin/sh").args(["-c", "exit 0"]).status().map(drop);
     record("run /bin/sh".into(), run);
-    let bound = std::net::TcpListener::bind(("127.0.0.1", UNUSED_PORT)).map(drop);
+    let bound = TcpListener::bind(("127.0.0.1", UNUSED_PORT)).map(drop);
     record(format!("listen on TCP port {UNUSED_PORT}"), bound);
     let signalled = rustix::process::getppid().map_or_else(
         || Err(std::io::Error::other("there is no parent")),

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use rustix::process::geteuid;
 
+use super::notify::{Manager, Watchdog};
 use super::signals::Stop;
-use super::{Failure, confine, directories, notify, pin};
+use super::{Failure, confine, directories, pin};
 use crate::config::Config;
 use crate::env::system::{SystemClock, SystemDisk, SystemRng};
 use crate::env::{Clock, Disk, KeepsRoom, Rng};
@@ -15,6 +16,7 @@ use crate::hsm::health::TokenHealth;
 use crate::hsm::pool::{Key, Pool, TlsKey};
 use crate::ipc::admin::{self, AdminKey};
 use crate::ipc::server::{Options, Server};
+use crate::ipc::{Answer, Question, Service};
 use crate::issuer::{
     CheckpointKey, Configuration, CosignerKey, MemoryKey, Parts, Program, SignQueue, Transcripts,
     signing,
@@ -27,6 +29,7 @@ use crate::log::{Log, recover::OpenError};
 pub fn run(config: Config) -> Result<(), Failure> {
     super::begin(c"chancery-issuer")?;
     confine::no_dumps()?;
+    let manager = Manager::from_env();
     let stop = Stop::new()?;
     let authority = super::require_authority(&config)?.clone();
     super::refuse_retired(&config)?;
@@ -142,17 +145,42 @@ pub fn run(config: Config) -> Result<(), Failure> {
     )
     .map_err(Failure::operator)?;
 
+    let service = running.service();
     let (alive, watched) = (log.clone(), Arc::clone(&pool));
-    let watchdog = notify::Watchdog::start(Arc::new(move || {
-        alive.halted().is_none() && !matches!(watched.health(), TokenHealth::Halted { .. })
-    }));
-    notify::ready("issuing");
+    let look = move || look(&alive, &watched, &*service);
+    manager.ready(&look().unwrap_or_else(|why| why));
+    let watchdog = Watchdog::start(&manager, Box::new(look));
     tracing::info!(socket = %config.paths.socket().display(), log_size = log.head().size, "the issuer is ready");
     stop.wait();
-    notify::stopping();
+    manager.stopping();
     tracing::info!("stopping");
     drop((watchdog, server, admin, running, log));
     Ok(())
+}
+
+/// Whether this process lives, and what it does. Fails, or does not return, while a part hangs that only a new start
+/// would free; a token that is away or a full disk is none of these.
+fn look(log: &Log, pool: &Pool, service: &dyn Service) -> Result<String, String> {
+    if let Some(why) = log.halted() {
+        return Err(format!("halted: {why}"));
+    }
+    if let TokenHealth::Halted { error } = pool.health() {
+        return Err(format!("halted: {error}"));
+    }
+    if !log.turns(WRITER_PATIENCE) {
+        return Err("the log's writer has not come round: does its disk answer?".into());
+    }
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    service.call(Question::Health, Box::new(move |answer| drop(sender.try_send(answer))));
+    let Ok(Ok(Answer::Health(health))) = receiver.try_recv() else {
+        return Err("the issuer does not say how it is".into());
+    };
+    let log = format!("{} records, covered {}", health.log_size, health.checkpoint_size);
+    Ok(match health.problems.first() {
+        _ if health.ready => format!("issuing; token {}; {log}", health.token),
+        Some((code, _)) => format!("not issuing: {code}; token {}; {log}", health.token),
+        None => format!("not issuing; token {}; {log}", health.token),
+    })
 }
 
 /// The socket for the operator: the issuer's user and root, and none but who can read the key.
@@ -242,4 +270,6 @@ fn halt(why: &str) {
 
 /// For checkpoint and CRL on a full disk: each is there twice while it is replaced.
 const ROOM: u64 = 1 << 20;
+/// Well below the units' WatchdogSec=, well above a disk that is merely slow.
+const WRITER_PATIENCE: Duration = Duration::from_secs(15);
 const TOKEN_PATIENCE: Duration = Duration::from_secs(10);

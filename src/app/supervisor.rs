@@ -21,9 +21,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::Failure;
 use super::directories::{self, Owner};
 use super::logging::Format;
-use super::{Failure, notify};
+use super::notify::Manager;
 use crate::config::Config;
 use crate::env::Clock;
 use crate::env::system::SystemClock;
@@ -81,13 +82,14 @@ pub fn run(config: &Config, file: &Path, format: Format) -> Result<(), Failure> 
             .into_iter()
             .map(|(name, owner)| Slot::new(name, owner, file, format))
             .collect(),
+        manager: Manager::from_env(),
         clock: &clock,
         sender,
         is_announced: false,
         told: String::new(),
     };
     let failure = house.keep(&events);
-    notify::stopping();
+    house.manager.stopping();
     house.stop(&events, Duration::from_secs(config.web.grace_seconds) + MARGIN);
     failure.map_or(Ok(()), Err)
 }
@@ -126,6 +128,7 @@ fn listen() -> Result<Heard, Failure> {
 }
 
 struct House<'a> {
+    manager: Manager,
     children: Vec<Slot>,
     clock: &'a dyn Clock,
     /// For what the children say.
@@ -170,9 +173,9 @@ impl House<'_> {
         }
         if self.children.iter().all(|slot| slot.is_ready) && !self.is_announced {
             self.is_announced = true;
-            notify::ready(&status);
+            self.manager.ready(&status);
         } else {
-            notify::status(&status);
+            self.manager.status(&status);
         }
         self.told = status;
     }

@@ -1,13 +1,15 @@
 //! The web process: its parts, built once, after it has confined itself.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::geteuid;
 
+use super::notify::Manager;
 use super::signals::Stop;
-use super::{Failure, confine, directories, notify};
+use super::{Failure, confine, directories};
 use crate::config::Config;
 use crate::env::system::{
     Resolving, SystemClock, SystemDialer, SystemDisk, SystemResolver, SystemRng, ZoneServers,
@@ -28,6 +30,8 @@ use crate::web::{BindError, Issuing, Listeners, Parts, StartError, Web};
 pub fn run(config: Config) -> Result<(), Failure> {
     super::begin(c"chancery-web")?;
     confine::no_dumps()?;
+    let manager = Manager::from_env();
+    let given = given_sockets()?;
     let stop = Stop::new()?;
     let authority = super::require_authority(&config)?.clone();
     directories::prepare_web(&config.paths)?;
@@ -35,7 +39,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let witnesses = config.web.witnesses.iter().map(Target::new);
     let witnesses = witnesses.collect::<Result<Vec<_>, _>>().map_err(Failure::operator)?;
     // From here on this process reaches nothing but what it serves. No thread exists yet.
-    let confinement = confine::web(&config)?;
+    let confinement = confine::web(&config, &given)?;
     tracing::info!(%confinement, "confined");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -44,7 +48,8 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("CHY-OS: no threads: {error}")))?;
-    let outcome = runtime.block_on(serve(&config, &authority, Reach { issuers, witnesses }, stop));
+    let reach = Reach { issuers, witnesses, manager, given };
+    let outcome = runtime.block_on(serve(&config, &authority, reach, stop));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
@@ -54,6 +59,16 @@ struct Reach {
     /// Users as whom the issuer may answer.
     issuers: Vec<u32>,
     witnesses: Vec<Target>,
+    manager: Manager,
+    given: Vec<TcpListener>,
+}
+
+/// The sockets that a service manager listens on for this process (sd_listen_fds(3)), in its order.
+fn given_sockets() -> Result<Vec<TcpListener>, Failure> {
+    let mut given = listenfd::ListenFd::from_env();
+    let sockets: Result<Vec<_>, _> =
+        (0..given.len()).filter_map(|index| given.take_tcp_listener(index).transpose()).collect();
+    sockets.map_err(|error| Failure::operator(BindError::Unfit(error).to_string()))
 }
 
 async fn serve(
@@ -62,8 +77,8 @@ async fn serve(
     reach: Reach,
     stop: Stop,
 ) -> Result<(), Failure> {
-    let taken = |error: &BindError| error.error.kind() == std::io::ErrorKind::AddrInUse;
-    let listeners = outwait(|| Listeners::bind(&config.web), taken)
+    let Reach { issuers, witnesses, manager, given } = reach;
+    let listeners = outwait(|| Listeners::open(&config.web, &given), BindError::is_in_use)
         .await
         .map_err(|error| Failure::operator(error.to_string()))?;
     let path = config.paths.web().join("store.redb");
@@ -82,28 +97,40 @@ async fn serve(
             )),
         }
     })?;
-    let web =
-        Web::start(parts(config, authority, reach, store)?, listeners).map_err(
-            |error| match error {
-                StartError::Settings(_) => Failure::operator(error.to_string()),
-                StartError::System(_) => Failure::failed(error.to_string()),
-            },
-        )?;
+    let web = Web::start(parts(config, authority, (issuers, witnesses), store)?, listeners)
+        .map_err(|error| match error {
+            StartError::Settings(_) => Failure::operator(error.to_string()),
+            StartError::System(_) => Failure::failed(error.to_string()),
+        })?;
     let stopped = stop.into_future()?;
-    notify::ready("serving");
-    let mut heartbeat = notify::heartbeat();
+    manager.ready("serving");
+    let mut beats = manager.rhythm().map(tokio::time::interval);
     tokio::pin!(stopped);
     loop {
         tokio::select! {
             () = &mut stopped => break,
             why = web.halted() => return Err(Failure::failed(why)),
-            () = heartbeat.beat() => {}
+            () = beat(&mut beats) => {
+                tokio::select! {
+                    () = &mut stopped => break,
+                    why = web.halted() => return Err(Failure::failed(why)),
+                    summary = async { web.turns().await; web.summary().await } => manager.alive(&summary),
+                }
+            }
         }
     }
-    notify::stopping();
+    manager.stopping();
     tracing::info!("stopping");
     web.shutdown().await;
     Ok(())
+}
+
+/// Returns at each beat; never where nobody listens.
+async fn beat(beats: &mut Option<tokio::time::Interval>) {
+    match beats {
+        Some(beats) => drop(beats.tick().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// Tries again for a while what a process that is just ending may still hold: after the supervisor was killed, its
@@ -132,15 +159,12 @@ fn issuer_uids(config: &Config) -> Result<Vec<u32>, Failure> {
 fn parts(
     config: &Config,
     authority: &Authority,
-    reach: Reach,
+    (uids, witnesses): (Vec<u32>, Vec<Target>),
     store: Embedded,
 ) -> Result<Parts, Failure> {
-    let issuer = Client::start(Options {
-        path: config.paths.socket(),
-        digest: config.digest,
-        uids: reach.issuers,
-    })
-    .map_err(Failure::failed)?;
+    let issuer =
+        Client::start(Options { path: config.paths.socket(), digest: config.digest, uids })
+            .map_err(Failure::failed)?;
     let validation = &config.validation;
     let zones = validation.resolvers.iter().map(|zone| ZoneServers {
         zone: zone.zone.clone(),
@@ -155,8 +179,8 @@ fn parts(
     .map_err(Failure::operator)?;
     let resolver: Arc<dyn Resolver> = Arc::new(resolver);
     let dialer: Arc<dyn Dialer> = Arc::new(SystemDialer);
-    let courier = (!reach.witnesses.is_empty())
-        .then(|| Courier::new(reach.witnesses, Arc::clone(&resolver), Arc::clone(&dialer)));
+    let courier = (!witnesses.is_empty())
+        .then(|| Courier::new(witnesses, Arc::clone(&resolver), Arc::clone(&dialer)));
     let validator =
         Validator::new(validation.clone(), resolver, dialer).map_err(Failure::operator)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());

@@ -49,7 +49,7 @@ fn try_escape(
     context: &Context,
 ) -> Result<(), Failure> {
     app::directories::prepare_web(&config.paths)?;
-    let confinement = app::confine::web(config)?;
+    let confinement = app::confine::web(config, &[])?;
     let mut targets = targets.to_vec();
     targets.push(config.token.module.clone());
     if let crate::config::PinSource::File(pin) = &config.pin {

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::index::Index;
 use super::keys::LogKeys;
@@ -189,6 +190,14 @@ impl Log {
         }
     }
 
+    /// Whether the thread that writes comes round within `patience`: not while it waits for a disk that does not answer.
+    pub fn turns(&self, patience: Duration) -> bool {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        lock(&self.handle.shared.queue).callers.push(sender);
+        self.handle.shared.queued.notify_one();
+        receiver.recv_timeout(patience).is_ok()
+    }
+
     /// Why the log halted, if it did: the operator's text.
     pub fn halted(&self) -> Option<&str> {
         self.handle.shared.halted.get().map(String::as_str)
@@ -257,6 +266,8 @@ struct Sizes {
 #[derive(Default)]
 struct Queue {
     items: VecDeque<Item>,
+    /// Who waits for the writer to come round.
+    callers: Vec<mpsc::SyncSender<()>>,
     closed: bool,
 }
 

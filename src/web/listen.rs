@@ -5,9 +5,8 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,15 +15,13 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
 use tracing::Instrument;
 
+use super::sockets::Listeners;
 use super::{Phase, Server, Settings};
 use crate::env::Clock;
-
-/// Connections the kernel holds until they are accepted.
-const BACKLOG: u32 = 1024;
 
 /// Which kind of listener a connection came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,97 +59,6 @@ impl Origin {
     }
 }
 
-/// Listening sockets, bound before anything else is started; no runtime is needed yet.
-#[derive(Debug)]
-pub struct Listeners {
-    https: Vec<TcpSocket>,
-    http: Vec<TcpSocket>,
-    metrics: Vec<TcpSocket>,
-}
-
-/// The addresses really bound, in the order of the settings; port 0 has become a port.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Addresses {
-    pub https: Vec<SocketAddr>,
-    pub http: Vec<SocketAddr>,
-    pub metrics: Vec<SocketAddr>,
-}
-
-/// An address that cannot be listened on. `Display` is for the operator.
-#[derive(Debug)]
-pub struct BindError {
-    pub key: &'static str,
-    pub address: SocketAddr,
-    pub error: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, address, error } = self;
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another program listens there; stop it or choose another port"
-            }
-            io::ErrorKind::PermissionDenied => {
-                "ports below 1024 need CAP_NET_BIND_SERVICE; run under the shipped unit or choose another port"
-            }
-            io::ErrorKind::AddrNotAvailable => "this box has no such address",
-            _ => "see the system's message",
-        };
-        write!(f, "CHY-PORT: cannot listen on {address} ([web] {key}): {error}; {hint}")
-    }
-}
-
-impl std::error::Error for BindError {}
-
-impl Listeners {
-    /// Binds every address of the settings; connections queue until a server accepts them.
-    pub fn bind(settings: &Settings) -> Result<Self, BindError> {
-        Ok(Self {
-            https: bind_all("listen", &settings.listen)?,
-            http: bind_all("listen-http", &settings.listen_http)?,
-            metrics: bind_all("listen-metrics", &settings.listen_metrics)?,
-        })
-    }
-
-    /// What was bound.
-    pub fn addresses(&self) -> Addresses {
-        let of = |listeners: &[TcpSocket]| {
-            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
-        };
-        Addresses { https: of(&self.https), http: of(&self.http), metrics: of(&self.metrics) }
-    }
-}
-
-fn bind_all(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<TcpSocket>, BindError> {
-    // `[::]` takes IPv4 too, unless `0.0.0.0` is asked for with the same port.
-    let both = |address: &SocketAddr| {
-        addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port())
-    };
-    addresses
-        .iter()
-        .map(|address| {
-            bind(*address, address.is_ipv6() && both(address)).map_err(|error| BindError {
-                key,
-                address: *address,
-                error,
-            })
-        })
-        .collect()
-}
-
-fn bind(address: SocketAddr, v6_only: bool) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    if v6_only {
-        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    socket.bind(address)?;
-    // tokio listens again when it takes the socket over, which changes nothing.
-    rustix::net::listen(&socket, BACKLOG as i32)?;
-    Ok(socket)
-}
-
 /// The doors of a running server and the permits of each.
 pub(crate) struct Doors {
     permits: [(Arc<Semaphore>, u32); 3],
@@ -161,14 +67,12 @@ pub(crate) struct Doors {
 impl Doors {
     /// Starts accepting on every listener.
     pub(crate) fn open(server: &Arc<Server>, listeners: Listeners) -> io::Result<Self> {
-        let listening = |sockets: Vec<TcpSocket>| -> io::Result<Vec<TcpListener>> {
-            sockets.into_iter().map(|socket| socket.listen(BACKLOG)).collect()
-        };
+        let [https, http, metrics] = listeners.start()?;
         let connections = u32::try_from(server.settings.connections).unwrap_or(u32::MAX >> 4);
         let permits = [
-            (Door::Https, listening(listeners.https)?, connections),
-            (Door::Http, listening(listeners.http)?, connections),
-            (Door::Metrics, listening(listeners.metrics)?, 16),
+            (Door::Https, https, connections),
+            (Door::Http, http, connections),
+            (Door::Metrics, metrics, 16),
         ]
         .map(|(door, sockets, limit)| {
             // An accepting task holds the permit of the connection it waits for: all tasks but one
@@ -291,10 +195,11 @@ async fn connection(server: Arc<Server>, origin: Origin, stream: TcpStream) {
     if origin.door != Door::Https {
         return converse(&server, origin, TokioIo::new(stream)).await;
     }
-    let mut phase = server.phase.subscribe();
+    let (mut stopping, mut stopped) = (server.phase.subscribe(), server.phase.subscribe());
     let handshake = tokio::select! {
         handshake = server.tls.accept(stream) => handshake,
-        _ = phase.wait_for(|phase| *phase >= Phase::Stopping) => return,
+        () = leave(&mut stopping) => return,
+        _ = stopped.wait_for(|phase| *phase >= Phase::Stopped) => return,
     };
     match handshake {
         Ok(stream) => converse(&server, origin, TokioIo::new(stream)).await,
@@ -326,6 +231,13 @@ where
     let idle = Duration::from_secs(server.settings.idle_timeout_seconds.max(1));
     let (mut stopping, mut stopped) = (server.phase.subscribe(), server.phase.subscribe());
     let mut connection = pin!(server.http.serve_connection(stream, service));
+    // Who was let in is answered once: what hyper has not read yet when it is told to shut down, it drops.
+    let mut last_word = pin!(async {
+        let stopping = stopping.wait_for(|phase| *phase >= Phase::Stopping).await.is_ok();
+        if stopping {
+            let _ = tokio::time::timeout(LAST_WORD, pulse.first.notified()).await;
+        }
+    });
     let mut closing = false;
     loop {
         tokio::select! {
@@ -335,7 +247,7 @@ where
                 }
                 return;
             }
-            _ = stopping.wait_for(|phase| *phase >= Phase::Stopping), if !closing => {
+            () = last_word.as_mut(), if !closing => {
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -380,10 +292,21 @@ pub(crate) fn http(settings: &Settings) -> Builder<TokioExecutor> {
     builder
 }
 
+/// Returns when the server stops and a connection has had its time to say what it came for.
+async fn leave(phase: &mut tokio::sync::watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase >= Phase::Stopping).await;
+    tokio::time::sleep(LAST_WORD).await;
+}
+
+/// How long a stopping server waits for the handshake, and then for the first request, of a connection that it has accepted.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
 /// When a connection last had a request. Control frames do not count.
 struct Pulse {
     clock: Arc<dyn Clock>,
     under_way: AtomicUsize,
+    /// Told at the first request, and at every other.
+    first: Notify,
     /// Milliseconds of the monotonic clock.
     last: AtomicU64,
 }
@@ -393,7 +316,12 @@ struct Beat(Arc<Pulse>);
 
 impl Pulse {
     fn new(clock: Arc<dyn Clock>) -> Self {
-        let pulse = Self { clock, under_way: AtomicUsize::new(0), last: AtomicU64::new(0) };
+        let pulse = Self {
+            clock,
+            under_way: AtomicUsize::new(0),
+            first: Notify::new(),
+            last: AtomicU64::new(0),
+        };
         pulse.touch();
         pulse
     }
@@ -408,6 +336,7 @@ impl Pulse {
 
     fn begin(self: &Arc<Self>) -> Beat {
         self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.first.notify_one();
         Beat(self.clone())
     }
 

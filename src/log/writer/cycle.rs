@@ -84,7 +84,14 @@ impl Writer {
     /// What waits, at least one record; none only on a full disk, when it is time to look for room.
     fn next_batch(&self) -> Option<Vec<Item>> {
         let mut queue = lock(&self.shared.queue);
-        while queue.items.is_empty() {
+        loop {
+            for caller in queue.callers.drain(..) {
+                // One that waits no more needs no answer.
+                let _ = caller.try_send(());
+            }
+            if !queue.items.is_empty() {
+                break;
+            }
             if queue.closed || self.shared.halted.get().is_some() {
                 return None;
             }

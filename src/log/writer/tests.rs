@@ -238,6 +238,25 @@ fn records_are_read_back_indexed_and_covered_across_segments_and_restarts() {
     assert_eq!(log.head(), head);
 }
 
+#[test]
+fn the_writer_comes_round_unless_something_holds_it() {
+    let (disk, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
+    let log = create(&disk, &signer);
+    let patience = Duration::from_secs(30);
+    assert!(log.turns(patience));
+    // An answer that blocks does what a disk that hangs does.
+    let (held, (reached, is_there)) = (mpsc::channel::<()>(), mpsc::channel());
+    let then = move |_| {
+        reached.send(()).unwrap();
+        let _ = held.1.recv();
+    };
+    log.append(intent(1), Release::Durable, Box::new(then));
+    is_there.recv().unwrap();
+    assert!(!log.turns(Duration::from_millis(50)));
+    drop(held.0);
+    assert!(log.turns(patience));
+}
+
 /// A segment loses its writers when the next one holds a durable record; the crash suite tries every
 /// moment between.
 #[test]

@@ -101,7 +101,12 @@ pub(super) const CODES: &[Entry] = &[
     Entry {
         code: "CHY-PORT",
         means: "An address cannot be listened on: it is in use, not this machine's, or below 1024 without the privilege.",
-        do_this: "Stop what uses it (`ss -ltnp`), correct [web] listen, or grant CAP_NET_BIND_SERVICE.",
+        do_this: "Stop what uses it (`ss -ltnp`), correct [web] listen, or let chancery-web.socket listen below 1024: start the shipped units.",
+    },
+    Entry {
+        code: "CHY-PORT-GIVEN",
+        means: "chancery-web.socket listens on an address that [web] does not name, or gave something else than a listening TCP socket.",
+        do_this: "Let [web] listen, listen-http and ListenStream= of chancery-web.socket name the same addresses: `systemctl edit chancery-web.socket`, an empty `ListenStream=` first, then one for each; `systemctl restart chancery-web.socket chancery-web`.",
     },
     Entry {
         code: "CHY-SERVE-REFUSED",
