@@ -11,11 +11,10 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::core::{Core, Part};
-use crate::id::LeafIndex;
-use crate::tlog::note::MAX_NOTE;
+use crate::tlog::checkpoint::Checkpoint;
+use crate::tlog::note::{MAX_NOTE, Note};
 use crate::tlog::proof::verify_consistency;
-use crate::tlog::tile::{Tile, TilePath, TiledTree, WIDTH};
-use crate::tlog::tree::{Hash, RightEdge, TreeHead, leaf_hash};
+use crate::tlog::tree::{Hash, TreeHead};
 
 /// What a checkpoint under the log's key says of the log.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,13 +29,17 @@ pub(super) enum Evidence {
 pub(super) fn judge(core: &Core, note: &[u8]) -> Result<Evidence, String> {
     // What a retired key signs proves nothing: whoever has it now may not stop this box with it.
     let theirs = core.log.keys().open_by_any(note).map_err(|why| why.to_string())?.head;
-    let ours = core.log.head();
-    if theirs.size > ours.size {
+    let size = core.log.head().size;
+    if theirs.size > size {
         return Ok(Evidence::Fork(format!(
-            "this log's key has signed a tree of {} leaves, and the log has {}",
-            theirs.size, ours.size
+            "this log's key has signed a tree of {} leaves, and the log has {size}",
+            theirs.size
         )));
     }
+    // A power cut may have taken the newest checkpoint: the next one covers it again.
+    let ours = published(core)
+        .filter(|ours| ours.size >= theirs.size)
+        .ok_or_else(|| format!("no published checkpoint covers {} leaves yet", theirs.size))?;
     let root = root_at(core, theirs.size, &ours).ok_or_else(|| {
         format!("the root over {} leaves cannot be told from the published tiles", theirs.size)
     })?;
@@ -58,7 +61,8 @@ pub(super) fn found(core: &Core, note: &[u8], why: &str) {
     declare(core, why);
 }
 
-/// Looks at the evidence that an earlier process kept.
+/// Holds the evidence that was kept against the log: at start, and again while it stands. What could not be told while
+/// the tiles were written anew, a later look tells.
 pub(super) fn recall(core: &Core) {
     let path = path(core);
     let note = match core.disk.read(&path, MAX_NOTE as u64) {
@@ -73,6 +77,8 @@ pub(super) fn recall(core: &Core) {
                 "the log continues what its witness had kept; the evidence of a fork is removed"
             );
             let _ = core.disk.remove(&path);
+            core.forked.store(false, Ordering::SeqCst);
+            core.problems.clear(Part::Fork);
         }
         Ok(Evidence::Fork(why)) | Err(why) => declare(core, &why),
     }
@@ -91,53 +97,24 @@ fn path(core: &Core) -> PathBuf {
     core.dir.join("fork")
 }
 
-/// The proof that the log's tree of `head` continues that of `old` leaves.
-pub(super) fn consistency(core: &Core, old: u64, head: &TreeHead) -> Option<Vec<Hash>> {
-    let mut tree = TiledTree::new(|tile: &Tile| read(core, tile), head.size);
-    tree.consistency(old).ok()?.filter(|_| old > 0)
+/// The tree that the tiles lead to.
+fn published(core: &Core) -> Option<TreeHead> {
+    let note = Note::parse(core.log.checkpoint().as_bytes()).ok()?;
+    Checkpoint::parse_text(&note.text).ok().map(|checkpoint| checkpoint.head)
 }
 
 /// The root over the first `size` leaves, proven to be one that `ours` continues: tiles are files, and a
 /// damaged one is no fork.
 fn root_at(core: &Core, size: u64, ours: &TreeHead) -> Option<Hash> {
-    let root = TiledTree::new(|tile: &Tile| read(core, tile), size).head().ok()?.root;
-    let old = TreeHead { size, root };
+    let old = core.log.tree(size).ok()?;
     let proven = if size == ours.size {
         old == *ours
-    } else if size == 0 {
-        old == RightEdge::new().head()
     } else {
-        verify_consistency(&old, ours, &consistency(core, size, ours)?)
+        let proof = match size {
+            0 => Vec::new(),
+            size => core.log.consistency(size, ours.size).ok()??,
+        };
+        verify_consistency(&old, ours, &proof)
     };
-    proven.then_some(root)
-}
-
-/// The hashes of a tile: from its file if it is full, and otherwise from below, down to the log's own entries. So
-/// it takes no file of a partial tile, of which there are many and for a while only.
-fn read(core: &Core, tile: &Tile) -> io::Result<Vec<Hash>> {
-    let full = Tile { width: WIDTH, ..*tile };
-    let file = core.public.join("tile").join(TilePath::Hashes(full).to_string());
-    let wanted = usize::from(tile.width);
-    if let Ok(octets) = core.disk.read(&file, u64::from(WIDTH) * 32) {
-        let (hashes, rest) = octets.as_chunks::<32>();
-        if rest.is_empty() && hashes.len() == usize::from(WIDTH) {
-            return Ok(hashes[..wanted].to_vec());
-        }
-    }
-    (full.first()..)
-        .take(wanted)
-        .map(|n| match tile.level {
-            0 => core
-                .log
-                .entry(LeafIndex(n))
-                .map(|entry| leaf_hash(&entry))
-                .map_err(io::Error::other),
-            level => {
-                let below = read(core, &Tile { level: level - 1, index: n, width: WIDTH })?;
-                let mut edge = RightEdge::new();
-                below.into_iter().for_each(|hash| edge.push(hash));
-                Ok(edge.head().root)
-            }
-        })
-        .collect()
+    proven.then_some(old.root)
 }

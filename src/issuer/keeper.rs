@@ -124,6 +124,8 @@ impl Shared {
                 Err(NotNow::Clock(_)) => CLOCK,
                 Err(NotNow::Never) => IDLE,
             };
+            // Tiles that are written anew say in a moment whether a log was forked.
+            let pause = if self.core.is_forked() { pause.min(FORKED) } else { pause };
             let state = lock(&self.state);
             let (mut state, _) = self
                 .changed
@@ -138,6 +140,9 @@ impl Shared {
 
     fn tend(&self) -> Result<(), NotNow> {
         self.own.take_up();
+        if self.core.is_forked() {
+            super::fork::recall(&self.core);
+        }
         self.clock()?;
         // Before anything is recorded that this process decides. On a full disk it waits, and what withdraws trust
         // does not wait for it.
@@ -199,5 +204,6 @@ impl Shared {
 
 const IDLE: Duration = Duration::from_secs(30);
 const SOONEST: Duration = Duration::from_millis(200);
+const FORKED: Duration = Duration::from_secs(2);
 /// How soon a clock that was set, or accepted, is noticed.
 const CLOCK: Duration = Duration::from_secs(2);

@@ -189,7 +189,7 @@ impl Witnesses {
         if old == 0 || old == head.size {
             return Some(Vec::new());
         }
-        fork::consistency(&self.core, old, head)
+        self.core.log.consistency(old, head.size).ok()?
     }
 
     fn heard(&self, state: &mut State, n: usize, outcome: Outcome, now: Duration) {

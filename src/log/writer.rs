@@ -144,6 +144,12 @@ impl Log {
         tree.consistency(old).map_err(|e| format!("the log's tiles cannot be read: {e}"))
     }
 
+    /// The head of the tree over the first `size` records. The text says why the tiles cannot be read.
+    pub fn tree(&self, size: u64) -> Result<TreeHead, String> {
+        let mut tree = self.handle.shared.tiles.tree(size);
+        tree.head().map_err(|e| format!("the log's tiles cannot be read: {e}"))
+    }
+
     /// Whether the published tiles reach the checkpoint; else they are being written anew.
     pub fn has_tiles(&self) -> bool {
         !self.handle.shared.tiles.is_behind()

@@ -12,6 +12,8 @@ use chancery::ipc::AskError;
 use chancery::ipc::message::{Answer, Question};
 use chancery::ipc::witness::{Carried, Cosigned, Errand, ErrandKind, Outcome};
 use chancery::issuer::CosignerKey;
+use chancery::log::Release;
+use chancery::log::record::{ClockAcceptedV1, Record};
 use chancery::pki::key::SignatureAlgorithm;
 use chancery::tlog::checkpoint::Checkpoint;
 use chancery::tlog::note::{Note, NoteSignature, VerifierKey};
@@ -329,6 +331,42 @@ fn only_a_verified_cosignature_is_published_and_the_next_proof_starts_from_it() 
     let next = brought(&errands(&office, Vec::new()));
     assert_eq!(next.old, request.checkpoint.head.size);
     assert_eq!(next.continues(Some(&request.checkpoint.head)), Ok(()));
+}
+
+/// What a witness is brought costs a few tiles, however long the log is.
+#[test]
+fn a_proof_for_a_witness_is_made_of_tiles_and_not_of_the_log() {
+    let (house, _) = watched();
+    let office = house.start();
+    let record = || Record::ClockAcceptedV1(ClockAcceptedV1 { at: NOW, floor: NOW });
+    for _ in 0..150 {
+        (0..9).for_each(|_| office.log.append(record(), Release::Durable, Box::new(|_| {})));
+        office.log.append_wait(record(), Release::Durable).unwrap();
+    }
+    office.log.append_wait(record(), Release::Covered).unwrap();
+    brought(&errands(&office, Vec::new()));
+    let before = house.disk.octets_read();
+    let request = brought(&errands(&office, carried(Outcome::Conflict(700))));
+    let read = house.disk.octets_read() - before;
+    assert_eq!(request.continues(Some(&office.log.tree(700).unwrap())), Ok(()));
+    assert!(read < 128 << 10, "{read} octets were read for a proof");
+}
+
+/// The evidence of a fork outlives the newer log's return by as long as its tiles take to be written, and no longer.
+#[test]
+fn a_fork_is_over_when_the_newer_log_is_back_and_its_tiles_are_written() {
+    let (house, _) = watched();
+    let office = house.start();
+    let honest = brought(&errands(&office, Vec::new())).note;
+    drop(office);
+    house.disk.replace(&house.dir.join("fork"), honest.to_string().as_bytes(), true).unwrap();
+    let tiles = house.public.join("tiles");
+    for name in house.disk.list(&tiles).unwrap() {
+        house.disk.remove(&tiles.join(name)).unwrap();
+    }
+    let office = house.start();
+    assert!(house.disk.read(&house.dir.join("fork"), 4096).is_err(), "the evidence is still there");
+    assert!(office.health().problems.is_empty(), "{:?}", office.health().problems);
 }
 
 #[test]

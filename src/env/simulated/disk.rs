@@ -58,6 +58,11 @@ impl SimulatedDisk {
         self.state().effects
     }
 
+    /// Octets read so far: what something costs that changes nothing.
+    pub fn octets_read(&self) -> u64 {
+        self.state().read
+    }
+
     /// Lets `fault` strike at the effect with this number, counted from 0.
     pub fn strike(&self, effect: u64, fault: Fault) {
         self.state().fault = Some((effect, fault));
@@ -299,9 +304,11 @@ impl SimulatedFile {
 
 impl DiskFile for SimulatedFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let state = self.disk.state();
+        let mut state = self.disk.state();
         state.running()?;
-        Ok(state.nodes[&self.node].now.read(offset, buffer))
+        let read = state.nodes[&self.node].now.read(offset, buffer);
+        state.read += read as u64;
+        Ok(read)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

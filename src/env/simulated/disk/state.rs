@@ -16,6 +16,8 @@ pub(super) struct State {
     pub(super) dirs: BTreeSet<PathBuf>,
     pub(super) locks: BTreeSet<PathBuf>,
     pub(super) effects: u64,
+    /// Octets read so far.
+    pub(super) read: u64,
     pub(super) fault: Option<(u64, Fault)>,
     pub(super) struck: bool,
     pub(super) stopped: bool,
