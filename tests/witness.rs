@@ -4,7 +4,7 @@
 //! - a witness answers strangers as the specification says
 //! - a backup that was put back is caught, issues nothing, and goes on when the newer log is back
 //!
-//! Real boxes with real tokens; nothing but their own HTTP between them.
+//! Real boxes with real tokens; nothing but their own HTTP between them, plain one way and over TLS the other.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -45,16 +45,24 @@ impl House {
         Self { log: key("log"), witness: key("witness"), lab, _dir: dir }
     }
 
-    /// Watches `other`'s log and is watched by it.
-    fn befriend(&self, other: &Self) {
+    /// Watches `other`'s log and is watched by it; brings it its checkpoints over TLS, under `other`'s own root, or
+    /// plainly.
+    fn befriend(&self, other: &Self, tls: bool) {
         let path = self.lab.dir.join("chancery.toml");
         let config = std::fs::read_to_string(&path).unwrap();
         let watch = format!("witness-seconds = 1\nwatched-logs = [\"{}\"]\ntls-names", other.log);
         let config = config.replace("tls-names", &watch);
-        let witness = format!(
-            "\n[[web.witnesses]]\nvkey = \"{}\"\nurl = \"http://{}/witness\"\n",
-            other.witness, other.lab.http
-        );
+        let mut witness = format!("\n[[web.witnesses]]\nvkey = \"{}\"\n", other.witness);
+        if tls {
+            let roots = self.lab.dir.join("other-root.pem");
+            let root = succeed(other.lab.chancery().args(["root", "--pem"]));
+            std::fs::write(&roots, root).unwrap();
+            let (port, roots) = (other.lab.acme.port(), roots.display());
+            witness +=
+                &format!("url = \"https://localhost:{port}/witness\"\nroots = \"{roots}\"\n");
+        } else {
+            witness += &format!("url = \"http://{}/witness\"\n", other.lab.http);
+        }
         std::fs::write(&path, config + &witness).unwrap();
     }
 
@@ -123,8 +131,8 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn two_boxes_watch_each_other_and_a_backup_put_back_is_caught() {
     let (mut a, mut b) = (House::build("a"), House::build("b"));
-    a.befriend(&b);
-    b.befriend(&a);
+    a.befriend(&b, false);
+    b.befriend(&a, true);
     a.lab.serve();
     b.lab.serve();
 

@@ -321,48 +321,4 @@ const AWAY: Duration = Duration::from_secs(1);
 const SOONEST: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_is_taken_apart() {
-        let place = Place::parse("http://b.lan:8080/witness").unwrap();
-        assert_eq!((place.tls, place.port, place.prefix.as_str()), (false, 8080, "/witness"));
-        assert_eq!((place.host.as_str(), place.authority.as_str()), ("b.lan", "b.lan:8080"));
-        let place = Place::parse("https://[fd00::1]").unwrap();
-        assert_eq!((place.tls, place.port, place.prefix.as_str()), (true, 443, ""));
-        assert_eq!((place.host.as_str(), place.authority.as_str()), ("fd00::1", "[fd00::1]"));
-        for bad in [
-            "b.lan",
-            "ftp://b.lan",
-            "http://",
-            "http://b.lan/",
-            "http://b.lan/x/",
-            "http://b.lan/?x",
-            "http://a@b.lan",
-            "http://b.lan/#x",
-            "http://b lan",
-        ] {
-            assert!(Place::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn entries_are_checked() {
-        let log = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
-        let entry =
-            |vkey: &str, url: &str| Settings { vkey: vkey.into(), url: url.into(), roots: None };
-        let error = check(&[entry(log, "http://b.lan")]).unwrap_err();
-        assert!(error.starts_with("CHY-WITNESS-VKEY: "), "{error}");
-        let mut spki = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-        spki.extend_from_slice(&[7; 32]);
-        let witness = VerifierKey::cosigner("b.lan/witness", &spki).unwrap().to_string();
-        let witness = witness.as_str();
-        let error = check(&[entry(witness, "b.lan")]).unwrap_err();
-        assert!(error.starts_with("CHY-CONFIG-VALUE: "), "{error}");
-        check(&[entry(witness, "https://b.lan")]).unwrap();
-        assert!(
-            check(&[entry(witness, "https://b.lan"), entry(witness, "https://c.lan")]).is_err()
-        );
-    }
-}
+mod tests;
