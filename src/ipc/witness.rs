@@ -9,8 +9,9 @@ use crate::id::Timestamp;
 /// Witnesses that one log may have.
 pub const MOST: usize = 16;
 
-/// Octets that are read of what one witness answers.
-pub const MAX_ANSWER: usize = 8 * 1024;
+/// Octets that are read of what one witness answers: three ML-DSA-44 lines with room. Those of `MOST` fit a frame.
+pub const MAX_ANSWER: usize = 12 * 1024;
+const _: () = assert!(MOST * (MAX_ANSWER + 16) < super::message::MAX_FRAME);
 
 /// Something to bring to a witness, given by its place in `[[web.witnesses]]`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -101,8 +101,9 @@ pub struct NoteSignature {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotANote(pub &'static str);
 
-/// The most octets a note may have here; a checkpoint with a dozen witnesses has 2 KiB.
-pub const MAX_NOTE: usize = 64 * 1024;
+/// The most octets a note may have here; a checkpoint with a dozen witnesses has 2 KiB. Sixteen signatures must be taken,
+/// and post-quantum ones have up to 5,000 octets (C2SP signed-note).
+pub const MAX_NOTE: usize = 128 * 1024;
 /// The most signature lines a note may have here.
 pub const MAX_SIGNATURES: usize = 100;
 
@@ -543,6 +544,9 @@ mod tests {
         ] {
             assert!(Note::parse(bad.as_bytes()).is_err(), "{why}");
         }
+        let large = NoteSignature { name: "n".into(), id: [0; 4], octets: vec![1; 5_000] };
+        let large = Note { text: "a\n".into(), signatures: vec![large; 16] };
+        assert_eq!(Note::parse(large.to_string().as_bytes()), Ok(large), "C2SP: at least sixteen");
         let many = format!("a\n\n{}", "\u{2014} n AAAAAAE=\n".repeat(MAX_SIGNATURES + 1));
         assert!(Note::parse(many.as_bytes()).is_err());
         assert!(Note::parse(&vec![b'a'; MAX_NOTE + 1]).is_err());
