@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use chancery::tlog::note::VerifierKey;
 use lab::{Lab, Options, segments};
 
 /// Runs to the end: exit code, and everything that was said.
@@ -110,6 +111,66 @@ fn complete_segments_are_archived_verified_there_and_read_from_there() {
     let (exit, text) = run(lab.chancery().arg("issuer"));
     assert_eq!(exit, 75, "{text}");
     assert!(text.contains("CHY-LOG-COLD: "), "{text}");
+}
+
+/// An auditor with the log's public key, the CA's public certificates and a disk from the shelf; no box, no
+/// configuration, no token.
+#[test]
+fn an_auditor_needs_the_archive_and_the_key_that_came_by_another_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let (lab, _) = filled(directory.path());
+    let cold = lab.dir.join("cold");
+    lab::succeed(lab.chancery().args(["log", "archive", "--to"]).arg(&cold));
+    let key = lab::succeed(lab.chancery().args(["log", "key"])).trim().to_owned();
+    let ca = lab.dir.join("ca.pem");
+    let certificates = ["/root.pem", "/issuing.pem"].map(|path| lab::get(lab.http, path).unwrap());
+    std::fs::write(&ca, certificates.concat()).unwrap();
+    drop(lab);
+    let auditor = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
+        command.env("CHANCERY_CONFIG", "/nonexistent/chancery.toml").args(arguments);
+        run(command.arg("--dir").arg(&cold))
+    };
+    let ca = ca.to_str().unwrap();
+
+    let (exit, text) = auditor(&["log", "verify", "--key", &key, "--ca", ca]);
+    assert_eq!(exit, 0, "{text}");
+    assert!(text.contains("this is an archive") && text.contains("the log is sound"), "{text}");
+    assert!(
+        !text.contains("not verified") && !text.contains("taken from the log itself"),
+        "{text}"
+    );
+    let (exit, text) = auditor(&["log", "verify", "--key", &key]);
+    assert_eq!(exit, 0, "{text}");
+    assert!(
+        text.contains("no issuing certificate was given: signatures are not verified"),
+        "{text}"
+    );
+    let (exit, text) = auditor(&["log", "audit", "--key", &key, "--verify", "--format", "csv"]);
+    assert_eq!(exit, 0, "{text}");
+    assert!(
+        text.lines().any(|line| line.starts_with("0,") && line.contains(",ceremony,")),
+        "{text}"
+    );
+
+    // Somebody else's key, somebody else's CA, a witness's key, no directory.
+    let own: VerifierKey = key.parse().unwrap();
+    let spki = [&own.spki()[..12], &[9; 32]].concat();
+    let other = VerifierKey::from_spki(own.name(), &spki).unwrap().to_string();
+    let (exit, text) = auditor(&["log", "verify", "--key", &other]);
+    assert_eq!(exit, 1, "{text}");
+    assert!(text.contains("the log key is not the expected one"), "{text}");
+    let elsewhere = VerifierKey::from_spki("other.lan/log", own.spki()).unwrap().to_string();
+    let (exit, text) = auditor(&["log", "verify", "--key", &elsewhere]);
+    assert_eq!(exit, 1, "{text}");
+    assert!(text.contains("and not other.lan/log as expected"), "{text}");
+    let witness = VerifierKey::cosigner("w.lan", own.spki()).unwrap().to_string();
+    let (exit, text) = auditor(&["log", "verify", "--key", &witness]);
+    assert!(exit == 78 && text.starts_with("CHY-VKEY: "), "{exit}: {text}");
+    let (exit, text) = auditor(&["log", "verify", "--key", &key, "--witness", &key]);
+    assert!(exit == 78 && text.starts_with("CHY-VKEY: "), "{exit}: {text}");
+    let mut alone = Command::new(env!("CARGO_BIN_EXE_chancery"));
+    assert_eq!(run(alone.args(["log", "verify", "--key", &key])).0, 2);
 }
 
 #[test]

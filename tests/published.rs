@@ -235,7 +235,7 @@ fn a_certificate_is_proven_with_the_public_key_alone() {
     // Another certificate, another issuer, another key, a witness who did not sign: each said as what it is.
     let another = house.write("b.pem", &other.pem());
     let stranger = VerifierKey::from_spki("other.lan/log", house.key().spki()).unwrap().to_string();
-    let witness = VerifierKey::from_spki("witness.lan", house.key().spki()).unwrap().to_string();
+    let witness = VerifierKey::cosigner("witness.lan", house.key().spki()).unwrap().to_string();
     for (arguments, flaw) in [
         (vec![&*file, "--key", &key, "--certificate", &another], "the serial differs"),
         (vec![&*file, "--key", &key, "--certificate", &pem, "--issuer", &pem], "not signed by"),
@@ -245,6 +245,13 @@ fn a_certificate_is_proven_with_the_public_key_alone() {
         let (code, said) = house.check_proof(&arguments);
         assert_eq!(code, 1, "{arguments:?}: {said}");
         assert!(said.starts_with("CHY-PROOF-FLAW") && said.contains(flaw), "{said}");
+    }
+    // The log's own signature is nobody's cosignature, and a witness's is not the log's.
+    for arguments in
+        [[&*file, "--key", &key, "--witness", &key], [&*file, "--key", &witness, "--key", &key]]
+    {
+        let (code, said) = house.check_proof(&arguments);
+        assert!(code == 78 && said.starts_with("CHY-VKEY: "), "{code}: {said}");
     }
     let trust = Trust {
         keys: vec![house.key()],

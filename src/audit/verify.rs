@@ -61,6 +61,7 @@ use crate::log::record::{IntentV1, IssuedV1, Record};
 use crate::log::recover::OpenError;
 use crate::pki::certificate::Certificate;
 use crate::pki::key::SignatureAlgorithm;
+use crate::tlog::keys::LogKeys;
 use crate::tlog::note::VerifierKey;
 use crate::tlog::tree::Hash;
 
@@ -78,7 +79,8 @@ pub struct Evidence {
     pub roots: Vec<Certificate>,
     /// The log's origin.
     pub origin: Option<String>,
-    /// The SubjectPublicKeyInfo of every key that the log is known to have had, oldest first: the first will do.
+    /// The SubjectPublicKeyInfos of keys that the log is known to have had, oldest first and without a gap: any one of
+    /// them will do.
     pub log_keys: Vec<Vec<u8>>,
     /// Keys of the log's witnesses: each cosignature that a checkpoint has by one of them must verify.
     pub witnesses: Vec<VerifierKey>,
@@ -99,6 +101,20 @@ pub struct Evidence {
     pub now: Option<Timestamp>,
     /// The directory of the published tiles; left out if it does not exist.
     pub tiles: Option<PathBuf>,
+}
+
+impl Evidence {
+    /// Of the keys that the log is known to have had, those that its records, which tell of `keys`, do not know yet.
+    /// `None`: they contradict each other.
+    fn newer_keys(&self, keys: &LogKeys) -> Option<&[Vec<u8>]> {
+        let Some(first) = self.log_keys.first() else { return Some(&[]) };
+        let own = keys.terms().iter().skip_while(|term| term.key.spki() != first);
+        let agree = own.clone().zip(&self.log_keys).all(|(term, known)| term.key.spki() == known);
+        match own.count() {
+            0 => None,
+            both => agree.then(|| self.log_keys.get(both..).unwrap_or_default()),
+        }
+    }
 }
 
 /// What a verification may use.

@@ -25,6 +25,7 @@ mod rebuild;
 mod select;
 #[cfg(test)]
 mod tests;
+mod trusted;
 mod verify;
 
 pub use audit::{Audit, Shape};
@@ -114,6 +115,12 @@ pub fn run(command: &LogCommand, context: &Context) -> Result<(), Failure> {
     let done = match command {
         // For who has no box, and so no configuration.
         LogCommand::CheckProof(check) => proof::check(check, context.json, &mut out),
+        LogCommand::Verify(arguments) if arguments.is_outside() => {
+            verify::run(arguments, None, context.json, &mut out)
+        }
+        LogCommand::Audit(arguments) if arguments.is_outside() => {
+            audit::run(arguments, None, context.json, &mut out)
+        }
         _ => answer(command, &context.load()?, context.json, &mut out),
     };
     match done.and_then(|()| out.flush().map_err(Stop::Output)) {
@@ -163,8 +170,8 @@ fn answer(
         LogCommand::List(selection) => list(selection, config, json, out),
         LogCommand::Show(show) => self::show(show, config, json, out),
         LogCommand::Tail(tail) => self::tail(tail, config, json, out),
-        LogCommand::Verify(arguments) => verify::run(arguments, config, json, out),
-        LogCommand::Audit(arguments) => audit::run(arguments, config, json, out),
+        LogCommand::Verify(arguments) => verify::run(arguments, Some(config), json, out),
+        LogCommand::Audit(arguments) => audit::run(arguments, Some(config), json, out),
         LogCommand::Prove(prove) => proof::prove(prove, config, out),
         LogCommand::CheckProof(check) => proof::check(check, json, out),
         LogCommand::Key => proof::key(config, json, out),

@@ -175,7 +175,7 @@ impl<'a> Stated<'a> {
     }
 
     /// The log's keys with what an archive's manifest says of those behind its end. What cannot be changes nothing.
-    fn later(&self, keys: &LogKeys) -> LogKeys {
+    pub(super) fn later(&self, keys: &LogKeys) -> LogKeys {
         let mut later = keys.clone();
         for (leaf, record) in &self.evidence.later_keys {
             let _ = record.turn_keys(*leaf, &mut later);
@@ -186,7 +186,7 @@ impl<'a> Stated<'a> {
     /// Whether a key that is known from elsewhere, and that these records do not tell of yet, has signed: then they
     /// are older than its rotation.
     fn signed_by_newer(&self, note: &Stating, keys: &LogKeys) -> bool {
-        let newer = self.evidence.log_keys.iter().skip(keys.terms().len());
+        let newer = self.evidence.newer_keys(keys).unwrap_or_default().iter();
         newer
             .filter_map(|spki| VerifierKey::from_spki(keys.origin(), spki).ok())
             .any(|key| Checkpoint::open(&note.octets, &key).is_ok())

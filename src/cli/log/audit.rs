@@ -8,9 +8,8 @@ use clap::{Args, ValueEnum};
 use super::verify::{self, Against};
 use super::{Stop, select};
 use crate::acme::directory::Urls;
-use crate::acme::rfc3339;
 use crate::app::Failure;
-use crate::audit::report::{self, Form, Period, ReportError, Request};
+use crate::audit::report::{self, Form, Period, Places, ReportError, Request};
 use crate::config::Config;
 use crate::env::Clock;
 use crate::env::system::{SystemClock, SystemDisk};
@@ -21,16 +20,16 @@ use crate::log::reader::Reader;
 #[derive(Debug, Args)]
 pub struct Audit {
     /// From this day or instant on (UTC); the log's beginning, if not given.
-    #[arg(long, value_name = "DATE", value_parser = instant)]
+    #[arg(long, value_name = "DATE", value_parser = select::day)]
     since: Option<Timestamp>,
     /// Up to this day or instant, without it; now, if not given.
-    #[arg(long, value_name = "DATE", value_parser = instant)]
+    #[arg(long, value_name = "DATE", value_parser = select::day)]
     until: Option<Timestamp>,
     /// The form; with --json one JSON object.
     #[arg(long, value_enum, default_value_t = Shape::Table)]
     format: Shape,
     /// With each certificate, where the web process gives its proof (`chancery log prove` writes the same).
-    #[arg(long)]
+    #[arg(long, conflicts_with = "key")]
     proofs: bool,
     /// Verify the whole log first, and say in the report what was found. Exit code 1 if anything is wrong.
     #[arg(long)]
@@ -52,10 +51,18 @@ pub enum Shape {
     Html,
 }
 
-/// Writes the report; what a verification finds wrong is a failure afterwards.
+impl Audit {
+    /// Whether nothing of this box is asked for.
+    pub(super) fn is_outside(&self) -> bool {
+        self.against.is_outside()
+    }
+}
+
+/// Writes the report; what a verification finds wrong is a failure afterwards. Without a configuration the directory is
+/// all there is.
 pub(super) fn run(
     arguments: &Audit,
-    config: &Config,
+    config: Option<&Config>,
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
@@ -64,21 +71,27 @@ pub(super) fn run(
     } else {
         None
     };
-    let dir = arguments.against.dir.clone().unwrap_or_else(|| config.paths.log());
+    let dir = arguments.against.directory(config)?;
     let reader = Reader::open(Arc::new(SystemDisk), &dir)?;
     let made = SystemClock::new().now();
-    let urls = Urls::new(&config.web.base_url).map_err(|why| {
+    let urls = config.map(|config| Urls::new(&config.web.base_url)).transpose().map_err(|why| {
         Stop::Failed(Failure::operator(format!("CHY-CONFIG-VALUE: web.base-url: {why}")))
     })?;
-    let places = |intents: &[(Serial, LeafIndex)]| select::places(intents, config);
-    let proof = |serial| urls.proof(serial);
+    // An archive or a copy has no index of its own.
+    let indexed = config.filter(|_| arguments.against.dir.is_none());
+    let places = |intents: &[(Serial, LeafIndex)]| {
+        indexed.map_or_else(Places::new, |config| select::places(intents, config))
+    };
+    let proof = |serial| urls.as_ref().map(|urls| urls.proof(serial)).unwrap_or_default();
     let request = Request {
         period: Period {
-            since: arguments.since.unwrap_or_default(),
+            since: match arguments.since {
+                Some(since) => since,
+                None => begins(&reader)?,
+            },
             until: arguments.until.unwrap_or(made),
         },
-        // An archive or a copy has no index of its own.
-        places: arguments.against.dir.is_none().then_some(&places as _),
+        places: indexed.is_some().then_some(&places as _),
         form: match arguments.format {
             _ if json => Form::Json,
             Shape::Table => Form::Table,
@@ -100,23 +113,8 @@ pub(super) fn run(
     }
 }
 
-/// A day in UTC, or an instant.
-fn instant(text: &str) -> Result<Timestamp, String> {
-    rfc3339::parse(text).or_else(|| rfc3339::parse(&format!("{text}T00:00:00Z"))).ok_or_else(|| {
-        "write a day as 2026-11-22, or an instant as 2026-11-22T08:00:00Z".to_owned()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_day_begins_at_midnight() {
-        assert_eq!(instant("2026-11-22"), instant("2026-11-22T00:00:00Z"));
-        assert_eq!(instant("1970-01-02"), Ok(Timestamp(86_400_000)));
-        for text in ["", "yesterday", "2026-11", "2026-11-31", "2026-11-22 08:00"] {
-            assert!(instant(text).is_err(), "{text}");
-        }
-    }
+/// The instant of the log's first record.
+fn begins(reader: &Reader) -> Result<Timestamp, Stop> {
+    let first = reader.entries(LeafIndex(0)).next().transpose()?;
+    Ok(first.and_then(|entry| entry.record.ok()).map(|record| record.at()).unwrap_or_default())
 }

@@ -1,20 +1,18 @@
 //! `chancery log prove`, `check-proof` and `key`: what shows an outsider that a certificate is in the log.
 
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64ct::{Base64, Encoding};
 use clap::Args;
 
-use super::{Failure, Filter, Selection, Stop, archive, reader, unknown};
+use super::{Failure, Filter, Selection, Stop, archive, reader, trusted, unknown};
 use crate::audit::proof::{self, NoProof, Proven, Trust};
 use crate::config::Config;
 use crate::env::Disk;
 use crate::env::system::SystemDisk;
 use crate::id::Serial;
-use crate::pki::certificate::Certificate;
-use crate::tlog::note::VerifierKey;
 use crate::tlog::proof::{MAX_PROOF, Proof};
 
 /// What to prove.
@@ -114,22 +112,15 @@ pub(super) fn key(config: &Config, json: bool, out: &mut dyn Write) -> Result<()
 
 /// What is wrong with the arguments is a failure; what is wrong with the proof a verdict.
 fn judge(arguments: &CheckProof) -> Result<Result<Proven, String>, Stop> {
-    let keys = |texts: &[String]| -> Result<Vec<VerifierKey>, Stop> {
-        let parsed = texts.iter().map(|text| {
-            text.trim().parse().map_err(|why| {
-                Stop::Failed(Failure::operator(format!("CHY-VKEY: `{text}` is no vkey: {why}")))
-            })
-        });
-        parsed.collect()
-    };
-    let certificate = |path: &Option<PathBuf>| path.as_deref().map(certificate).transpose();
+    let certificate =
+        |path: &Option<PathBuf>| path.as_deref().map(trusted::certificate).transpose();
     let trust = Trust {
-        keys: keys(&arguments.key)?,
-        witnesses: keys(&arguments.witness)?,
+        keys: trusted::log_keys(&arguments.key)?,
+        witnesses: trusted::witnesses(&arguments.witness)?,
         certificate: certificate(&arguments.certificate)?,
         issuer: certificate(&arguments.issuer)?,
     };
-    let octets = read(&arguments.file, MAX_PROOF)?;
+    let octets = trusted::read(&arguments.file, MAX_PROOF)?;
     Ok(match Proof::parse(&octets) {
         Err(why) => Err(why.to_string()),
         Ok(proof) => proof::check(&proof, &trust).map_err(|flaw| flaw.to_string()),
@@ -190,43 +181,3 @@ fn describe(proven: &Proven) -> serde_json::Value {
         "cosigned": cosigned,
     })
 }
-
-/// PEM (the first certificate) or DER.
-fn certificate(path: &Path) -> Result<Certificate, Stop> {
-    let octets = read(path, MAX_CERTIFICATE)?;
-    let parsed = match std::str::from_utf8(&octets).ok().and_then(first_pem) {
-        Some(pem) => Certificate::parse_pem(pem),
-        None => Certificate::parse(&octets),
-    };
-    parsed.map_err(|why| {
-        let text = format!("CHY-CERT-FILE: {}: {}", path.display(), why.0);
-        Stop::Failed(Failure::operator(text))
-    })
-}
-
-/// A chain begins with the certificate it is for.
-fn first_pem(text: &str) -> Option<&str> {
-    const END: &str = "-----END CERTIFICATE-----";
-    let start = text.find("-----BEGIN CERTIFICATE-----")?;
-    let end = start + text[start..].find(END)? + END.len();
-    Some(&text[start..end])
-}
-
-fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Stop> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut octets = Vec::new();
-        // One octet more tells what is too long.
-        let limit = limit as u64 + 1;
-        match path.as_os_str() == "-" {
-            true => io::stdin().lock().take(limit).read_to_end(&mut octets)?,
-            false => std::fs::File::open(path)?.take(limit).read_to_end(&mut octets)?,
-        };
-        Ok(octets)
-    };
-    read().map_err(|error| {
-        Stop::Failed(Failure::failed(format!("CHY-OS: {}: {error}", path.display())))
-    })
-}
-
-/// A chain of a few certificates.
-const MAX_CERTIFICATE: usize = 1 << 20;

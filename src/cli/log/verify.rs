@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64ct::{Base64, Encoding};
 use clap::Args;
 
-use super::Stop;
+use super::{Stop, trusted};
 use crate::app::Failure;
 use crate::audit::verify::{self, Evidence, Finding, Means, Verdict};
 use crate::cli::log_key;
@@ -43,15 +43,51 @@ pub(super) struct Against {
     /// What is published of it: checkpoint, tiles and CRLs. This box's, unless --dir is given.
     #[arg(long, value_name = "DIR")]
     public: Option<PathBuf>,
+    /// The log's public key (a vkey), which came by another way: then nothing of a box is needed, and no configuration is
+    /// read. Where the key was rotated, any of those that the log has had; given several times, oldest first.
+    #[arg(long, value_name = "VKEY", requires = "dir")]
+    key: Vec<String>,
+    /// The CA's certificates, roots and issuing, in PEM, for --key: signatures are verified under them. Without any,
+    /// they are not. May be given several times.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    ca: Vec<PathBuf>,
+    /// A witness's public key, for --key: its cosignatures on the checkpoints must verify. May be given several times.
+    #[arg(long, value_name = "VKEY", requires = "key")]
+    witness: Vec<String>,
     /// Where a large log's rows are sorted: 30 octets for each certificate. TMPDIR or /var/tmp, if not given.
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
 }
 
-/// Answers on `out`; what is found wrong is a failure.
+impl Verify {
+    /// Whether nothing of this box is asked for.
+    pub(super) fn is_outside(&self) -> bool {
+        self.against.is_outside()
+    }
+}
+
+impl Against {
+    /// Whether nothing of this box is asked for.
+    pub(super) fn is_outside(&self) -> bool {
+        !self.key.is_empty()
+    }
+
+    /// The log's directory.
+    pub(super) fn directory(&self, config: Option<&Config>) -> Result<PathBuf, Stop> {
+        let own = || config.map(|config| config.paths.log());
+        self.dir.clone().or_else(own).ok_or_else(|| {
+            Stop::Failed(Failure::operator(
+                "CHY-LOG-ABSENT: name the log's directory by --dir".into(),
+            ))
+        })
+    }
+}
+
+/// Answers on `out`; what is found wrong is a failure. Without a configuration all that is known of the log is what the
+/// arguments say.
 pub(super) fn run(
     arguments: &Verify,
-    config: &Config,
+    config: Option<&Config>,
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
@@ -80,9 +116,9 @@ pub(super) fn sound(dir: &Path, verdict: &Verdict) -> Result<(), Stop> {
 pub(super) fn verdict(
     against: &Against,
     threads: Option<usize>,
-    config: &Config,
+    config: Option<&Config>,
 ) -> Result<(PathBuf, Verdict), Stop> {
-    let dir = against.dir.clone().unwrap_or_else(|| config.paths.log());
+    let dir = against.directory(config)?;
     let mut evidence = evidence(against, &dir, config)?;
     let archived = archive::check(&SystemDisk, &dir)?;
     let mut findings = Vec::new();
@@ -114,7 +150,7 @@ pub(super) fn verdict(
 
 const MAX_THREADS: usize = 256;
 
-fn evidence(against: &Against, dir: &Path, config: &Config) -> Result<Evidence, Stop> {
+fn evidence(against: &Against, dir: &Path, config: Option<&Config>) -> Result<Evidence, Stop> {
     for path in &against.checkpoint {
         if !path.exists() {
             return Err(Stop::Failed(Failure::failed(format!(
@@ -124,7 +160,7 @@ fn evidence(against: &Against, dir: &Path, config: &Config) -> Result<Evidence, 
         }
     }
     // What is published of this box says nothing of a copy: that may be older.
-    let own = against.dir.is_none().then(|| config.paths.public());
+    let own = config.filter(|_| against.dir.is_none()).map(|config| config.paths.public());
     let public = against.public.clone().or(own);
     let mut evidence = Evidence { now: Some(SystemClock::new().now()), ..Evidence::default() };
     evidence.checkpoints.push(dir.join("checkpoint"));
@@ -132,10 +168,40 @@ fn evidence(against: &Against, dir: &Path, config: &Config) -> Result<Evidence, 
     evidence.checkpoints.extend(against.checkpoint.iter().cloned());
     // Not newer than what is published: the round that it is of was about a checkpoint that was.
     evidence.checkpoints.extend(public.as_ref().map(|public| public.join(WITNESSED)));
-    // What does not parse was refused with the configuration.
-    evidence.witnesses = config.web.witnesses.iter().filter_map(|w| w.key().ok()).collect();
     evidence.published = public.as_ref().map(|public| public.join("checkpoint"));
     evidence.checkpoints.extend(evidence.published.clone());
+    match config {
+        Some(config) => of_box(&mut evidence, public.as_deref(), config)?,
+        None => of_arguments(&mut evidence, against)?,
+    }
+    Ok(evidence)
+}
+
+/// What the arguments say.
+fn of_arguments(evidence: &mut Evidence, against: &Against) -> Result<(), Stop> {
+    let keys = trusted::log_keys(&against.key)?;
+    evidence.origin = keys.first().map(|key| key.name().to_owned());
+    if let Some(other) = keys.iter().find(|key| Some(key.name()) != evidence.origin.as_deref()) {
+        return Err(Stop::Failed(Failure::operator(format!(
+            "CHY-VKEY: `{other}` is the key of another log than the first; verify one log at a time"
+        ))));
+    }
+    evidence.log_keys = keys.iter().map(|key| key.spki().to_vec()).collect();
+    evidence.witnesses = trusted::witnesses(&against.witness)?;
+    for path in &against.ca {
+        for certificate in trusted::certificates(path)? {
+            let is_root = certificate.verify_issued_by(&certificate);
+            let known = if is_root { &mut evidence.roots } else { &mut evidence.issuers };
+            known.push(certificate);
+        }
+    }
+    Ok(())
+}
+
+/// What this box's configuration and ceremonies say.
+fn of_box(evidence: &mut Evidence, public: Option<&Path>, config: &Config) -> Result<(), Stop> {
+    // What does not parse was refused with the configuration.
+    evidence.witnesses = config.web.witnesses.iter().filter_map(|w| w.key().ok()).collect();
     if let Some(authority) = &config.authority {
         evidence.origin = Some(authority.origin.clone());
         let known = super::archive::known(config)?;
@@ -153,7 +219,7 @@ fn evidence(against: &Against, dir: &Path, config: &Config) -> Result<Evidence, 
         for root in authority.roots() {
             evidence.roots.push(read(root.name, root.certificate)?);
         }
-        if let Some(public) = &public {
+        if let Some(public) = public {
             // Those of roots are no part of the log.
             let roots = authority.roots().filter_map(|root| crl::file_of(root.crl_url).ok());
             let roots: Vec<PathBuf> = roots.map(|file| public.join(file)).collect();
@@ -166,7 +232,7 @@ fn evidence(against: &Against, dir: &Path, config: &Config) -> Result<Evidence, 
             evidence.crls = Some(found);
         }
     }
-    Ok(evidence)
+    Ok(())
 }
 
 /// How deep below the public directory a CRL may lie.

@@ -134,6 +134,12 @@ fn records_from_before_a_rotation_are_held_against_a_checkpoint_from_after_it() 
         bench.verify_with(&disk, evidence)
     };
     assert!(judge(&records, &evidence).is_sound());
+    // Who has the newest key alone finds it by the rotation, also where that is in the archive's manifest.
+    let newest = Evidence { log_keys: vec![to.spki.clone()], ..bench.evidence() };
+    assert!(judge(&records, &newest).is_sound());
+    found(&judge(&records[..8], &newest), "the log key is not the expected one");
+    let stranger = Evidence { log_keys: vec![Soft::of_seed(9).spki], ..bench.evidence() };
+    found(&judge(&records, &stranger), "the log key is not the expected one");
     // A copy from before: the key is unknown, or known from elsewhere, or from the archive's manifest.
     found(&judge(&records[..8], &evidence), "without a valid signature by the log's key");
     evidence.log_keys = vec![from.spki.clone(), to.spki.clone()];
