@@ -20,12 +20,13 @@ run: ## A CA in .lab/ with its keys in SoftHSM2, a first device enrolled, served
 test: ## Every suite, the long ones scaled down
 	@images/packages.sh test
 	@tests/clients/tools.sh
+	@tests/monitoring/tools.sh
 	cargo test
 
 lint: ## Format, clippy, shell syntax
 	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
-	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh tests/strangers/*.sh tests/tokens/*.sh tests/tokens/*.token tests/faulty-module/*.sh images/debian/*.sh images/debian/p* .ci/run; do bash -n "$$script" || exit 1; done
+	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh tests/monitoring/*.sh tests/strangers/*.sh tests/tokens/*.sh tests/tokens/*.token tests/faulty-module/*.sh images/debian/*.sh images/debian/p* .ci/run; do bash -n "$$script" || exit 1; done
 
 bench: ## Orders per second against Pebble and the raw token; the pool against the module; a slow token; BENCH="--clients 1,16 --seconds 3"
 	@images/packages.sh bench
