@@ -1,5 +1,6 @@
 //! Builds each part once; owns start-up, reload and shutdown.
 
+pub mod attempts;
 pub mod confine;
 pub mod directories;
 mod failure;

@@ -61,7 +61,7 @@ enum Command {
     /// Run the web process: ACME over HTTPS, CRLs and chains over HTTP. No PIN, no key, no write access to the log.
     Web(processes::WebArguments),
     /// Run the issuer: token, log, policy. No network listener.
-    Issuer,
+    Issuer(processes::IssuerArguments),
     /// Make the keys and certificates of a CA, once, as one reviewed file says.
     #[command(subcommand)]
     Ceremony(ceremony::CeremonyCommand),
@@ -148,7 +148,7 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Serve => processes::serve(context),
         Command::Web(arguments) => processes::web(arguments, context),
-        Command::Issuer => processes::issuer(context),
+        Command::Issuer(arguments) => processes::issuer(arguments, context),
         Command::Ceremony(command) => ceremony::run(command, context),
         Command::Root(arguments) => root::run(arguments, context),
         Command::Status(arguments) => status::run(arguments, context),

@@ -6,9 +6,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
@@ -18,9 +17,6 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 
 use super::Failure;
 use crate::config::Config;
-use crate::ipc::admin::AdminQuestion;
-use crate::ipc::admin::client::Client;
-use crate::ipc::frame::Hello;
 
 /// What is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,82 +177,3 @@ impl Ports {
 }
 
 const DNS: u16 = 53;
-
-/// One thing a taken-over web process would try, and whether it could.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Attempt {
-    pub attempt: String,
-    /// The system's own words, or `None` if it was let through.
-    pub refused: Option<String>,
-}
-
-/// Tries what the confined web process must not be able to do. For `web --try-escape`, after `web` was called.
-/// A path that does not exist proves nothing and is not tried.
-pub fn attempts(config: &Config, targets: &[PathBuf]) -> Vec<Attempt> {
-    let mut attempts = Vec::new();
-    let mut record = |attempt: String, result: std::io::Result<()>| {
-        attempts.push(Attempt { attempt, refused: result.err().map(|error| error.to_string()) });
-    };
-    for path in targets {
-        let file = std::fs::File::open(path).map(drop);
-        record(format!("read {}", path.display()), file);
-        let write = std::fs::OpenOptions::new().append(true).open(path).map(drop);
-        record(format!("write {}", path.display()), write);
-    }
-    for directory in
-        [config.paths.log(), config.paths.issuer(), config.paths.public(), config.paths.ca()]
-    {
-        let path = directory.join(".attempt");
-        let made = std::fs::OpenOptions::new().create_new(true).write(true).open(&path).map(drop);
-        let _ = std::fs::remove_file(&path);
-        record(format!("create a file in {}", directory.display()), made);
-    }
-    for directory in [config.paths.log(), config.paths.issuer()] {
-        record(format!("list {}", directory.display()), std::fs::read_dir(&directory).map(drop));
-    }
-    if let Some(asked) = ask_as_operator(config) {
-        record("ask at the issuer's admin socket".into(), asked);
-    }
-    let run = std::process::Command::new("/bin/sh").args(["-c", "exit 0"]).status().map(drop);
-    record("run /bin/sh".into(), run);
-    let bound = TcpListener::bind(("127.0.0.1", UNUSED_PORT)).map(drop);
-    record(format!("listen on TCP port {UNUSED_PORT}"), bound);
-    let signalled = rustix::process::getppid().map_or_else(
-        || Err(std::io::Error::other("there is no parent")),
-        |parent| rustix::process::test_kill_process(parent).map_err(Into::into),
-    );
-    record("signal the parent process".into(), signalled);
-    attempts
-}
-
-/// Tries to be the operator: as his tools do it, then with what this process does know. `None` where no issuer
-/// has its socket: that proves nothing.
-fn ask_as_operator(config: &Config) -> Option<std::io::Result<()>> {
-    let (socket, key) = (config.paths.admin_socket(), config.paths.admin_key());
-    match std::fs::symlink_metadata(&socket) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-        _ => {}
-    }
-    let uids = [rustix::process::geteuid().as_raw(), 0];
-    let as_a_tool = Client::connect(&socket, &key, &uids)
-        .and_then(|mut client| client.ask(&AdminQuestion::Who))
-        .map_err(std::io::Error::other);
-    let Err(why) = as_a_tool else { return Some(Ok(())) };
-    for guess in [config.digest, [0; 32]] {
-        if knock(&socket, guess).is_ok_and(|octets| octets > 0) {
-            return Some(Ok(()));
-        }
-    }
-    Some(Err(why))
-}
-
-/// How much the issuer says to a hello with this digest.
-fn knock(socket: &Path, digest: [u8; 32]) -> std::io::Result<usize> {
-    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
-    stream.write_all(&Hello::new(digest).frame())?;
-    stream.read(&mut [0; 64])
-}
-
-/// No configuration of ours listens here.
-const UNUSED_PORT: u16 = 47_807;

@@ -15,8 +15,8 @@ use crate::hsm::pool::Pin;
 /// Reads the PIN from where the configuration says. Only the issuer and the operator's tools call this.
 pub fn read(source: &PinSource) -> Result<Pin, Failure> {
     let pin = match source {
-        PinSource::File(path) => read_file(path)?,
-        PinSource::Credential(name) => read_file(&credential(name)?)?,
+        PinSource::File(path) => read_file(path, OTHERS)?,
+        PinSource::Credential(name) => read_file(&credential(name)?, ALL_OTHERS)?,
         PinSource::Prompt => prompt()?,
     };
     Ok(Pin(pin))
@@ -35,12 +35,22 @@ fn credential(name: &str) -> Result<PathBuf, Failure> {
 
 /// Whether a PIN file may be used, without reading it: exists, is a file, and no one else can read it.
 pub fn check_file(path: &Path) -> Result<(), String> {
+    check(path, OTHERS)
+}
+
+/// Group and all others.
+const OTHERS: u32 = 0o077;
+/// Of a credential, systemd gives its user the right to read by an access control list, which shows as the group's; the
+/// directory is closed to all but that user.
+const ALL_OTHERS: u32 = 0o007;
+
+fn check(path: &Path, others: u32) -> Result<(), String> {
     let found = std::fs::metadata(path)
         .map_err(|error| format!("CHY-PIN-FILE: {}: {error}", path.display()))?;
     if !found.is_file() {
         return Err(format!("CHY-PIN-FILE: {} is not a file", path.display()));
     }
-    if found.mode() & 0o077 != 0 {
+    if found.mode() & others != 0 {
         return Err(format!(
             "CHY-PIN-FILE: {} has mode {:04o}, so others can read the PIN; chmod 0600 it",
             path.display(),
@@ -50,8 +60,8 @@ pub fn check_file(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn read_file(path: &Path) -> Result<SecretString, Failure> {
-    check_file(path).map_err(Failure::operator)?;
+fn read_file(path: &Path, others: u32) -> Result<SecretString, Failure> {
+    check(path, others).map_err(Failure::operator)?;
     let text = std::fs::read(path)
         .map(Zeroizing::new)
         .map_err(|error| Failure::operator(format!("CHY-PIN-FILE: {}: {error}", path.display())))?;
@@ -122,6 +132,21 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let Ok(pin) = read(&PinSource::File(path)) else { panic!("refused") };
         assert_eq!(pin.0.expose_secret(), "1234");
+    }
+
+    #[test]
+    fn a_credential_may_show_an_access_control_list_as_its_group() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pin");
+        std::fs::write(&path, "1234\n").unwrap();
+        let mode = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(0o440);
+        assert!(read_file(&path, ALL_OTHERS).is_ok());
+        assert!(read_file(&path, OTHERS).is_err());
+        mode(0o444);
+        assert!(read_file(&path, ALL_OTHERS).is_err());
     }
 
     #[test]

@@ -19,6 +19,18 @@ pub struct WebArguments {
     targets: Vec<PathBuf>,
 }
 
+/// `chancery issuer`.
+#[derive(Clone, Debug, Args)]
+pub struct IssuerArguments {
+    /// Try what the unit must refuse the issuer (a network, other programs, other files), print what was refused, and
+    /// exit: 0 if everything was. For a copy of the unit, which alone confines the issuer.
+    #[arg(long)]
+    try_escape: bool,
+    /// Further files that --try-escape tries to read.
+    #[arg(long = "target", value_name = "FILE", requires = "try_escape")]
+    targets: Vec<PathBuf>,
+}
+
 /// Both processes under the supervisor.
 pub fn serve(context: &Context) -> Result<(), Failure> {
     app::logging::start(context.log_format);
@@ -38,9 +50,14 @@ pub fn web(arguments: &WebArguments, context: &Context) -> Result<(), Failure> {
 }
 
 /// The issuer process.
-pub fn issuer(context: &Context) -> Result<(), Failure> {
+pub fn issuer(arguments: &IssuerArguments, context: &Context) -> Result<(), Failure> {
     app::logging::start(context.log_format);
-    app::issuer::run(context.load()?)
+    let config = context.load()?;
+    if arguments.try_escape {
+        let attempts = app::attempts::issuer(&config, &arguments.targets);
+        return tell("as the unit has it", &attempts, context);
+    }
+    app::issuer::run(config)
 }
 
 fn try_escape(
@@ -55,12 +72,21 @@ fn try_escape(
     if let crate::config::PinSource::File(pin) = &config.pin {
         targets.push(pin.clone());
     }
-    let attempts = app::confine::attempts(config, &targets);
+    let attempts = app::attempts::web(config, &targets);
+    tell(&confinement.words, &attempts, context)
+}
+
+/// Prints what was refused; fails where something was not.
+fn tell(
+    confinement: &str,
+    attempts: &[app::attempts::Attempt],
+    context: &Context,
+) -> Result<(), Failure> {
     if context.json {
-        print_json(&serde_json::json!({"confinement": confinement.words, "attempts": attempts}))?;
+        print_json(&serde_json::json!({"confinement": confinement, "attempts": attempts}))?;
     } else {
-        print(&confinement.words)?;
-        for attempt in &attempts {
+        print(confinement)?;
+        for attempt in attempts {
             let outcome = attempt.refused.as_deref().unwrap_or("WAS LET THROUGH");
             print(&format!("{:<50} {outcome}", attempt.attempt))?;
         }
