@@ -55,10 +55,10 @@ done
 modes=$(inside stat -c '%n %a %U' /var/lib/chancery/issuer /var/lib/chancery/web)
 [ "$modes" = "/var/lib/chancery/issuer 700 chancery-issuer
 /var/lib/chancery/web 700 chancery-web" ] || fail "directories: $modes"
-for unit in multi-user.target.wants/chancery-{issuer,web}.service sockets.target.wants/chancery-web.socket; do
+for unit in multi-user.target.wants/chancery{.target,-issuer.service,-web.service} sockets.target.wants/chancery-web.socket; do
     [ -L "$box/etc/systemd/system/$unit" ] || fail "$unit is not enabled"
 done
-inside systemd-analyze verify --man=no chancery-issuer.service chancery-web.service chancery-web.socket
+inside systemd-analyze verify --man=no chancery-issuer.service chancery-web.service chancery-web.socket chancery.target
 
 step "before there is a configuration: a clear word"
 ! said=$(inside chancery config check 2>&1) || fail "no configuration, and config check is content"

@@ -31,6 +31,9 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const THREADS: usize = 2;
 /// At start the issuer may take as long to come up: nothing worth a word.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long after an answer that was none, at most: with a chain, and without.
+const RELAXED: Duration = Duration::from_secs(5);
+const URGENT: Duration = Duration::from_millis(500);
 /// How often the chain is asked for while nothing says that there is another.
 const SOONEST: Duration = Duration::from_secs(30);
 const LATEST: Duration = Duration::from_secs(60);
@@ -140,7 +143,9 @@ impl Tls {
                         tracing::warn!("{code}: no TLS certificate: {why}{keeps}; asking again");
                         said = Some(code);
                     }
-                    retry = (retry * 2).min(Duration::from_secs(5));
+                    // While handshakes wait for it, the issuer may come back at any moment.
+                    let longest = if self.is_ready() { RELAXED } else { URGENT };
+                    retry = (retry * 2).min(longest);
                     retry
                 }
             };
