@@ -1,6 +1,6 @@
 # The verbs of a day. `make run` and `make test` do all their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test
+.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test image boot-test
 
 FUZZ ?=
 FUZZ_SECONDS ?= 60
@@ -9,6 +9,8 @@ CLIENT ?=
 TOKEN ?=
 BENCH_PROFILE ?= release
 PROGRAM ?=
+UPDATE_KEY ?=
+BOOT ?=
 
 help: ## Lists the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +29,7 @@ lint: ## Format, clippy, shell syntax
 	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
 	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh tests/monitoring/*.sh tests/strangers/*.sh tests/tokens/*.sh tests/tokens/*.token tests/faulty-module/*.sh images/debian/*.sh images/debian/p* .ci/run; do bash -n "$$script" || exit 1; done
+	@for script in images/disk/*.sh images/disk/initrd/*.sh images/disk/initrd/init images/boot-test/*.sh images/boot-test/probe/probe/probe $$(find images/disk/root/usr/lib/chancery-box -type f); do bash -n "$$script" || exit 1; done
 
 bench: ## Orders per second against Pebble and the raw token; the pool against the module; a slow token; BENCH="--clients 1,16 --seconds 3"
 	@images/packages.sh bench
@@ -70,6 +73,14 @@ package: ## The Debian package, into target/package: the same bytes from the sam
 package-test: ## The package installed, used, upgraded, removed and purged in a minimal Debian (PROGRAM=FILE: not built anew)
 	@images/packages.sh package
 	package=$$(images/debian/build.sh $(if $(PROGRAM),--program $(PROGRAM))) && images/debian/test.sh "$$package"
+
+image: ## The appliance's disk image and its signed update, into target/image (PROGRAM=FILE: not built anew; UPDATE_KEY=FILE)
+	@images/packages.sh image
+	images/disk/build.sh $(if $(PROGRAM),--program $(PROGRAM)) $(if $(UPDATE_KEY),--key $(UPDATE_KEY))
+
+boot-test: ## The image in an emulated machine: ceremony, a device that enrols, an update, a broken one (BOOT=--short: no update)
+	@images/packages.sh boot
+	images/boot-test/run.sh $(BOOT)
 
 slow: ## The suites at full length, about an hour: 50 kills per process, 300 faults of the token, both linters, every parser fuzzed deep, a million certificates
 	@images/packages.sh test

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the Debian packages a purpose needs are there.
 #
-#   images/packages.sh run|test|bench|clients|tokens|fuzz|package
+#   images/packages.sh run|test|bench|clients|tokens|fuzz|package|image|boot
 #
 # Says what it installs before it does. Without root it installs nothing, names what is missing and fails.
 set -euo pipefail
@@ -23,12 +23,17 @@ tokens="$test perl=perl pkg-config=pkg-config /usr/lib/*/libclang-*.so.1=libclan
 fuzz="cc=gcc c++=g++ make=make"
 package="cc=gcc make=make curl=curl dpkg-shlibdeps=dpkg-dev strip=binutils lintian=lintian mmdebstrap=mmdebstrap
     unshare=util-linux ip=iproute2"
+image="cc=gcc make=make dpkg-shlibdeps=dpkg-dev strip=binutils mmdebstrap=mmdebstrap mksquashfs=squashfs-tools cpio=cpio
+    zstd=zstd veritysetup=cryptsetup-bin objcopy=binutils sfdisk=fdisk mke2fs=e2fsprogs mkfs.vfat=dosfstools mcopy=mtools
+    openssl=openssl sbsign=sbsigntool python3=python3"
+boot="$image qemu-system-x86_64=qemu-system-x86 qemu-img=qemu-utils /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf
+    ip=iproute2 unshare=util-linux dnsmasq=dnsmasq-base lego=lego curl=curl"
 
 purpose=${1:-}
 case "$purpose" in
-run | test | bench | clients | tokens | fuzz | package) ;;
+run | test | bench | clients | tokens | fuzz | package | image | boot) ;;
 *)
-    echo "usage: $0 run|test|bench|clients|tokens|fuzz|package" >&2
+    echo "usage: $0 run|test|bench|clients|tokens|fuzz|package|image|boot" >&2
     exit 2
     ;;
 esac
