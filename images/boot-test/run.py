@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""The boot test of the disk image: `images/boot-test/run.sh` starts it in its namespaces.
+
+The image of target/image starts in an emulated machine, holds its sandbox ceremony, enrols a device over the cable, refuses
+an update by a wrong key, takes a right one into its other slot, and leaves a broken one again. What is asked inside comes
+with a second initramfs (probe/); the root file system is the image's own, bit by bit."""
+
+import argparse
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from cable import Cable
+from machine import Machine, accelerator
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+REPOSITORY = os.path.realpath(f"{HERE}/../..")
+BEGAN = time.monotonic()
+# What an emulated start may take on a machine that has much else to do.
+PATIENCE = float(os.environ.get("BOOT_TEST_PATIENCE", "420"))
+
+
+def step(text):
+    print(f"== {text} ({time.monotonic() - BEGAN:.0f}s)", flush=True)
+
+
+def demand(what, why):
+    if not what:
+        raise AssertionError(why)
+
+
+def run(*command, **more):
+    return subprocess.run(command, check=True, **more)
+
+
+class Recipes:
+    """Images and updates with the test's probe in their initramfs, made of the pieces that `make image` left."""
+
+    def __init__(self, image, work):
+        self.work = work
+        self.place = f"{work}/image"
+        os.makedirs(self.place)
+        for name in ("boot", "root.squashfs"):
+            os.symlink(f"{image}/{name}", f"{self.place}/{name}")
+        self.key = f"{image}/update-key.pem" if not os.environ.get("UPDATE_KEY") else os.environ["UPDATE_KEY"]
+        shutil.copytree(f"{HERE}/probe", f"{work}/probe/probe", symlinks=True)
+        self.probe = f"{work}/probe.cpio"
+        run("bash", "-c", f"cd {work}/probe && find . | cpio --quiet -o -H newc -R 0:0 | zstd -q >{self.probe}")
+        self.environment = dict(os.environ, IMAGE_DIR=self.place)
+
+    def bundle(self, version, key=None, words="", tries=1):
+        run(f"{REPOSITORY}/images/disk/bundle.sh", "--version", version, "--key", key or self.key, "--initrd-extra", self.probe,
+            "--cmdline", words, "--tries", str(tries), env=self.environment)
+        return f"{self.place}/chancery-{version}.update"
+
+    def disk(self, version, seed):
+        self.bundle(version)
+        run(f"{REPOSITORY}/images/disk/disk.sh", version, seed, env=self.environment)
+        return f"{self.place}/chancery-{version}.img"
+
+    def stick(self, *files):
+        path = f"{self.work}/stick.img"
+        if os.path.exists(path):
+            os.remove(path)
+        size = sum(os.path.getsize(file) for file in files) + (16 << 20)
+        with open(path, "wb") as file:
+            file.truncate(size >> 20 << 20)
+        environment = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
+        run("mkfs.vfat", "-n", "CHANCERY", path, env=environment, stdout=subprocess.DEVNULL)
+        run("mcopy", "-i", path, *files, "::")
+        return path
+
+
+def inside(machine):
+    """What the probe found in the booted image."""
+    # It may have begun before what was waited for last.
+    machine.at = 0
+    machine.wait("PROBE begin", PATIENCE)
+    began = machine.at
+    machine.wait("PROBE end", PATIENCE)
+    lines = re.findall(r"^PROBE (\S+) (.*)$", machine.said()[began:machine.at], re.M)
+    failed = [rest for word, rest in lines if word == "failed"]
+    demand(not failed, f"failed units: {failed}")
+    exposed = {rest.split()[0]: float(rest.split()[1]) for word, rest in lines if word == "exposure"}
+    demand(set(exposed) == {"chancery-issuer", "chancery-web"}, f"no exposure: {exposed}")
+    demand(all(level < 1.5 for level in exposed.values()), f"too much exposed: {exposed}")
+    attempts = [rest for word, rest in lines if word == "attempt"]
+    demand(len(attempts) >= 10, f"few attempts: {attempts}")
+    demand(all(line.startswith("refused ") for line in attempts), f"not refused: {attempts}")
+    return exposed, len(attempts), [rest for word, rest in lines if word == "boot"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="one boot: ceremony, enrolment, probe, a wrong signature")
+    given = parser.parse_args()
+    image = os.path.realpath(os.environ.get("IMAGE_DIR", f"{REPOSITORY}/target/image"))
+    work = f"{image}/boot-test"
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    accel = accelerator()
+    step(f"acceleration: {accel}")
+    recipes = Recipes(image, work)
+    base = recipes.disk("1.0.0", f"{HERE}/seed")
+    disk = f"{work}/disk.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", disk, "3G")
+    cable = Cable(work)
+    machine = Machine(work, disk, accel, tap="cable")
+    try:
+        step("power on")
+        machine.start()
+        machine.wait("set up from", PATIENCE)
+        machine.wait("the ceremony was held", PATIENCE)
+        step("the ceremony was held")
+        match, _ = machine.wait(r"healthy: version (\S+) in (\S+) after (\d+) s", PATIENCE)
+        step(f"{match[1]} serves from {match[2]}, {match[3]} s after its kernel began, {time.monotonic() - machine.started:.0f} s after power on")
+        first = match[2]
+        match, _ = machine.wait(r"directory: (\S+); root SHA-256: ([0-9A-F:]+)", PATIENCE)
+        demand(match[1] == "https://ca.boot.test/acme/directory", f"another directory: {match[1]}")
+        demand(match[2].replace(":", "").lower() == cable.root(), "the console's fingerprint is not that of /root.pem")
+        step("the console names the directory and the root's fingerprint")
+        serials = [cable.enrol()]
+        step(f"a device enrolled over the network: {serials[0]}")
+        demand(b"directory=https://ca.boot.test/acme/directory" in cable.announced(), "no announcement by multicast DNS")
+        step("the directory is announced by multicast DNS")
+        ports = cable.open_ports([21, 22, 23, 25, 53, 80, 111, 443, 2222, 5355, 8080, 8443, 9100, 9443])
+        demand(ports == [80, 443], f"open ports: {ports}")
+        exposed, attempts, boot = inside(machine)
+        step(f"inside: exposure {exposed}, {attempts} attempts refused; {boot}")
+
+        run("openssl", "genpkey", "-algorithm", "ed25519", "-out", f"{work}/strange.pem")
+        wrong = recipes.bundle("9.0.0", key=f"{work}/strange.pem")
+        machine.plug(recipes.stick(wrong))
+        machine.wait(r"update refused: .*signature", PATIENCE)
+        machine.unplug()
+        os.remove(wrong)
+        step("an update by another key is refused")
+        if given.short:
+            return
+
+        good = recipes.bundle("2.0.0", tries=3)
+        machine.plug(recipes.stick(good))
+        machine.wait(r"update 2\.0\.0 is in", PATIENCE)
+        machine.wait(r"starting into the update", PATIENCE)
+        began = time.monotonic()
+        match, _ = machine.wait(r"healthy: version 2\.0\.0 in (\S+) ", PATIENCE)
+        demand(match[1] != first, "the update is in the same slot")
+        machine.wait(r"PROBE trial good", PATIENCE)
+        step(f"2.0.0 serves from {match[1]} and is kept, {time.monotonic() - began:.0f} s after the restart")
+        serials.append(cable.enrol("renew"))
+        machine.unplug()
+
+        machine.plug(recipes.stick(recipes.bundle("1.5.0")))
+        machine.wait(r"update refused: .*1\.5\.0 is not newer", PATIENCE)
+        machine.unplug()
+        step("an older version is refused, though it is signed")
+
+        broken = recipes.bundle("3.0.0", words="systemd.mask=chancery-web.service")
+        machine.plug(recipes.stick(broken))
+        machine.wait(r"starting into the update", PATIENCE)
+        machine.wait(r"the update 3\.0\.0 is unhealthy", PATIENCE)
+        step("3.0.0 is unhealthy and starts again")
+        began = time.monotonic()
+        machine.wait(r"healthy: version 2\.0\.0 in", PATIENCE)
+        step(f"2.0.0 serves again, {time.monotonic() - began:.0f} s later")
+        machine.wait(r"update refused: .*was tried", PATIENCE)
+        step("and does not take the stick's update a second time")
+        machine.unplug()
+        serials.append(cable.enrol("renew"))
+        demand(len(set(serials)) == 3, f"serials: {serials}")
+        step("the device renewed after each")
+    finally:
+        machine.kill()
+        cable.close()
+    step("done")
+
+
+if __name__ == "__main__":
+    main()
