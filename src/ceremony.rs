@@ -6,6 +6,7 @@
 //! and removed only when asked for.
 
 mod certificates;
+pub mod cross;
 pub mod execute;
 mod keys;
 mod later;

@@ -116,6 +116,15 @@ impl NewRoot {
         )
     }
 
+    /// What the certificates of each of the two roots by the other say: of the new one, and of the former.
+    pub(super) fn crosses(&self) -> (CaTemplate, CaTemplate) {
+        let Document { root, former, .. } = &self.document;
+        (
+            self.cross(&root.common_name, root.organization.as_deref()),
+            self.cross(&former.common_name, former.organization.as_deref()),
+        )
+    }
+
     fn cross(&self, common_name: &str, organization: Option<&str>) -> CaTemplate {
         let Cross { lifetime_days, permitted_names, permitted_networks } = &self.document.cross;
         CaTemplate {
@@ -138,7 +147,7 @@ pub fn add(
     policy: &Policy,
 ) -> Result<Outcome, CeremonyError> {
     let mut authority = begun(place, YET)?;
-    let Document { name, description, urls, root: template, former, .. } = &new.document;
+    let Document { name, description, urls, root: template, .. } = &new.document;
     let before = authority.roots().last().ok_or_else(|| broken("it names no root"))?;
     let (before_name, before_crl) = (before.name.to_owned(), before.crl_url.to_owned());
     let before_certificate =
@@ -159,8 +168,7 @@ pub fn add(
     }
 
     let now = place.clock.now();
-    let by_former = new.cross(&template.common_name, template.organization.as_deref());
-    let of_former = new.cross(&former.common_name, former.organization.as_deref());
+    let (by_former, of_former) = new.crosses();
     let rehearsed = dressed(&by_former, &before_certificate, &before_crl, now)?;
     policy.check_within(&rehearsed).map_err(|why| {
         refused(&format!(
@@ -248,4 +256,4 @@ pub fn finish(new: &NewRoot, place: &Place) -> Result<String, CeremonyError> {
 }
 
 /// The role of the token with the former root's key, where that is another.
-const FORMER: &str = "former";
+pub(super) const FORMER: &str = "former";

@@ -25,6 +25,7 @@ use crate::hsm::token::TokenName;
 use crate::pki::certificate::Certificate;
 
 pub mod check;
+pub mod cross;
 pub mod issuer;
 pub mod new_root;
 pub mod retire;
@@ -54,6 +55,10 @@ pub enum CeremonyCommand {
     ImportIssuer(issuer::ImportIssuer),
     /// Make another root, tied to the one before it by certificates of each other.
     AddRoot(new_root::AddRoot),
+    /// Where a root lives: sign another root's certificate, so that what is below that one is trusted below this one.
+    SignCross(cross::SignCross),
+    /// Where the roots live elsewhere: take in another root and the certificates of each other that they signed.
+    ImportRoot(cross::ImportRoot),
     /// When devices have the new root and no issuing CA is the former's: note that the former is done with.
     FinishRoot(new_root::FinishRoot),
     /// When the log has retired an issuing CA: note that it is done with, and remove its key if wanted.
@@ -153,6 +158,8 @@ pub fn run(command: &CeremonyCommand, context: &Context) -> Result<(), Failure> 
         CeremonyCommand::ImportRootCrl(arguments) => root_crl::import(arguments, context),
         CeremonyCommand::RotateLogKey(arguments) => rotate::rotate(arguments, context),
         CeremonyCommand::AddRoot(arguments) => new_root::add(arguments, context),
+        CeremonyCommand::SignCross(arguments) => cross::sign(arguments, context),
+        CeremonyCommand::ImportRoot(arguments) => cross::import(arguments, context),
         CeremonyCommand::FinishRoot(arguments) => new_root::finish(arguments, context),
         CeremonyCommand::AddIssuer(arguments) => issuer::add(arguments, context),
         CeremonyCommand::ImportIssuer(arguments) => issuer::import(arguments, context),

@@ -40,7 +40,7 @@ impl Tied {
 }
 
 /// Whether `cross` has name and key of `own` without being it.
-fn is_for(cross: &Certificate, own: &Certificate) -> bool {
+pub fn is_for(cross: &Certificate, own: &Certificate) -> bool {
     cross.subject_der() == own.subject_der()
         && cross.public_key() == own.public_key()
         && cross.der() != own.der()
