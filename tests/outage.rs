@@ -141,7 +141,7 @@ fn a_full_disk_stops_orders_but_not_the_crl_and_passes_by_itself() {
 #[test]
 fn a_clock_set_forward_must_be_accepted_and_one_set_back_signs_nothing() {
     // The `faketime` command stays in between and passes no signal on; its library does all the work.
-    let Some(library) = faketime() else {
+    let Some(library) = lab::faketime() else {
         return left_out("the clock: Debian's faketime is not installed");
     };
     let mut plant = Plant::prepare(Options::default());
@@ -188,14 +188,6 @@ fn a_clock_set_forward_must_be_accepted_and_one_set_back_signs_nothing() {
     lab.stop();
     let size = || lab::succeed(lab.chancery().args(["log", "list"])).lines().count();
     assert_eq!(size(), before, "something was recorded");
-}
-
-/// Its library for programs with threads, wherever this architecture has it.
-fn faketime() -> Option<PathBuf> {
-    let directories = std::fs::read_dir("/usr/lib").ok()?;
-    directories
-        .filter_map(|entry| Some(entry.ok()?.path().join("faketime/libfaketimeMT.so.1")))
-        .find(|path| path.exists())
 }
 
 fn contents(dir: &Path, below: &Path, into: &mut BTreeMap<PathBuf, Vec<u8>>) {

@@ -7,17 +7,18 @@ use super::CeremonyError;
 use super::certificates::{Subordinate, certify, dressed, dressed_root};
 use super::execute::Outcome;
 use super::keys::Keys;
-use super::later::{YET, bad, begun, broken, commit, key_of, refused, unchanged};
+use super::later::{
+    YET, bad, begun, broken, commit, key_of, refuse_name, refused, taken_files, unchanged,
+};
 use super::new_root::{FORMER, NewRoot};
 use super::plan::{Urls, published_as};
 use super::state::{Place, RootRecord, Tokens};
-use super::succession::taken_files;
 use super::transcript::{CertificateLine, CrlLine, Title, Transcript, hex};
 use crate::id::Timestamp;
-use crate::pki::authority::{Authority, FurtherRoot, KeyRecord, Root};
+use crate::pki::authority::{FurtherRoot, KeyRecord, Root};
 use crate::pki::certificate::Certificate;
-use crate::pki::cross::{Tied, is_for};
 use crate::pki::crl;
+use crate::pki::cross::{Tied, is_for};
 use crate::pki::policy::Policy;
 
 /// What is carried to the box that serves.
@@ -70,8 +71,8 @@ pub fn sign(
     let cross = certify(place, now, &template, &key, Some(below)).map_err(unchanged)?;
     if cross.subject_key_id() != other.subject_key_id() {
         return Err(refused(
-            "CHY-CEREMONY-IMPORT: the other root does not name its key as RFC 7093 section 2 does, so what is below it would not \
-             be found below this certificate",
+            "CHY-CEREMONY-IMPORT: the other root has another key identifier than its key has here: what is below it would not be \
+             found below this certificate",
         ));
     }
     let mut transcript = transcript(new, "", tokens, "sign-cross", now);
@@ -133,10 +134,14 @@ pub fn import(
             return Err(refuse(&format!("the cross-certificate of {subject} names another key")));
         }
         if cross.path_length() != Some(1) {
-            return Err(refuse(&format!("the cross-certificate of {subject} has not path length 1")));
+            return Err(refuse(&format!(
+                "the cross-certificate of {subject} has not path length 1"
+            )));
         }
         if cross.crl_url() != Some(names) {
-            return Err(refuse(&format!("the cross-certificate of {subject} does not name {names}")));
+            return Err(refuse(&format!(
+                "the cross-certificate of {subject} does not name {names}"
+            )));
         }
         if cross.validity().1 <= now {
             return Err(refuse(&format!("the cross-certificate of {subject} has expired")));

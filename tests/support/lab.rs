@@ -364,6 +364,14 @@ pub fn signal(pid: u32, name: &str) {
     let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
 }
 
+/// The library of Debian's faketime for programs with threads, wherever this architecture has it.
+pub fn faketime() -> Option<PathBuf> {
+    let directories = std::fs::read_dir("/usr/lib").ok()?;
+    directories
+        .filter_map(|entry| Some(entry.ok()?.path().join("faketime/libfaketimeMT.so.1")))
+        .find(|path| path.exists())
+}
+
 fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

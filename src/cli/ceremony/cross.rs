@@ -62,8 +62,7 @@ pub(super) fn sign(arguments: &SignCross, context: &Context) -> Result<(), Failu
         ),
     )?;
     let config = context.load()?;
-    let opening =
-        Opening { file: &arguments.file, tokens: &new.document.tokens, discard: false };
+    let opening = Opening { file: &arguments.file, tokens: &new.document.tokens, discard: false };
     let outcome =
         opening.held(&config, |tokens, place| cross::sign(&new, tokens, place, &other))?;
     carry(&outcome, &arguments.out)?;
