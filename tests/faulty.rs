@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chancery::hsm::SignError;
+use chancery::hsm::direct::Direct;
 use chancery::hsm::health::TokenHealth;
 use chancery::hsm::pool::{Access, Offence, Offences, Pin, Pool, Settings};
 use chancery::hsm::token::{Module, TokenName};
@@ -330,6 +331,38 @@ fn a_call_that_hangs_is_named() {
         faulty.rules("on C_Sign times 1 id hang do hang 2500");
         let _ = sign(&pool, "issuing");
         assert_eq!(hung.recv_timeout(SOON).unwrap(), "C_Sign");
+    });
+}
+
+#[test]
+fn a_pin_that_is_typed_on_the_token_is_not_handed_to_it() {
+    behind("a_pin_that_is_typed_on_the_token_is_not_handed_to_it", |token, faulty| {
+        let issuing = token.key("issuing", KeyKind::EcP256);
+        let logged_out = || Module::load(&token.settings.module).unwrap().finalize().unwrap();
+        let keypad = format!("keypad {}", token.pin);
+        logged_out();
+        faulty.rules(&keypad);
+        let asked = |from: usize| faulty.logins()[from..].to_vec();
+        let before = faulty.logins().len();
+
+        // A ceremony, which has another word in its PIN file.
+        let name = TokenName::labelled(LABEL);
+        let pin = Pin("any word".to_owned().into());
+        let direct = Direct::open(&token.settings, &name, &pin, true).unwrap();
+        assert!(direct.holds("issuing").unwrap());
+        assert_eq!(asked(before), ["CKR_OK"]);
+        drop(direct);
+        logged_out();
+
+        // The issuer, at its start and when its login was lost.
+        let (settings, dir) = (token.settings.clone(), token.dir.clone());
+        let unknowing = Token { settings, pin: "any word".to_owned(), dir };
+        let pool = unknowing.start(vec![issuing]);
+        assert_eq!(pool.wait_ready(SOON), TokenHealth::Ready);
+        faulty.rules(&format!("{keypad}\non C_SignInit times 1 id lost do end-sessions"));
+        sign_eventually(&pool, "issuing");
+        assert_eq!(faulty.fired("lost"), 1);
+        assert_eq!(asked(before), ["CKR_OK", "CKR_OK", "CKR_OK"]);
     });
 }
 

@@ -38,6 +38,7 @@ enum {
     A_LABEL = 0x03,
     A_ID = 0x102,
     SLOT_HAS_TOKEN = 1,
+    PROTECTED_AUTHENTICATION_PATH = 0x100,
     SESSIONS = 1024,
     LONGEST = 8192, /* octets of a signature that is kept for `stale` */
 };
@@ -455,6 +456,8 @@ static void after(int f, W *a, const struct plan *plan, W *rv) {
         ((struct token_info *)a[1])->flags |= rules.token_flags;
         note("fired", "token-flags", function_names[f]);
     }
+    if (f == C_GetTokenInfo_n && *rv == OK && rules.keypad[0])
+        ((struct token_info *)a[1])->flags |= PROTECTED_AUTHENTICATION_PATH;
     if (f == C_FindObjects_n && *rv == OK)
         for (W n = 0; n < *(W *)a[3]; n++)
             ((W *)a[1])[n] = outer(((W *)a[1])[n]);
@@ -531,6 +534,19 @@ static W call(int f, W *a) {
     }
     if (rv == OK && !asks_length(f, a))
         rv = meet(f, a, label, &plan);
+    char typed[WORD] = "";
+    if (f == C_Login_n) {
+        pthread_mutex_lock(&lock);
+        memcpy(typed, rules.keypad, WORD);
+        pthread_mutex_unlock(&lock);
+    }
+    if (rv == OK && typed[0]) {
+        /* Whoever hands a PIN over did not see the keypad. */
+        if (a[2])
+            rv = ARGUMENTS_BAD;
+        a[2] = (W)typed;
+        a[3] = strlen(typed);
+    }
     if (takes_turns)
         pthread_mutex_lock(&turn);
     if (plan.sleep)

@@ -181,6 +181,9 @@ static bool line_means(struct rules *into, const char *word, char **rest) {
         return number(value, &into->sessions);
     if (strcmp(word, "token-flags") == 0)
         return number(value, &into->token_flags);
+    if (strcmp(word, "keypad") == 0)
+        return (size_t)snprintf(into->keypad, sizeof into->keypad, "%s", value) <
+               sizeof into->keypad;
     if (strcmp(word, "interface") == 0) {
         into->interface = strcmp(value, "2.40") == 0  ? 240
                           : strcmp(value, "3.0") == 0 ? 300

@@ -55,6 +55,7 @@ struct rules {
     bool cold; /* comes back with C_Initialize only */
     W sessions; /* at most; 0: no limit */
     W token_flags; /* set in what C_GetTokenInfo says */
+    char keypad[WORD]; /* the PIN that is typed on the token; none: it has no keypad */
     bool one_at_a_time; /* C_Sign, C_SignFinal */
     bool labels; /* some rule asks for one */
     size_t count;

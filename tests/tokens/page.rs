@@ -86,7 +86,8 @@ pub fn render(figures: &Figures) -> String {
         with CHY-PIN-REFUSED after one try; the right one works afterwards.\n\n\
         ## Signatures a second\n\n\
         One thread / two threads, each with a session of its own, over messages of 600 octets, digest included, on a \
-        machine with two cores; raw, without the pool. RSA is PKCS #1 v1.5 with SHA-256 unless it says PSS.\n\n| token |",
+        machine with two cores that had other work beside it: an order of magnitude, not a comparison of rows; raw, \
+        without the pool. RSA is PKCS #1 v1.5 with SHA-256 unless it says PSS.\n\n| token |",
     );
     for row in Row::ALL {
         text.push_str(&format!(" {} |", row.title()));
