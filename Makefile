@@ -1,6 +1,6 @@
 # The verbs of a day. `make run` and `make test` do all their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test image boot-test
+.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test image boot-test arm64
 
 FUZZ ?=
 FUZZ_SECONDS ?= 60
@@ -11,9 +11,10 @@ BENCH_PROFILE ?= release
 PROGRAM ?=
 UPDATE_KEY ?=
 BOOT ?=
+ARM64 ?=
 
 help: ## Lists the verbs
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 run: ## A CA in .lab/ with its keys in SoftHSM2, a first device enrolled, served until Ctrl-C
 	@images/packages.sh run
@@ -81,6 +82,10 @@ image: ## The appliance's disk image and its signed update, into target/image (P
 boot-test: ## The image in an emulated machine: ceremony, a device that enrols, an update, a broken one (BOOT=--short: no update)
 	@images/packages.sh boot
 	images/boot-test/run.sh $(BOOT)
+
+arm64: ## The program for 64-bit Arm, and with it a ceremony and an enrolment under qemu-user (ARM64=--release: as it ships)
+	@images/packages.sh arm64
+	program=$$(images/arm64.sh build $(ARM64)) && images/arm64.sh run "$$program"
 
 slow: ## The suites at full length, about an hour: 50 kills per process, 300 faults of the token, both linters, every parser fuzzed deep, a million certificates
 	@images/packages.sh test

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the Debian packages a purpose needs are there.
 #
-#   images/packages.sh run|test|bench|clients|tokens|fuzz|package|image|boot
+#   images/packages.sh run|test|bench|clients|tokens|fuzz|package|image|boot|arm64
 #
 # Says what it installs before it does. Without root it installs nothing, names what is missing and fails.
 set -euo pipefail
@@ -29,11 +29,15 @@ image="cc=gcc make=make dpkg-shlibdeps=dpkg-dev strip=binutils mmdebstrap=mmdebs
 boot="$image qemu-system-x86_64=qemu-system-x86 qemu-img=qemu-utils /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf
     ip=iproute2 unshare=util-linux dnsmasq=dnsmasq-base lego=lego curl=curl"
 
+# mmdebstrap unpacks the C library and SoftHSM2 of arm64; qemu-user runs what was built.
+arm64="$run python3=python3 aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu
+    /usr/aarch64-linux-gnu/include/stdio.h=libc6-dev-arm64-cross mmdebstrap=mmdebstrap qemu-aarch64=qemu-user"
+
 purpose=${1:-}
 case "$purpose" in
-run | test | bench | clients | tokens | fuzz | package | image | boot) ;;
+run | test | bench | clients | tokens | fuzz | package | image | boot | arm64) ;;
 *)
-    echo "usage: $0 run|test|bench|clients|tokens|fuzz|package|image|boot" >&2
+    echo "usage: $0 run|test|bench|clients|tokens|fuzz|package|image|boot|arm64" >&2
     exit 2
     ;;
 esac

@@ -52,7 +52,7 @@ rm "$share"/chancery/firmware-config/unit/{*.service,*.socket,*.target,sysusers.
 install -m 644 firmware-config/unit/*.{service,socket,target} "$root/usr/lib/systemd/system/"
 install -m 644 firmware-config/unit/sysusers.conf "$root/usr/lib/sysusers.d/chancery.conf"
 install -m 644 firmware-config/unit/tmpfiles.conf "$root/usr/lib/tmpfiles.d/chancery.conf"
-install -m 644 docs/manual.md docs/commands.md docs/errors.md docs/records.md "$doc/"
+install -m 644 docs/manual.md docs/runbook.md docs/commands.md docs/errors.md docs/records.md "$doc/"
 install -m 644 images/debian/example.toml "$doc/examples/chancery.toml"
 install -m 644 images/debian/lintian-overrides "$share/lintian/overrides/chancery"
 cat >"$doc/copyright" <<'TEXT'

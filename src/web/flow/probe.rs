@@ -1,5 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
+use std::fs::File;
+use std::io::Read;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -17,6 +19,9 @@ use crate::web::route::Probe;
 /// How long a probe waits for the issuer.
 const PATIENCE: Duration = Duration::from_secs(2);
 const TEXT: &str = "text/plain; charset=utf-8";
+/// Below the published directory, and how long it is at most.
+const LAST_BACKUP: &str = "last-backup.json";
+const MAX_BACKUP: u64 = 64 * 1024;
 
 pub(super) async fn answer(server: &Server, probe: Probe) -> Result<Reply, Fault> {
     let reply = match probe {
@@ -33,7 +38,7 @@ pub(super) async fn answer(server: &Server, probe: Probe) -> Result<Reply, Fault
                 wrong: codes,
                 waiting: server.limits.admission.waiting(),
                 store: server.store.disk(),
-                backup: None,
+                backup: last_backup(server).await,
                 health,
             };
             Reply::new(StatusCode::OK, Metrics::CONTENT_TYPE, server.metrics.text(scrape))
@@ -47,6 +52,22 @@ async fn health(server: &Server) -> Option<Box<Health>> {
         Ok(Ok(Answer::Health(health))) => Some(health),
         _ => None,
     }
+}
+
+/// When the last archive that was written whole was begun: what makes backups leaves it in the published directory.
+async fn last_backup(server: &Server) -> Option<Timestamp> {
+    let path = server.public.join(LAST_BACKUP);
+    let read = move || {
+        let mut text = String::new();
+        File::open(path)?.take(MAX_BACKUP).read_to_string(&mut text).map(|_| text)
+    };
+    let text = tokio::task::spawn_blocking(read).await.ok()?.ok()?;
+    made(&text)
+}
+
+fn made(text: &str) -> Option<Timestamp> {
+    let last: serde_json::Value = serde_json::from_str(text).ok()?;
+    last.get("made")?.as_u64().map(Timestamp)
 }
 
 /// What was cosigned last, by a witness of this log or by this box: a line.
@@ -135,6 +156,17 @@ fn ready(server: &Server, health: Option<Box<Health>>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_is_as_old_as_it_says_and_noise_is_none() {
+        assert_eq!(
+            made("{\"made\": 1700000000000, \"records\": 3}"),
+            Some(Timestamp(1_700_000_000_000))
+        );
+        for noise in ["", "{}", "[1]", "{\"made\": \"soon\"}", "{\"made\": -1}", "not JSON"] {
+            assert_eq!(made(noise), None, "{noise}");
+        }
+    }
 
     #[test]
     fn recoveries_are_said_by_code_and_a_token_without_trouble_says_nothing() {
