@@ -21,6 +21,7 @@ pub mod state;
 pub mod succession;
 pub mod tls;
 pub mod transcript;
+pub mod understudy;
 
 pub use execute::{export_request, import, run, sign_request};
 pub use plan::Plan;

@@ -7,7 +7,7 @@
 //! - a witness's key for a box that has its CA; cut short, what was there before stays
 //! - the root elsewhere: export, sign, import; and what does not belong together is refused
 //! - the root's next CRL made elsewhere: taken in if it follows, refused otherwise
-//! - two tokens; a rehearsal that leaves no trace
+//! - two tokens; rehearsals of every ceremony, that leave no trace
 //!
 //! Each box has its own SOFTHSM2_CONF, given to the program it starts.
 
@@ -65,6 +65,33 @@ impl Place {
 
     fn ceremony(&self, verb: &str, file: &Path, more: &[&str]) -> Output {
         self.command(CHANCERY).args(["ceremony", verb]).arg(file).args(more).output().unwrap()
+    }
+
+    /// Rehearses it, and looks for traces: in the state, beside it, on the token.
+    fn rehearsed(&self, verb: &str, file: &Path, more: &[&str]) -> String {
+        let beside = || std::fs::read_dir(self.dir.path()).unwrap().count();
+        let before = (self.files(), self.objects("chancery"), beside());
+        let told = done(&self.ceremony(verb, file, &[more, &["--rehearse"]].concat()));
+        assert!(told.starts_with("REHEARSAL"), "{verb}: {told}");
+        assert_eq!((self.files(), self.objects("chancery"), beside()), before, "{verb}");
+        told
+    }
+
+    /// A shipped ceremony file, for a box whose keys the lab's ceremony made.
+    fn for_lab(&self, name: &str) -> PathBuf {
+        let text = std::fs::read_to_string(shipped(name)).unwrap();
+        let text = text
+            .replace("../key/", &format!("{REPOSITORY}/hsm/key/"))
+            .replace("LAN Root\"", "Chancery Lab Root\"")
+            .replace("\"ROOT-TOKEN\"", "\"chancery\"")
+            .replace("\"ONLINE-TOKEN\"", "\"chancery\"")
+            .replace("pin = { prompt = true }", "")
+            .replace("lifetime-days = 7300", "lifetime-days = 3000")
+            .replace("lifetime-days = 3650", "lifetime-days = 1500")
+            .replace("lifetime-days = 3285", "lifetime-days = 1400");
+        let file = self.path(&format!("{name}.toml"));
+        std::fs::write(&file, text).unwrap();
+        file
     }
 
     fn lab(&self, more: &[&str]) -> Output {
@@ -315,6 +342,7 @@ fn the_root_may_live_on_another_box() {
     assert_eq!(offline.objects("chancery").matches("Private Key Object").count(), 1);
     assert!(!offline.path("state/ca/authority.json").exists());
 
+    online.rehearsed("export-request", &online_file, &["--root", &root_pem]);
     done(&online.ceremony("export-request", &online_file, &["--root", &root_pem, "--yes"]));
     assert_eq!(online.objects("chancery").matches("Private Key Object").count(), 3);
     openssl(&["req", "-in", "issuing.csr", "-noout", "-verify"], online.dir.path());
@@ -324,6 +352,7 @@ fn the_root_may_live_on_another_box() {
         &offline.ceremony("sign-request", &root_file, &["--request", &root_pem, "--yes"]),
         "CHY-CEREMONY-REQUEST",
     );
+    offline.rehearsed("sign-request", &root_file, &["--request", &csr]);
     done(&offline.ceremony("sign-request", &root_file, &["--request", &csr, "--yes"]));
 
     let import = |certificate: &str, crl: &str| {
@@ -339,6 +368,9 @@ fn the_root_may_live_on_another_box() {
     refused(&import(&issuing, other_crl.to_str().unwrap()), "CHY-CEREMONY-IMPORT");
     assert!(online.authority().issuing.is_none());
 
+    online.rehearsed("import", &online_file, &["--certificate", &issuing, "--root-crl", &root_crl]);
+    let other = ["--certificate", &root_pem, "--root-crl", &root_crl, "--rehearse"];
+    refused(&online.ceremony("import", &online_file, &other), "CHY-CEREMONY-IMPORT");
     done(&import(&issuing, &root_crl));
     chain_stands(&online);
     assert!(online.authority().root_key.is_none());
@@ -399,7 +431,10 @@ fn another_issuing_ca_may_be_certified_by_a_root_on_another_box() {
     // Another key's, and one with the name of the first.
     refused(&import(&issuing), "CHY-CEREMONY-IMPORT");
     refused(&import(&sign(&root_file, "same-name.pem")), "CHY-CEREMONY-FILE");
-    done(&import(&sign(&root_again, "second.pem")));
+    let signed = sign(&root_again, "second.pem");
+    online.rehearsed("import-issuer", &file, &["--certificate", &signed]);
+    online.rehearsed("import-issuer", &file, &["--withdraw"]);
+    done(&import(&signed));
     let authority = online.authority();
     assert_eq!((authority.version, authority.further_issuers.len()), (3, 1));
     assert_eq!(authority.newest_of("issuing").unwrap().name, "issuing-2");
@@ -427,6 +462,7 @@ fn the_next_crl_of_a_root_elsewhere_is_taken_in_only_if_it_follows() {
     refused(&online.ceremony("root-crl", &online_file, &["--yes"]), "CHY-CEREMONY-FILE");
     refused(&online.ceremony("root-crl", &root_file, &["--yes"]), "CHY-CA-ABSENT");
     refused(&take(&offline.path("first.crl")), "CHY-CEREMONY-IMPORT");
+    offline.rehearsed("root-crl", &root_file, &["--out", "second.crl"]);
     done(&offline.ceremony("root-crl", &root_file, &["--out", "second.crl", "--yes"]));
     let serial = openssl(&["x509", "-in", &issuing, "-noout", "-serial"], offline.dir.path());
     let serial = serial.trim().trim_start_matches("serial=").to_owned();
@@ -446,6 +482,11 @@ fn the_next_crl_of_a_root_elsewhere_is_taken_in_only_if_it_follows() {
     let published = std::fs::read(online.path("state/public/crl/root.crl")).unwrap();
     assert_eq!(published, std::fs::read(offline.path("first.crl")).unwrap());
 
+    online.rehearsed("import-root-crl", &offline.path("second.crl"), &[]);
+    refused(
+        &online.ceremony("import-root-crl", &offline.path("first.crl"), &["--rehearse"]),
+        "CHY-CEREMONY-IMPORT",
+    );
     done(&take(&offline.path("second.crl")));
     chain_stands(&online);
     let said = online.ceremony("import-root-crl", &offline.path("third.crl"), &[]);
@@ -532,6 +573,80 @@ fn a_rehearsal_leaves_no_trace() {
     for name in ["root-offline", "root-and-issuing-two-tokens"] {
         done(&place.ceremony("run", &shipped(name), &["--rehearse"]));
     }
+}
+
+#[test]
+fn every_ceremony_is_rehearsed_on_a_copy_with_other_keys_and_leaves_no_trace() {
+    let place = Place::new(&[]);
+    refused(&place.ceremony("run", &shipped("witness"), &["--rehearse"]), "CHY-CA-ABSENT");
+    done(&place.lab(&["--yes"]));
+    let [issuer, root] = ["issuing-2", "root-2"].map(|name| place.for_lab(name));
+    let [witness, log_key, tls_key, retire] =
+        ["witness", "log-key", "tls-key", "retire"].map(shipped);
+    for (verb, file) in [
+        ("run", &witness),
+        ("rotate-log-key", &log_key),
+        ("rotate-tls-key", &tls_key),
+        ("add-issuer", &issuer),
+        ("root-crl", &shipped("lab")),
+        ("retire", &retire),
+    ] {
+        place.rehearsed(verb, file, &[]);
+    }
+    let told = place.rehearsed("add-root", &root, &[]);
+    let certificate = |told: &str, what: &str| {
+        let at = told.find(&format!("CERTIFICATE {what}\n")).unwrap();
+        told[at..].split("\n\n").next().unwrap().to_owned()
+    };
+    // The same name and the same serial number; another key.
+    let told_key = certificate(&told, "root");
+    let subject = "CN=Chancery Lab Root";
+    assert!(told_key.contains(subject), "{told_key}");
+    let public = place.path("state/public");
+    let serial = openssl(&["x509", "-in", "root.pem", "-noout", "-serial"], &public);
+    let serial = serial.trim().trim_start_matches("serial=").to_lowercase();
+    assert!(told_key.to_lowercase().contains(&serial), "{told_key}");
+    let print = openssl(&["x509", "-in", "root.pem", "-noout", "-fingerprint", "-sha256"], &public);
+    let print = print.trim().rsplit('=').next().unwrap().replace(':', "").to_lowercase();
+    assert!(!told_key.to_lowercase().contains(&print), "{told_key}");
+
+    // What is refused is refused in the rehearsal too.
+    let refusals = [
+        ("finish-log-key", &log_key, "CHY-LOG-KEY-ALONE"),
+        ("finish-tls-key", &tls_key, "CHY-TLS-KEY-ALONE"),
+        ("finish-issuer", &issuer, "CHY-ISSUER-FIRST"),
+        ("finish-root", &root, "CHY-ROOT-FIRST"),
+    ];
+    for (verb, file, code) in refusals {
+        refused(&place.ceremony(verb, file, &["--rehearse"]), code);
+    }
+    for (verb, file) in [
+        ("add-root", &root),
+        ("add-issuer", &issuer),
+        ("rotate-log-key", &log_key),
+        ("rotate-tls-key", &tls_key),
+    ] {
+        done(&place.ceremony(verb, file, &["--yes"]));
+    }
+    for (verb, file, code) in [
+        ("finish-log-key", &log_key, "CHY-LOG-KEY-BUSY"),
+        ("finish-tls-key", &tls_key, "CHY-TLS-KEY-BUSY"),
+        ("finish-issuer", &issuer, "CHY-ISSUER-SUPERSEDED"),
+        ("finish-root", &root, "CHY-ROOT-BUSY"),
+        ("rotate-log-key", &log_key, "CHY-LOG-KEY-BUSY"),
+    ] {
+        let output = place.ceremony(verb, file, &["--rehearse"]);
+        assert!(!output.status.success(), "{verb} was not refused: {output:?}");
+        refused(&output, code);
+    }
+    // With all that such a box has by now: two roots that certify each other, two issuing CAs, two log keys.
+    place.rehearsed("run", &witness, &[]);
+    let told = place.rehearsed("retire", &retire, &[]);
+    for label in ["root", "root-2", "issuing", "issuing-2", "log", "log-2", "tls", "tls-2"] {
+        assert!(told.contains(&format!("DESTROYED chancery-{label}\n")), "{label}: {told}");
+    }
+    let check = place.command(CHANCERY).args(["ceremony", "check-token"]).output().unwrap();
+    assert_eq!(done(&check).lines().filter(|line| line.starts_with("ok ")).count(), 8);
 }
 
 #[test]

@@ -159,6 +159,8 @@ fn the_log_key_is_rotated_while_devices_order() {
     done(chancery(lab, &["log-key", "retire", "--yes"]));
     eventually(lab, "the new key signs alone", || signing(lab) == [false, true]);
     refused(&chancery(lab, &["log-key", "retire", "--yes"]), "CHY-LOG-KEY-ALONE");
+    let told = done(chancery(lab, &["ceremony", "finish-log-key", file, "--remove", "--rehearse"]));
+    assert!(told.starts_with("REHEARSAL") && told.contains("removed"), "{told}");
     let told = done(finish(&["--remove"]));
     assert!(told.contains("done with") && told.contains("removed"), "{told}");
     assert!(done(finish(&["--remove"])).contains("removed"), "asked again, it goes on");
@@ -363,6 +365,8 @@ fn the_tls_key_is_rotated_and_no_handshake_fails() {
     crash_issuer(&lab);
     assert_eq!(served_key(&lab), new);
     greetings_go_on();
+    let told = done(ceremony("finish-tls-key", &["--remove", "--rehearse"]));
+    assert!(told.starts_with("REHEARSAL") && told.contains("DESTROYED chancery-tls\n"), "{told}");
     let told = done(ceremony("finish-tls-key", &["--yes", "--remove"]));
     assert!(told.contains("DESTROYED chancery-tls\n"), "{told}");
     crash_issuer(&lab);

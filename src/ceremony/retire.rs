@@ -430,9 +430,14 @@ fn sealed(
     let Ok(note) = place.disk.read(&place.public.join("checkpoint"), 65_536) else {
         return Ok(None);
     };
-    let key = verifier(authority, authority.newest_log_key())?;
-    let covers = Checkpoint::open(&note, &key)
-        .is_ok_and(|Checkpoint { head: TreeHead { size, .. }, .. }| size == leaf.0 + 1);
+    // A new log key signs from the leaf on that the issuer records; it may not have come to that.
+    let mut covers = false;
+    for record in [Some(authority.newest_log_key()), authority.former_log_key()] {
+        let Some(record) = record else { continue };
+        let stated = Checkpoint::open(&note, &verifier(authority, record)?);
+        covers |=
+            stated.is_ok_and(|Checkpoint { head: TreeHead { size, .. }, .. }| size == leaf.0 + 1);
+    }
     Ok(covers.then(|| (sha256, leaf, String::from_utf8_lossy(&note).into_owned())))
 }
 

@@ -1,14 +1,13 @@
 //! `chancery ceremony`: keys and certificates of a CA, made once as one reviewed file says.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 
+use self::rehearsal::{Copied, Rehearsal, Scene};
 use super::{Context, Failure, confirm, print, print_json};
 use crate::app::directories::{self, Owner};
 use crate::app::{ownership, pin};
@@ -16,18 +15,17 @@ use crate::ceremony::execute::{self, Outcome};
 use crate::ceremony::plan::{Document, KeyFile, PinEntry, Plan, Scope, TokenEntry};
 use crate::ceremony::transcript::{HeldBy, hex};
 use crate::ceremony::{Attendance, CeremonyError, Place, Tokens};
-use crate::config::{Config, Paths, PinSource};
-use crate::env::random_16;
+use crate::config::{Config, PinSource};
 use crate::env::system::{SystemClock, SystemDisk, SystemRng};
 use crate::hsm::direct::Direct;
 use crate::hsm::pool::Settings;
-use crate::hsm::token::TokenName;
 use crate::pki::certificate::Certificate;
 
 pub mod check;
 pub mod cross;
 pub mod issuer;
 pub mod new_root;
+pub mod rehearsal;
 pub mod retire;
 pub mod root_crl;
 pub mod rotate;
@@ -84,15 +82,11 @@ pub struct Run {
     /// Do it; without, say what would be done.
     #[arg(long)]
     yes: bool,
-    /// Hold it on throw-away SoftHSM2 tokens in a temporary directory; touches neither token nor state.
-    #[arg(long, conflicts_with_all = ["yes", "discard_unfinished"])]
-    rehearse: bool,
     /// First remove the keys that an unfinished ceremony of this box named, and only those.
     #[arg(long)]
     discard_unfinished: bool,
-    /// The rehearsal's own directory; set by --rehearse for the process that holds it.
-    #[arg(long, hide = true)]
-    rehearsal: Option<PathBuf>,
+    #[command(flatten)]
+    rehearsal: Rehearsal,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -111,6 +105,8 @@ pub struct ExportRequest {
     /// First remove the keys that an unfinished ceremony of this box named, and only those.
     #[arg(long)]
     discard_unfinished: bool,
+    #[command(flatten)]
+    rehearsal: Rehearsal,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -126,6 +122,8 @@ pub struct SignRequest {
     /// Do it; without, say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    rehearsal: Rehearsal,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -141,16 +139,42 @@ pub struct Import {
     /// Do it; without, say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    rehearsal: Rehearsal,
+}
+
+impl CeremonyCommand {
+    /// Whether it is rehearsed; `None` for what changes nothing anyway.
+    fn rehearsal(&self) -> Option<&Rehearsal> {
+        Some(match self {
+            Self::Run(arguments) => &arguments.rehearsal,
+            Self::ExportRequest(arguments) => &arguments.rehearsal,
+            Self::SignRequest(arguments) => &arguments.rehearsal,
+            Self::Import(arguments) => &arguments.rehearsal,
+            Self::RootCrl(arguments) => &arguments.rehearsal,
+            Self::ImportRootCrl(arguments) => &arguments.rehearsal,
+            Self::RotateLogKey(arguments) => &arguments.rehearsal,
+            Self::FinishLogKey(arguments) => &arguments.rehearsal,
+            Self::AddIssuer(arguments) => &arguments.rehearsal,
+            Self::ImportIssuer(arguments) => &arguments.rehearsal,
+            Self::FinishIssuer(arguments) => &arguments.rehearsal,
+            Self::AddRoot(arguments) => &arguments.rehearsal,
+            Self::FinishRoot(arguments) => &arguments.rehearsal,
+            Self::RotateTlsKey(arguments) => &arguments.rehearsal,
+            Self::FinishTlsKey(arguments) => &arguments.rehearsal,
+            Self::Retire(arguments) => &arguments.rehearsal,
+            Self::CheckTranscript(_) | Self::CheckToken(_) => return None,
+        })
+    }
 }
 
 /// Runs the subcommand.
 pub fn run(command: &CeremonyCommand, context: &Context) -> Result<(), Failure> {
+    if command.rehearsal().is_some_and(Rehearsal::is_asked_for) {
+        return rehearsal::hold();
+    }
     match command {
-        CeremonyCommand::Run(run) => match &run.rehearsal {
-            Some(dir) => rehearsal(&run.file, dir, context),
-            None if run.rehearse => rehearse(&run.file, context),
-            None => hold(run, context),
-        },
+        CeremonyCommand::Run(arguments) => hold(arguments, context),
         CeremonyCommand::ExportRequest(arguments) => export(arguments, context),
         CeremonyCommand::SignRequest(arguments) => sign(arguments, context),
         CeremonyCommand::Import(arguments) => import(arguments, context),
@@ -175,21 +199,23 @@ pub fn run(command: &CeremonyCommand, context: &Context) -> Result<(), Failure> 
 
 fn hold(run: &Run, context: &Context) -> Result<(), Failure> {
     let plan = read_plan(&run.file)?;
-    confirm(run.yes, &plan.effect())?;
-    let config = context.load()?;
+    run.rehearsal.confirm(run.yes, &plan.effect())?;
+    // A witness's key is added to a CA; all else begins one.
+    let copied = if plan.scope == Scope::Witness { Copied::Keys } else { Copied::Nothing };
+    let scene = run.rehearsal.scene(context, &plan.document.tokens, copied)?;
     let opening = Opening::of(&plan, &run.file, run.discard_unfinished);
-    let outcome = opening.held(&config, |tokens, place| execute::run(&plan, tokens, place))?;
+    let outcome = opening.held(&scene, |tokens, place| execute::run(&plan, tokens, place))?;
     tell(&outcome, context)
 }
 
 fn export(arguments: &ExportRequest, context: &Context) -> Result<(), Failure> {
     let plan = read_plan(&arguments.file)?;
     let root = read_certificate(&arguments.root)?;
-    confirm(arguments.yes, &plan.effect())?;
-    let config = context.load()?;
+    arguments.rehearsal.confirm(arguments.yes, &plan.effect())?;
+    let scene = arguments.rehearsal.scene(context, &plan.document.tokens, Copied::Nothing)?;
     let outcome = Opening::of(&plan, &arguments.file, arguments.discard_unfinished)
-        .held(&config, |tokens, place| execute::export_request(&plan, tokens, place, &root))?;
-    carry(&outcome, &arguments.out)?;
+        .held(&scene, |tokens, place| execute::export_request(&plan, tokens, place, &root))?;
+    carry(&scene, &outcome, &arguments.out)?;
     tell(&outcome, context)
 }
 
@@ -197,7 +223,7 @@ fn sign(arguments: &SignRequest, context: &Context) -> Result<(), Failure> {
     let plan = read_plan(&arguments.file)?;
     let request = read_text(&arguments.request)?;
     let key = crate::ceremony::request::parse(&request).map_err(failure)?;
-    confirm(
+    arguments.rehearsal.confirm(
         arguments.yes,
         &format!(
             "the root would sign an issuing certificate {:?} for the key with SHA-256 {}",
@@ -205,10 +231,10 @@ fn sign(arguments: &SignRequest, context: &Context) -> Result<(), Failure> {
             hex(&key.spki_sha256())
         ),
     )?;
-    let config = context.load()?;
-    let (place, tokens) = open(&plan, &arguments.file, &config)?;
+    let scene = arguments.rehearsal.scene(context, &plan.document.tokens, Copied::Keys)?;
+    let (place, tokens) = open_tokens(&plan.document.tokens, &arguments.file, &scene)?;
     let outcome = execute::sign_request(&plan, &tokens, &place, &request).map_err(failure)?;
-    carry(&outcome, &arguments.out)?;
+    carry(&scene, &outcome, &arguments.out)?;
     tell(&outcome, context)
 }
 
@@ -216,7 +242,7 @@ fn import(arguments: &Import, context: &Context) -> Result<(), Failure> {
     let plan = read_plan(&arguments.file)?;
     let certificate = read_certificate(&arguments.certificate)?;
     let root_crl = read(&arguments.root_crl)?;
-    confirm(
+    arguments.rehearsal.confirm(
         arguments.yes,
         &format!(
             "the issuing certificate {} (SHA-256 {}) would become this box's, and its log {} would begin",
@@ -225,8 +251,9 @@ fn import(arguments: &Import, context: &Context) -> Result<(), Failure> {
             plan.origin()
         ),
     )?;
-    let config = context.load()?;
-    let outcome = Opening::of(&plan, &arguments.file, false).held(&config, |tokens, place| {
+    let scene = arguments.rehearsal.scene(context, &plan.document.tokens, Copied::Keys)?;
+    let (certificate, root_crl) = (scene.certificate(certificate)?, scene.crl(root_crl)?);
+    let outcome = Opening::of(&plan, &arguments.file, false).held(&scene, |tokens, place| {
         execute::import(&plan, tokens, place, &certificate, &root_crl)
     })?;
     tell(&outcome, context)
@@ -258,17 +285,17 @@ fn unusable(error: &CeremonyError, file: &Path) -> Failure {
     Failure::operator(format!("{why} ({})", file.display()))
 }
 
-fn open(plan: &Plan, file: &Path, config: &Config) -> Result<(Place, Tokens), Failure> {
-    open_tokens(&plan.document.tokens, file, config)
-}
-
 /// Opens the tokens that a file names.
 fn open_tokens(
     entries: &BTreeMap<String, TokenEntry>,
     file: &Path,
-    config: &Config,
+    scene: &Scene,
 ) -> Result<(Place, Tokens), Failure> {
+    let config = &scene.config;
     directories::prepare(&config.paths, None, None)?;
+    if let Some(tokens) = scene.stage(entries)? {
+        return Ok((place(scene), tokens));
+    }
     let mut tokens = Tokens::new();
     for (role, entry) in entries {
         let mut settings: Settings = match &entry.settings {
@@ -293,10 +320,11 @@ fn open_tokens(
             .map_err(|error| Failure::operator(error.to_string()))?;
         tokens.insert(role.clone(), direct);
     }
-    Ok((place(&config.paths, config.log.clone()), tokens))
+    Ok((place(scene), tokens))
 }
 
-fn place(paths: &Paths, log_settings: crate::log::Settings) -> Place {
+fn place(scene: &Scene) -> Place {
+    let (paths, log_settings) = (&scene.config.paths, scene.config.log.clone());
     Place {
         ca: paths.ca(),
         public: paths.public(),
@@ -310,7 +338,8 @@ fn place(paths: &Paths, log_settings: crate::log::Settings) -> Place {
                 uid: rustix::process::geteuid().as_raw(),
                 user: directories::user_name(rustix::process::geteuid().as_raw()),
             }),
-            ..Attendance::default()
+            attended_by: Vec::new(),
+            rehearsal: scene.is_rehearsal(),
         },
     }
 }
@@ -331,16 +360,16 @@ impl<'a> Opening<'a> {
     /// Opens the tokens, has the ceremony held, and hands what it made over to the issuer's user.
     fn held<T>(
         &self,
-        config: &Config,
+        scene: &Scene,
         hold: impl FnOnce(&Tokens, &Place) -> Result<T, CeremonyError>,
     ) -> Result<T, Failure> {
-        let heir = heir(config)?;
-        let (place, tokens) = open_tokens(self.tokens, self.file, config)?;
+        let heir = heir(&scene.config)?;
+        let (place, tokens) = open_tokens(self.tokens, self.file, scene)?;
         if self.discard {
             place.discard_unfinished(&tokens).map_err(failure)?;
         }
         let made = hold(&tokens, &place).map_err(failure)?;
-        hand_over(config, heir)?;
+        hand_over(&scene.config, heir)?;
         Ok(made)
     }
 }
@@ -377,10 +406,8 @@ fn tell(outcome: &Outcome, context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn carry(outcome: &Outcome, out: &Path) -> Result<(), Failure> {
-    let Some(pem) = &outcome.carry else { return Ok(()) };
-    std::fs::write(out, pem)
-        .map_err(|error| Failure::operator(format!("CHY-OS: {}: {error}", out.display())))
+fn carry(scene: &Scene, outcome: &Outcome, out: &Path) -> Result<(), Failure> {
+    outcome.carry.as_ref().map_or(Ok(()), |pem| scene.carry(pem.as_bytes(), out))
 }
 
 fn failure(error: CeremonyError) -> Failure {
@@ -407,116 +434,3 @@ fn read_certificate(path: &Path) -> Result<Certificate, Failure> {
 fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent().map_or_else(|| path.to_owned(), |parent| parent.join(path))
 }
-
-/// Makes throw-away tokens and holds the ceremony on them in another process: SoftHSM2 reads its configuration
-/// from the environment, which a process cannot safely change for itself.
-fn rehearse(file: &Path, context: &Context) -> Result<(), Failure> {
-    let plan = read_plan(file)?;
-    if plan.scope == Scope::Online {
-        return Err(Failure::operator(
-            "CHY-CEREMONY-FILE: a file without a root key cannot be rehearsed alone".to_owned(),
-        ));
-    }
-    let failed = |what: &str, error: std::io::Error| {
-        Failure::failed(format!("CHY-OS: the rehearsal: {what}: {error}"))
-    };
-    let dir =
-        std::env::temp_dir().join(format!("chancery-rehearsal-{}", hex(&random_16(&SystemRng))));
-    std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|e| failed("directory", e))?;
-    let outcome = (|| {
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(dir.join("tokens"))
-            .map_err(|e| failed("directory", e))?;
-        let pin = hex(&random_16(&SystemRng));
-        let secret = |name: &str, text: &str| {
-            use std::io::Write;
-            std::fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(dir.join(name))
-                .and_then(|mut file| file.write_all(text.as_bytes()))
-                .map_err(|e| failed(name, e))
-        };
-        secret("pin", &pin)?;
-        let conf = dir.join("softhsm2.conf");
-        secret(
-            "softhsm2.conf",
-            &format!(
-                "directories.tokendir = {}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n",
-                dir.display()
-            ),
-        )?;
-        let mut labels: Vec<&str> = plan.document.tokens.values().map(rehearsal_label).collect();
-        labels.sort_unstable();
-        labels.dedup();
-        for label in labels {
-            let made = Command::new("softhsm2-util")
-                .args(["--init-token", "--free", "--label", label, "--pin", &pin, "--so-pin", &pin])
-                .env("SOFTHSM2_CONF", &conf)
-                .stdout(Stdio::null())
-                .status()
-                .map_err(|e| failed("softhsm2-util (Debian: apt install softhsm2)", e))?;
-            if !made.success() {
-                return Err(Failure::failed(
-                    "CHY-OS: the rehearsal: softhsm2-util made no token".to_owned(),
-                ));
-            }
-        }
-        let program = std::env::current_exe().map_err(|e| failed("this program", e))?;
-        let mut held = Command::new(program);
-        if context.json {
-            held.arg("--json");
-        }
-        held.args(["ceremony", "run"]).arg(file).arg("--rehearsal").arg(&dir);
-        held.env("SOFTHSM2_CONF", &conf).status().map_err(|e| failed("this program", e))
-    })();
-    // Throw-away by design: what cannot be removed holds no key of any CA.
-    let _ = std::fs::remove_dir_all(&dir);
-    if outcome?.success() { Ok(()) } else { Err(Failure { text: String::new(), exit: 1 }) }
-}
-
-/// The process that holds a rehearsal: every role's token is SoftHSM2.
-fn rehearsal(file: &Path, dir: &Path, context: &Context) -> Result<(), Failure> {
-    let plan = read_plan(file)?;
-    let module =
-        SOFTHSM2.iter().map(PathBuf::from).find(|path| path.is_file()).ok_or_else(|| {
-            Failure::operator(
-                "CHY-MODULE-ABSENT: a rehearsal needs SoftHSM2 (Debian: apt install softhsm2)"
-                    .to_owned(),
-            )
-        })?;
-    let pin = pin::read(&PinSource::File(dir.join("pin")))?;
-    let mut tokens = Tokens::new();
-    for (role, entry) in &plan.document.tokens {
-        let direct = Direct::open(
-            &Settings::new(module.clone()),
-            &TokenName::labelled(rehearsal_label(entry)),
-            &pin,
-            true,
-        )
-        .map_err(|error| Failure::operator(error.to_string()))?;
-        tokens.insert(role.clone(), direct);
-    }
-    let paths = Paths { state: dir.join("state") };
-    directories::prepare(&paths, None, None)?;
-    let mut place = place(&paths, crate::log::Settings::default());
-    place.attendance.rehearsal = true;
-    let outcome = execute::run(&plan, &tokens, &place).map_err(failure)?;
-    if !context.json {
-        print("REHEARSAL: these keys and certificates are thrown away again\n")?;
-    }
-    tell(&outcome, context)
-}
-
-/// The label of the throw-away token that stands for one of the file.
-fn rehearsal_label(entry: &TokenEntry) -> &str {
-    if entry.label.is_empty() { "rehearsal" } else { &entry.label }
-}
-
-const SOFTHSM2: [&str; 3] = [
-    "/usr/lib/softhsm/libsofthsm2.so",
-    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
-];

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{
-    Context, Failure, Opening, carry, confirm, print, read_certificate, read_with_key, tell,
-};
+use super::rehearsal::{Copied, Rehearsal};
+use super::{Context, Failure, Opening, carry, print, read_certificate, read_with_key, tell};
 use crate::ceremony::succession::{self, Document, Succession};
 use crate::ceremony::transcript::hex;
 use crate::config::Config;
@@ -25,6 +24,8 @@ pub struct AddIssuer {
     /// First remove the key that an unfinished ceremony of this box named, and only that.
     #[arg(long)]
     discard_unfinished: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -40,6 +41,8 @@ pub struct ImportIssuer {
     /// Do it; without, say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -52,17 +55,20 @@ pub struct FinishIssuer {
     /// Do it; without, say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 pub(super) fn add(arguments: &AddIssuer, context: &Context) -> Result<(), Failure> {
     let succession =
         read_with_key(&arguments.file, |document: &Document| &document.key, Succession::new)?;
-    confirm(arguments.yes, &succession.effect())?;
-    let config = context.load()?;
-    let policy = policy(&config)?;
+    arguments.rehearsal.confirm(arguments.yes, &succession.effect())?;
+    let tokens = &succession.document.tokens;
+    let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
+    let policy = policy(&scene.config)?;
     let outcome = opening(&succession, &arguments.file, arguments.discard_unfinished)
-        .held(&config, |tokens, place| succession::add(&succession, tokens, place, &policy))?;
-    carry(&outcome, &arguments.out)?;
+        .held(&scene, |tokens, place| succession::add(&succession, tokens, place, &policy))?;
+    carry(&scene, &outcome, &arguments.out)?;
     tell(&outcome, context)?;
     restart(context, outcome.carry.is_none())
 }
@@ -70,19 +76,19 @@ pub(super) fn add(arguments: &AddIssuer, context: &Context) -> Result<(), Failur
 pub(super) fn import(arguments: &ImportIssuer, context: &Context) -> Result<(), Failure> {
     let succession =
         read_with_key(&arguments.file, |document: &Document| &document.key, Succession::new)?;
-    let name = &succession.document.name;
+    let Document { name, tokens, .. } = &succession.document;
     let Some(path) = &arguments.certificate else {
-        confirm(
+        arguments.rehearsal.confirm(
             arguments.yes,
             &format!("the request for {name:?} would be given up and its key removed"),
         )?;
-        let config = context.load()?;
+        let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
         let done = opening(&succession, &arguments.file, false)
-            .held(&config, |tokens, place| succession::withdraw(&succession, tokens, place))?;
+            .held(&scene, |tokens, place| succession::withdraw(&succession, tokens, place))?;
         return print(&done);
     };
     let certificate = read_certificate(path)?;
-    confirm(
+    arguments.rehearsal.confirm(
         arguments.yes,
         &format!(
             "the issuing certificate {} (SHA-256 {}) would be {name:?}'s; from the next start of both processes on it issues \
@@ -92,9 +98,10 @@ pub(super) fn import(arguments: &ImportIssuer, context: &Context) -> Result<(), 
             succession.document.line
         ),
     )?;
-    let config = context.load()?;
-    let policy = policy(&config)?;
-    let outcome = opening(&succession, &arguments.file, false).held(&config, |tokens, place| {
+    let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
+    let certificate = scene.certificate(certificate)?;
+    let policy = policy(&scene.config)?;
+    let outcome = opening(&succession, &arguments.file, false).held(&scene, |tokens, place| {
         succession::import(&succession, tokens, place, &policy, &certificate)
     })?;
     tell(&outcome, context)?;
@@ -106,15 +113,16 @@ pub(super) fn finish(arguments: &FinishIssuer, context: &Context) -> Result<(), 
         read_with_key(&arguments.file, |document: &Document| &document.key, Succession::new)?;
     let removed =
         if arguments.remove { ", and its key be removed from its token for good" } else { "" };
-    confirm(
+    arguments.rehearsal.confirm(
         arguments.yes,
         &format!(
             "the issuing CA before {:?} would be noted as done with{removed}",
             succession.document.name
         ),
     )?;
-    let config = context.load()?;
-    let done = opening(&succession, &arguments.file, false).held(&config, |tokens, place| {
+    let tokens = &succession.document.tokens;
+    let scene = arguments.rehearsal.scene(context, tokens, Copied::Ends)?;
+    let done = opening(&succession, &arguments.file, false).held(&scene, |tokens, place| {
         succession::finish(&succession, tokens, place, arguments.remove)
     })?;
     print(&done)

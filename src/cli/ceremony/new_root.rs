@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::rehearsal::{Copied, Rehearsal};
 use super::{
-    Context, Failure, Opening, confirm, failure, hand_over, heir, issuer, place, print,
-    read_with_key, tell_next,
+    Context, Failure, Opening, failure, hand_over, heir, issuer, place, print, read_with_key,
+    tell_next,
 };
 use crate::app::directories;
 use crate::ceremony::new_root::{self, Document, NewRoot};
@@ -21,6 +22,8 @@ pub struct AddRoot {
     /// First remove the key that an unfinished ceremony of this box named, and only that.
     #[arg(long)]
     discard_unfinished: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -30,20 +33,23 @@ pub struct FinishRoot {
     /// Do it; without, say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 pub(super) fn add(arguments: &AddRoot, context: &Context) -> Result<(), Failure> {
     let new = read_with_key(&arguments.file, |document: &Document| &document.key, NewRoot::new)?;
-    confirm(arguments.yes, &new.effect())?;
-    let config = context.load()?;
-    let policy = issuer::policy(&config)?;
+    arguments.rehearsal.confirm(arguments.yes, &new.effect())?;
+    let tokens = &new.document.tokens;
+    let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
+    let policy = issuer::policy(&scene.config)?;
     let opening = Opening {
         file: &arguments.file,
         tokens: &new.document.tokens,
         discard: arguments.discard_unfinished,
     };
     let outcome =
-        opening.held(&config, |tokens, place| new_root::add(&new, tokens, place, &policy))?;
+        opening.held(&scene, |tokens, place| new_root::add(&new, tokens, place, &policy))?;
     tell_next(
         &outcome,
         context,
@@ -53,15 +59,16 @@ pub(super) fn add(arguments: &AddRoot, context: &Context) -> Result<(), Failure>
 
 pub(super) fn finish(arguments: &FinishRoot, context: &Context) -> Result<(), Failure> {
     let new = read_with_key(&arguments.file, |document: &Document| &document.key, NewRoot::new)?;
-    confirm(
+    arguments.rehearsal.confirm(
         arguments.yes,
         "the root before this one would be noted as done with; a device that has only that one trusts nothing of this box any more",
     )?;
-    let config = context.load()?;
-    let heir = heir(&config)?;
-    directories::prepare(&config.paths, None, None)?;
-    let place = place(&config.paths, config.log.clone());
+    let tokens = &new.document.tokens;
+    let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
+    let heir = heir(&scene.config)?;
+    directories::prepare(&scene.config.paths, None, None)?;
+    let place = place(&scene);
     let done = new_root::finish(&new, &place).map_err(failure)?;
-    hand_over(&config, heir)?;
+    hand_over(&scene.config, heir)?;
     print(&done)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::rehearsal::{Copied, Rehearsal};
 use super::{Context, Failure, failure, hand_over, heir, open_tokens, print, print_json};
 use crate::ceremony::retire::{self, Document};
 
@@ -21,23 +22,26 @@ pub struct Retire {
     /// Who is present, for the transcript; may be repeated.
     #[arg(long, value_name = "NAME")]
     attended_by: Vec<String>,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 pub(super) fn retire(arguments: &Retire, context: &Context) -> Result<(), Failure> {
     let bad = |error: crate::config::ConfigError| Failure::operator(error.to_string());
     let document: Document = crate::config::read(&arguments.file).map_err(bad)?;
-    let config = context.load()?;
-    let name =
-        retire::name_of(&super::place(&config.paths, config.log.clone())).map_err(failure)?;
-    confirmed(arguments.yes.as_deref(), &name)?;
-    let heir = heir(&config)?;
-    let (mut place, tokens) = open_tokens(&document.tokens, &arguments.file, &config)?;
+    let scene = arguments.rehearsal.scene(context, &document.tokens, Copied::Keys)?;
+    let name = retire::name_of(&super::place(&scene)).map_err(failure)?;
+    if !scene.is_rehearsal() {
+        confirmed(arguments.yes.as_deref(), &name)?;
+    }
+    let heir = heir(&scene.config)?;
+    let (mut place, tokens) = open_tokens(&document.tokens, &arguments.file, &scene)?;
     place.attendance.attended_by.clone_from(&arguments.attended_by);
     let read_tbs = crate::issuer::read_tbs;
     let (transcript, retired) =
         retire::retire(&document, &tokens, &place, read_tbs, arguments.although_valid)
             .map_err(failure)?;
-    hand_over(&config, heir)?;
+    hand_over(&scene.config, heir)?;
     if context.json {
         return print_json(&serde_json::json!({ "transcript": transcript, "retired": retired }));
     }

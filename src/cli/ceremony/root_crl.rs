@@ -1,12 +1,14 @@
 //! `chancery ceremony root-crl` and `import-root-crl`: the root's next CRL.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 
+use super::rehearsal::{Copied, Rehearsal};
 use super::{
-    Context, Failure, Opening, confirm, failure, hand_over, heir, place, read, read_certificate,
-    read_plan, tell,
+    Context, Failure, Opening, failure, hand_over, heir, place, read, read_certificate, read_plan,
+    tell,
 };
 use crate::app::directories;
 use crate::ceremony::root_crl::{self, REASONS, Revocation};
@@ -34,6 +36,8 @@ pub struct RootCrl {
     /// Do it; without, say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -43,12 +47,14 @@ pub struct ImportRootCrl {
     /// Do it; without, say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 pub(super) fn sign(arguments: &RootCrl, context: &Context) -> Result<(), Failure> {
     let plan = read_plan(&arguments.file)?;
     let certificate = arguments.certificate.as_deref().map(read_certificate).transpose()?;
-    let revocation =
+    let mut revocation =
         arguments.revoke.map(|serial| Revocation { serial, reason: arguments.reason, certificate });
     let days = plan.document.root_crl_days.unwrap_or_default();
     let revokes = match &revocation {
@@ -58,27 +64,31 @@ pub(super) fn sign(arguments: &RootCrl, context: &Context) -> Result<(), Failure
         ),
         None => String::new(),
     };
-    confirm(arguments.yes, &format!("the root would sign a CRL for {days} days{revokes}"))?;
-    let config = context.load()?;
+    arguments
+        .rehearsal
+        .confirm(arguments.yes, &format!("the root would sign a CRL for {days} days{revokes}"))?;
+    let scene = arguments.rehearsal.scene(context, &plan.document.tokens, Copied::Keys)?;
+    if let Some(new) = &mut revocation {
+        new.certificate = new.certificate.take().map(|it| scene.certificate(it)).transpose()?;
+    }
     let (outcome, der) = Opening::of(&plan, &arguments.file, false)
-        .held(&config, |tokens, place| root_crl::sign(&plan, tokens, place, revocation.as_ref()))?;
-    std::fs::write(&arguments.out, der).map_err(|error| {
-        Failure::operator(format!("CHY-OS: {}: {error}", arguments.out.display()))
-    })?;
+        .held(&scene, |tokens, place| root_crl::sign(&plan, tokens, place, revocation.as_ref()))?;
+    scene.carry(&der, &arguments.out)?;
     tell(&outcome, context)
 }
 
 pub(super) fn import(arguments: &ImportRootCrl, context: &Context) -> Result<(), Failure> {
     let der = read(&arguments.file)?;
-    let config = context.load()?;
-    let place = place(&config.paths, config.log.clone());
+    let scene = arguments.rehearsal.scene(context, &BTreeMap::new(), Copied::Keys)?;
+    let der = scene.crl(der)?;
+    let place = place(&scene);
     let list = root_crl::judge(&place, &der, SystemClock::new().now()).map_err(failure)?;
     let own = if root_crl::revokes_own(&place, &list) {
         "; it revokes the issuing certificate of this box, which would issue nothing any more"
     } else {
         ""
     };
-    confirm(
+    arguments.rehearsal.confirm(
         arguments.yes,
         &format!(
             "the root's CRL number {}, from {} to {}, with {} revoked certificates, would be published{own}",
@@ -88,10 +98,10 @@ pub(super) fn import(arguments: &ImportRootCrl, context: &Context) -> Result<(),
             list.revoked.len()
         ),
     )?;
-    let heir = heir(&config)?;
-    directories::prepare(&config.paths, None, None)?;
+    let heir = heir(&scene.config)?;
+    directories::prepare(&scene.config.paths, None, None)?;
     let outcome = root_crl::import(&place, &der).map_err(failure)?;
-    hand_over(&config, heir)?;
+    hand_over(&scene.config, heir)?;
     tell(&outcome, context)
 }
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Context, Failure, Opening, confirm, print, read_with_key, tell_next};
+use super::rehearsal::{Copied, Rehearsal};
+use super::{Context, Failure, Opening, print, read_with_key, tell_next};
 use crate::ceremony::rotate::{self, Document, Rotation};
 
 #[derive(Clone, Debug, Args)]
@@ -17,6 +18,8 @@ pub struct RotateLogKey {
     /// First remove the key that an unfinished ceremony of this box named, and only that.
     #[arg(long)]
     discard_unfinished: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -29,15 +32,18 @@ pub struct FinishLogKey {
     /// Do it; without, say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 pub(super) fn rotate(arguments: &RotateLogKey, context: &Context) -> Result<(), Failure> {
     let rotation =
         read_with_key(&arguments.file, |document: &Document| &document.key, Rotation::new)?;
-    confirm(arguments.yes, &rotation.effect())?;
-    let config = context.load()?;
+    arguments.rehearsal.confirm(arguments.yes, &rotation.effect())?;
+    let tokens = &rotation.document.tokens;
+    let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
     let outcome = opening(&rotation, &arguments.file, arguments.discard_unfinished)
-        .held(&config, |tokens, place| rotate::rotate(&rotation, tokens, place))?;
+        .held(&scene, |tokens, place| rotate::rotate(&rotation, tokens, place))?;
     tell_next(
         &outcome,
         context,
@@ -49,11 +55,14 @@ pub(super) fn finish(arguments: &FinishLogKey, context: &Context) -> Result<(), 
     let rotation =
         read_with_key(&arguments.file, |document: &Document| &document.key, Rotation::new)?;
     let removed = if arguments.remove { ", and be removed from its token for good" } else { "" };
-    confirm(arguments.yes, &format!("the former log key would be noted as done with{removed}"))?;
-    let config = context.load()?;
-    let done = opening(&rotation, &arguments.file, false).held(&config, |tokens, place| {
-        rotate::finish(&rotation, tokens, place, arguments.remove)
-    })?;
+    arguments.rehearsal.confirm(
+        arguments.yes,
+        &format!("the former log key would be noted as done with{removed}"),
+    )?;
+    let tokens = &rotation.document.tokens;
+    let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
+    let done = opening(&rotation, &arguments.file, false)
+        .held(&scene, |tokens, place| rotate::finish(&rotation, tokens, place, arguments.remove))?;
     print(&done)
 }
 

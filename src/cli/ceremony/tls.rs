@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{Context, Failure, Opening, confirm, read_with_key, tell_next};
+use super::rehearsal::{Copied, Rehearsal};
+use super::{Context, Failure, Opening, read_with_key, tell_next};
 use crate::ceremony::tls::{self, Document, Rotation};
 use crate::cli::log::locate;
 use crate::config::Config;
@@ -26,6 +27,8 @@ pub struct RotateTlsKey {
     /// First remove the key that an unfinished ceremony of this box named, and only that.
     #[arg(long)]
     discard_unfinished: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -38,15 +41,18 @@ pub struct FinishTlsKey {
     /// Do it; without, say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 pub(super) fn rotate(arguments: &RotateTlsKey, context: &Context) -> Result<(), Failure> {
     let rotation =
         read_with_key(&arguments.file, |document: &Document| &document.key, Rotation::new)?;
-    confirm(arguments.yes, &rotation.effect())?;
-    let config = context.load()?;
+    arguments.rehearsal.confirm(arguments.yes, &rotation.effect())?;
+    let tokens = &rotation.document.tokens;
+    let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
     let outcome = opening(&rotation, &arguments.file, arguments.discard_unfinished)
-        .held(&config, |tokens, place| tls::rotate(&rotation, tokens, place))?;
+        .held(&scene, |tokens, place| tls::rotate(&rotation, tokens, place))?;
     tell_next(
         &outcome,
         context,
@@ -58,10 +64,14 @@ pub(super) fn finish(arguments: &FinishTlsKey, context: &Context) -> Result<(), 
     let rotation =
         read_with_key(&arguments.file, |document: &Document| &document.key, Rotation::new)?;
     let removed = if arguments.remove { ", and be destroyed for good" } else { "" };
-    confirm(arguments.yes, &format!("the former TLS key would be noted as done with{removed}"))?;
-    let config = context.load()?;
-    let served = served(&config);
-    let outcome = opening(&rotation, &arguments.file, false).held(&config, |tokens, place| {
+    arguments.rehearsal.confirm(
+        arguments.yes,
+        &format!("the former TLS key would be noted as done with{removed}"),
+    )?;
+    let tokens = &rotation.document.tokens;
+    let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
+    let served = served(scene.real()).map(|spki| scene.spki(spki));
+    let outcome = opening(&rotation, &arguments.file, false).held(&scene, |tokens, place| {
         tls::finish(&rotation, tokens, place, served.as_deref(), arguments.remove)
     })?;
     let next = "Restart the issuer, which then asks the token for the former key no more.";

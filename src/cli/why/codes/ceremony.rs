@@ -124,6 +124,11 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Start in the foreground, or use pin = { file = … } or { credential = … }.",
     },
     Entry {
+        code: "CHY-REHEARSAL",
+        means: "A ceremony of this box cannot be rehearsed: SoftHSM2 makes no key like one of its own.",
+        do_this: "Rehearse it on a box whose tokens you have twice, or on the maker's own simulator.",
+    },
+    Entry {
         code: "CHY-RETIRE-VALID",
         means: "The CA has certified devices that would go on being believed after it is gone, and that nobody could revoke.",
         do_this: "Revoke them or wait for their end; --although-valid retires the CA all the same.",
