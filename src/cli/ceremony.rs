@@ -159,6 +159,8 @@ impl CeremonyCommand {
             Self::ImportIssuer(arguments) => &arguments.rehearsal,
             Self::FinishIssuer(arguments) => &arguments.rehearsal,
             Self::AddRoot(arguments) => &arguments.rehearsal,
+            Self::SignCross(arguments) => &arguments.rehearsal,
+            Self::ImportRoot(arguments) => &arguments.rehearsal,
             Self::FinishRoot(arguments) => &arguments.rehearsal,
             Self::RotateTlsKey(arguments) => &arguments.rehearsal,
             Self::FinishTlsKey(arguments) => &arguments.rehearsal,

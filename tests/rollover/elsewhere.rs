@@ -69,6 +69,10 @@ fn a_root_elsewhere_takes_over_from_a_root_elsewhere() {
         chancery(lab, &[&sign[..], more].concat())
     };
     refused(&sign(&one, &root_2, &[]), "CHY-CONFIRM");
+    for (lab, other) in [(&one, &root_2), (&two, &root)] {
+        let told = done(sign(lab, other, &["--rehearse"]));
+        assert!(told.starts_with("REHEARSAL") && !lab.dir.join("cross.pem").exists(), "{told}");
+    }
     done(sign(&one, &root_2, &["--yes"]));
     done(sign(&two, &root, &["--yes"]));
     let (by_former, of_former) = (text(one.dir.join("cross.pem")), text(two.dir.join("cross.pem")));
@@ -88,6 +92,9 @@ fn a_root_elsewhere_takes_over_from_a_root_elsewhere() {
     refused(&take(&scene, &of_former, &by_former, &["--yes"]), "CHY-CEREMONY-IMPORT");
     refused(&take(&scene, &root_2, &of_former, &["--yes"]), "CHY-CEREMONY-IMPORT");
     refused(&take(&scene, &by_former, &root, &["--yes"]), "CHY-CEREMONY-IMPORT");
+    let told = done(take(&scene, &by_former, &of_former, &["--rehearse"]));
+    assert!(told.starts_with("REHEARSAL") && told.contains("import-root"), "{told}");
+    refused(&take(&scene, &of_former, &by_former, &["--rehearse"]), "CHY-CEREMONY-IMPORT");
     let after = std::fs::read(scene.plant.lab.dir.join("state/ca/authority.json")).unwrap();
     assert_eq!(before, after, "what was refused changed something");
     let told = done(take(&scene, &by_former, &of_former, &["--yes"]));

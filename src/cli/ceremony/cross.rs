@@ -1,11 +1,13 @@
 //! `chancery ceremony sign-cross` and `import-root`: another root where the root keys are on other boxes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 
+use super::rehearsal::{Copied, Rehearsal};
 use super::{
-    Context, Failure, Opening, carry, confirm, failure, hand_over, heir, issuer, place, read,
+    Context, Failure, Opening, carry, failure, hand_over, heir, issuer, place, read,
     read_certificate, read_with_key, tell, tell_next,
 };
 use crate::app::directories;
@@ -26,6 +28,8 @@ pub struct SignCross {
     /// Do it; without, say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -47,12 +51,14 @@ pub struct ImportRoot {
     /// Do it; without, say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: Rehearsal,
 }
 
 pub(super) fn sign(arguments: &SignCross, context: &Context) -> Result<(), Failure> {
     let new = read_with_key(&arguments.file, |document: &Document| &document.key, NewRoot::new)?;
     let other = read_certificate(&arguments.root)?;
-    confirm(
+    arguments.rehearsal.confirm(
         arguments.yes,
         &format!(
             "the root of this box would vouch for {} days for the root {} (SHA-256 {})",
@@ -61,11 +67,11 @@ pub(super) fn sign(arguments: &SignCross, context: &Context) -> Result<(), Failu
             hex(&other.fingerprint())
         ),
     )?;
-    let config = context.load()?;
-    let opening = Opening { file: &arguments.file, tokens: &new.document.tokens, discard: false };
-    let outcome =
-        opening.held(&config, |tokens, place| cross::sign(&new, tokens, place, &other))?;
-    carry(&outcome, &arguments.out)?;
+    let tokens = &new.document.tokens;
+    let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
+    let opening = Opening { file: &arguments.file, tokens, discard: false };
+    let outcome = opening.held(&scene, |tokens, place| cross::sign(&new, tokens, place, &other))?;
+    carry(&scene, &outcome, &arguments.out)?;
     tell(&outcome, context)
 }
 
@@ -77,7 +83,7 @@ pub(super) fn import(arguments: &ImportRoot, context: &Context) -> Result<(), Fa
         of_former: read_certificate(&arguments.of_former)?,
         crl: read(&arguments.root_crl)?,
     };
-    confirm(
+    arguments.rehearsal.confirm(
         arguments.yes,
         &format!(
             "the root {} (SHA-256 {}) would be {:?}'s and the newest of this box; what is issued by now stays as it is",
@@ -86,13 +92,19 @@ pub(super) fn import(arguments: &ImportRoot, context: &Context) -> Result<(), Fa
             new.document.name
         ),
     )?;
-    let config = context.load()?;
-    let policy = issuer::policy(&config)?;
-    let heir = heir(&config)?;
-    directories::prepare(&config.paths, None, None)?;
-    let place = place(&config.paths, config.log.clone());
+    let mut scene = arguments.rehearsal.scene(context, &BTreeMap::new(), Copied::Keys)?;
+    let carried = Carried {
+        root: scene.root(carried.root)?,
+        by_former: scene.certificate(carried.by_former)?,
+        of_former: scene.certificate(carried.of_former)?,
+        crl: scene.crl(carried.crl)?,
+    };
+    let policy = issuer::policy(&scene.config)?;
+    let heir = heir(&scene.config)?;
+    directories::prepare(&scene.config.paths, None, None)?;
+    let place = place(&scene);
     let outcome = cross::import(&new, &place, &policy, &carried).map_err(failure)?;
-    hand_over(&config, heir)?;
+    hand_over(&scene.config, heir)?;
     tell_next(
         &outcome,
         context,

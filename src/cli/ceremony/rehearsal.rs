@@ -170,6 +170,16 @@ impl Scene {
         Ok(Some(tokens))
     }
 
+    /// The certificate of a root that was brought here; whatever else is, comes after it.
+    pub(super) fn root(&mut self, brought: Certificate) -> Result<Certificate, Failure> {
+        match &mut self.copy {
+            Some(Replica { stage, understudy: Some(understudy), .. }) => {
+                understudy.root(brought, stage).map_err(failure)
+            }
+            _ => Ok(brought),
+        }
+    }
+
     /// A certificate that was brought here, for the keys of this scene.
     pub(super) fn certificate(&self, brought: Certificate) -> Result<Certificate, Failure> {
         match self.understudy() {
