@@ -17,11 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use chancery::pki::authority::Authority;
-use place::softhsm;
 
-#[path = "support/softhsm.rs"]
-#[allow(unreachable_pub, reason = "shared by several test programs")]
-mod place;
+include!("support/softhsm.rs");
 
 const CHANCERY: &str = env!("CARGO_BIN_EXE_chancery");
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");

@@ -7,10 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-#[path = "softhsm.rs"]
-mod place;
-#[allow(unused_imports, reason = "shared by several test programs")]
-pub use place::softhsm;
+include!("softhsm.rs");
 
 /// What a test may want otherwise.
 #[derive(Default)]

@@ -16,10 +16,7 @@ use chancery::hsm::{Class, SignError};
 use chancery::pki::key::KeyKind;
 use chancery::pki::uri::Pkcs11Uri;
 
-#[path = "softhsm.rs"]
-mod place;
-#[allow(unused_imports, reason = "shared by several test programs")]
-pub use place::softhsm;
+include!("softhsm.rs");
 
 pub const LABEL: &str = "chancery";
 pub const SOON: Duration = Duration::from_secs(20);

@@ -21,10 +21,7 @@ use super::ca::{authority, ceremony, certificates};
 use super::client::Account;
 use super::{BASE, LONG, ORIGIN, Office, profiles, settings};
 
-#[path = "../../support/softhsm.rs"]
-#[allow(unreachable_pub, reason = "shared by several test programs")]
-mod place;
-use place::softhsm;
+include!("../../support/softhsm.rs");
 
 /// A SoftHSM2 token in a process of its own.
 pub(crate) struct Token {
