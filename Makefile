@@ -1,6 +1,6 @@
 # The verbs of a day. `make run` and `make test` do all their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test image boot-test arm64
+.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test image boot-test arm64 power-cuts
 
 FUZZ ?=
 FUZZ_SECONDS ?= 60
@@ -12,6 +12,7 @@ PROGRAM ?=
 UPDATE_KEY ?=
 BOOT ?=
 ARM64 ?=
+CUTS ?=
 
 help: ## Lists the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -86,6 +87,10 @@ boot-test: ## The image in an emulated machine: ceremony, a device that enrols, 
 arm64: ## The program for 64-bit Arm, and with it a ceremony and an enrolment under qemu-user (ARM64=--release: as it ships)
 	@images/packages.sh arm64
 	program=$$(images/arm64.sh build $(ARM64)) && images/arm64.sh run "$$program"
+
+power-cuts: ## The image under load, cut off: 50 crashed disks judged, three started again (CUTS="--points 8 --boots 0"; PROGRAM=FILE)
+	@images/packages.sh boot
+	images/boot-test/run.sh --power-cuts $(if $(PROGRAM),--program $(PROGRAM)) $(CUTS)
 
 slow: ## The suites at full length, about an hour: 50 kills per process, 300 faults of the token, both linters, every parser fuzzed deep, a million certificates
 	@images/packages.sh test

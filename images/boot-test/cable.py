@@ -3,6 +3,7 @@ question by multicast DNS. Runs in a network and mount namespace of its own, so 
 
 import hashlib
 import os
+import shutil
 import socket
 import ssl
 import struct
@@ -12,6 +13,8 @@ import urllib.request
 
 HERE, BOX = "10.99.0.1", "10.99.0.2"
 NAME = "ca.boot.test"
+# Each answers its challenges at port 80 of an address of its own.
+DEVICES = {"device.boot.test": HERE, "after.boot.test": HERE} | {f"device-{n}.boot.test": f"10.99.0.{10 + n}" for n in range(16)}
 
 
 class Cable:
@@ -21,6 +24,7 @@ class Cable:
             "ip link set lo up",
             "ip tuntap add cable mode tap",
             f"ip addr add {HERE}/24 dev cable",
+            *(f"ip addr add {address}/24 dev cable" for address in set(DEVICES.values()) - {HERE}),
             "ip link set cable up",
             "ip route add 224.0.0.0/4 dev cable",
         ):
@@ -32,7 +36,7 @@ class Cable:
         self.dnsmasq = subprocess.Popen(
             ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--interface=cable", "--bind-interfaces",
              "--no-resolv", "--no-hosts", f"--dhcp-host=52:54:00:12:34:56,{BOX}", "--dhcp-range=10.99.0.50,10.99.0.60",
-             f"--address=/{NAME}/{BOX}", f"--address=/device.boot.test/{HERE}", f"--dhcp-leasefile={work}/leases",
+             f"--address=/{NAME}/{BOX}", *(f"--address=/{name}/{address}" for name, address in DEVICES.items()), f"--dhcp-leasefile={work}/leases",
              "--pid-file=", "--user=root", f"--log-facility={work}/dnsmasq.log"])
 
     def close(self):
@@ -47,18 +51,21 @@ class Cable:
             file.write(pem)
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
 
-    def enrol(self, verb="run"):
-        """A device orders, or renews, with lego; its certificate's serial number."""
+    def enrol(self, verb="run", name="device.boot.test", fresh=False):
+        """A device orders, or renews, with lego; its certificate's serial number. `fresh`: anew, with the account it has."""
+        place = f"{self.work}/{name}"
+        if fresh:
+            shutil.rmtree(f"{place}/certificates", ignore_errors=True)
         environment = dict(os.environ, LEGO_CA_CERTIFICATES=f"{self.work}/root.pem")
         command = ["lego", "--server", f"https://{NAME}/acme/directory", "--accept-tos", "--email", "a@boot.test", "--path",
-                   f"{self.work}/device", "--http", "--http.port", f"{HERE}:80", "--http-timeout", "120", "--cert.timeout", "120",
-                   "--domains", "device.boot.test", verb]
+                   place, "--http", "--http.port", f"{DEVICES[name]}:80", "--http-timeout", "120", "--cert.timeout", "120",
+                   "--domains", name, verb]
         if verb == "renew":
             command += ["--days", "9999", "--no-random-sleep"]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
         if done.returncode:
             raise RuntimeError("lego: " + done.stdout.decode(errors="replace")[-3000:])
-        leaf = f"{self.work}/device/certificates/device.boot.test.crt"
+        leaf = f"{place}/certificates/{name}.crt"
         subprocess.run(["openssl", "verify", "-CAfile", f"{self.work}/root.pem", "-untrusted", leaf, leaf], check=True,
                        stdout=subprocess.DEVNULL)
         said = subprocess.run(["openssl", "x509", "-in", leaf, "-noout", "-serial"], check=True, stdout=subprocess.PIPE)

@@ -10,6 +10,7 @@ import glob
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,10 @@ REPOSITORY = os.path.realpath(f"{HERE}/../..")
 BEGAN = time.monotonic()
 # What an emulated start may take on a machine that has much else to do.
 PATIENCE = float(os.environ.get("BOOT_TEST_PATIENCE", "420"))
+
+
+# Ended from outside, it takes its machine along.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
 def step(text):
@@ -100,7 +105,7 @@ def main():
     parser.add_argument("--short", action="store_true", help="one boot: ceremony, enrolment, probe, a wrong signature")
     given = parser.parse_args()
     image = os.path.realpath(os.environ.get("IMAGE_DIR", f"{REPOSITORY}/target/image"))
-    work = f"{image}/boot-test"
+    work = os.environ.get("BOOT_TEST_DIR", f"{image}/boot-test")
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
     accel = accelerator()
@@ -118,7 +123,8 @@ def main():
         machine.wait("the ceremony was held", PATIENCE)
         step("the ceremony was held")
         match, _ = machine.wait(r"healthy: version (\S+) in (\S+) after (\d+) s", PATIENCE)
-        step(f"{match[1]} serves from {match[2]}, {match[3]} s after its kernel began, {time.monotonic() - machine.started:.0f} s after power on")
+        step(f"{match[1]} serves from {match[2]}, {match[3]} s after its kernel began, {time.monotonic() - machine.started:.0f} s after power on"
+             f", {machine.processor_seconds():.0f} s of the host's processors")
         first = match[2]
         match, _ = machine.wait(r"directory: (\S+); root SHA-256: ([0-9A-F:]+)", PATIENCE)
         demand(match[1] == "https://ca.boot.test/acme/directory", f"another directory: {match[1]}")
