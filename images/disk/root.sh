@@ -28,6 +28,7 @@ find "$here/root" -type f -perm -u=x -printf '%P\0' | (cd "$tree" && xargs -0 ch
 install -D -m 644 "$update_key" "$tree/usr/lib/chancery-box/update-key.pem"
 # The appliance has no SSH daemon, so nothing lets it in.
 sed -e '/# SSH$/d' "$tree/usr/share/chancery/firmware-config/net/firewall.nft" >"$tree/etc/nftables.conf"
+cat "$tree/usr/lib/chancery-box/firewall.nft" >>"$tree/etc/nftables.conf"
 grep -qw 22 "$tree/etc/nftables.conf" && { echo "the firewall still names port 22" >&2; exit 1; }
 system=$tree/etc/systemd/system
 for unit in getty@ serial-getty@ console-getty container-getty@ autovt@ systemd-firstboot systemd-sysusers \
