@@ -83,8 +83,13 @@ class Cable:
 
     def announced(self, seconds=20):
         """What the box answers to a multicast question for HTTPS services on the link (RFC 6762, RFC 6763)."""
-        labels = b"".join(bytes([len(l)]) + l for l in (b"_https", b"_tcp", b"local")) + b"\0"
-        question = struct.pack(">6H", 0, 0, 1, 0, 0, 0) + labels + struct.pack(">2H", 12, 1)
+        def name(*labels):
+            return b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+
+        # Which instances there are, and what is said of the one that this box must be.
+        service = (b"_https", b"_tcp", b"local")
+        question = struct.pack(">6H", 0, 0, 2, 0, 0, 0) + name(*service) + struct.pack(">2H", 12, 1)
+        question += name(b"Chancery on ca", *service) + struct.pack(">2H", 16, 1)
         until = time.monotonic() + seconds
         answers = b""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
