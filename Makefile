@@ -1,6 +1,6 @@
 # The verbs of a day. `make run` and `make test` do all their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test image boot-test arm64 power-cuts
+.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test image boot-test arm64 power-cuts reproducible container
 
 FUZZ ?=
 FUZZ_SECONDS ?= 60
@@ -30,7 +30,7 @@ test: ## Every suite, the long ones scaled down
 lint: ## Format, clippy, shell syntax
 	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
-	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh tests/monitoring/*.sh tests/strangers/*.sh tests/tokens/*.sh tests/tokens/*.token tests/faulty-module/*.sh images/debian/*.sh images/debian/p* .ci/run; do bash -n "$$script" || exit 1; done
+	@for script in hsm/*.sh images/*.sh tests/*.sh tests/clients/*.sh tests/monitoring/*.sh tests/strangers/*.sh tests/tokens/*.sh tests/tokens/*.token tests/faulty-module/*.sh images/debian/*.sh images/debian/p* images/container/*.sh .ci/run; do bash -n "$$script" || exit 1; done
 	@for script in images/disk/*.sh images/disk/initrd/*.sh images/disk/initrd/init images/boot-test/*.sh images/boot-test/probe/probe/probe $$(find images/disk/root/usr/lib/chancery-box -type f); do bash -n "$$script" || exit 1; done
 
 bench: ## Orders per second against Pebble and the raw token; the pool against the module; a slow token; BENCH="--clients 1,16 --seconds 3"
@@ -91,6 +91,13 @@ arm64: ## The program for 64-bit Arm, and with it a ceremony and an enrolment un
 power-cuts: ## The image under load, cut off: 50 crashed disks judged, three started again (CUTS="--points 8 --boots 0"; PROGRAM=FILE)
 	@images/packages.sh boot
 	images/boot-test/run.sh --power-cuts $(if $(PROGRAM),--program $(PROGRAM)) $(CUTS)
+
+reproducible: ## Program and package built twice from two directories, octet by octet the same (PROGRAM=FILE: the package alone)
+	@images/packages.sh package
+	images/reproducible.sh $(if $(PROGRAM),--program $(PROGRAM))
+
+container: ## The container image localhost/chancery, with podman; see images/container/README.md
+	images/container/build.sh $(if $(PROGRAM),--program $(PROGRAM))
 
 slow: ## The suites at full length, about an hour: 50 kills per process, 300 faults of the token, both linters, every parser fuzzed deep, a million certificates
 	@images/packages.sh test

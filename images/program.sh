@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the program so that two builds of the same sources are the same bytes, wherever they are made: into
-# target/package/build/release/chancery. CARGO_BUILD_TARGET_DIR elsewhere: another place.
+# target/package/build/release/chancery. CARGO_BUILD_TARGET_DIR elsewhere: another place; CHANCERY_PROFILE: another profile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,4 +18,4 @@ done
 export RUSTFLAGS="${RUSTFLAGS:-}$rust -Clink-arg=-Wl,--build-id=sha1"
 export CFLAGS="${CFLAGS:-}$c"
 export CARGO_INCREMENTAL=0
-cargo build --release --locked --bin chancery
+cargo build --profile "${CHANCERY_PROFILE:-release}" --locked --bin chancery

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Debian package of this checkout into target/package/.
 #
-#   images/debian/build.sh [--program FILE] [--version VERSION]
+#   images/debian/build.sh [--program FILE] [--version VERSION] [--quick]
 #
 # --program takes a program that is built already; without, a release build is made whose bytes depend on the
 # sources, the compiler and the system's C library and linker alone: no path, no time. Prints the package's path.
@@ -9,13 +9,20 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 program=
+compression=(-Zxz)
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 while [ $# -gt 0 ]; do
     case "$1" in
     --program) program=$2 ;;
     --version) version=$2 ;;
+    # Hardly compressed: for tests.
+    --quick)
+        compression=(-Zgzip -z1)
+        shift
+        continue
+        ;;
     *)
-        echo "usage: $0 [--program FILE] [--version VERSION]" >&2
+        echo "usage: $0 [--program FILE] [--version VERSION] [--quick]" >&2
         exit 2
         ;;
     esac
@@ -29,7 +36,8 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || 
 export SOURCE_DATE_EPOCH
 if [ -z "$program" ]; then
     images/program.sh >&2
-    program=target/package/build/release/chancery
+    profile=${CHANCERY_PROFILE:-release}
+    program=target/package/build/${profile/#dev/debug}/chancery
 fi
 
 tree=$(mktemp -d)
@@ -84,5 +92,5 @@ install -m 755 images/debian/{postinst,prerm,postrm} "$root/DEBIAN/"
 find "$root" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 
 package=$out/chancery_${version}_$architecture.deb
-dpkg-deb --root-owner-group --build -Zxz "$root" "$package" >&2
+dpkg-deb --root-owner-group --build "${compression[@]}" "$root" "$package" >&2
 echo "$package"
