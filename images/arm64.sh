@@ -34,7 +34,8 @@ unpack() {
 }
 
 run() {
-    local program=$1 dir acme http dns challenge name=device-1.lab.test
+    # Not local: what cleans up at the end reads it.
+    local program=$1 acme http dns challenge name=device-1.lab.test
     unpack
     dir=$(mktemp -d)
     pids=()
