@@ -113,6 +113,10 @@ def serial(payload):
     return payload.take(16).hex()
 
 
+def box(payload):
+    return payload.take(16).hex()
+
+
 def identifier(payload):
     return base64.urlsafe_b64encode(payload.take(16)).decode().rstrip("=")
 
@@ -278,7 +282,7 @@ RECORDS = [
         ("first", sha256), ("checkpoint", string), ("unknown_from", timestamp), ("unknown_until", timestamp),
         ("backup_sha256", sha256), ("by", ACTOR))),
     ("EpochTakenV1", "epoch", struct(
-        ("at", timestamp), ("epoch", u64), ("holder", identifier), ("held", boolean), ("by", ACTOR))),
+        ("at", timestamp), ("epoch", u64), ("holder", box), ("held", boolean), ("by", ACTOR))),
 ]
 
 

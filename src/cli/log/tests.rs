@@ -89,9 +89,10 @@ fn log_in(dir: &Path, ed25519: bool) {
     for (name, record) in tests::samples() {
         let record = match record {
             // The log's own, and keys that are none.
-            Record::CeremonyV1(_) | Record::LogKeyRotatedV1(_) | Record::LogKeyRetiredV1(_) => {
-                continue;
-            }
+            Record::CeremonyV1(_)
+            | Record::LogSucceededV1(_)
+            | Record::LogKeyRotatedV1(_)
+            | Record::LogKeyRetiredV1(_) => continue,
             Record::IssuedV1(issued) => {
                 Record::IssuedV1(crate::log::record::IssuedV1 { intent, ..issued })
             }
