@@ -14,6 +14,7 @@ mod leaves;
 mod names;
 mod rebuild;
 mod revocations;
+mod state;
 mod stopped;
 mod subject;
 mod table;
@@ -29,12 +30,13 @@ pub(super) use rebuild::{Filling, NEW, end_of};
 pub use rebuild::{Published, Rebuilt, rebuild};
 pub use revocations::{Listed, Revocation};
 use serde::{Deserialize, Serialize};
+use state::{Layer, State};
 pub use stopped::{Located, Stopped};
 pub use subject::{Matcher, Subject};
 
-use super::record::{Actor, RETIRE, Record};
+use super::record::Record;
 use super::shelf::Shelf;
-use super::tree::{Hash, RightEdge, sha256};
+use super::tree::{Hash, RightEdge};
 use crate::id::{AccountId, LeafIndex, Serial, Timestamp};
 
 /// The index of one log; reads see every record whose append was answered.
@@ -89,53 +91,6 @@ pub struct Point {
     pub offset: u64,
     /// Its size is the number of leaves applied.
     pub edge: RightEdge,
-}
-
-/// What was applied since the last transaction.
-#[derive(Default)]
-struct Layer {
-    leaves: leaves::Layer,
-    keys: BTreeSet<keys::Key>,
-    /// Reversed.
-    names: BTreeSet<String>,
-    accounts: BTreeMap<AccountId, LeafIndex>,
-    /// By RFC 7638 thumbprint.
-    holders: BTreeMap<Hash, Holder>,
-    key_changes: BTreeMap<AccountId, LeafIndex>,
-    deactivated: BTreeMap<AccountId, Deactivation>,
-    changes: BTreeMap<u64, AccountId>,
-    tickets: BTreeMap<String, LeafIndex>,
-    ticket_ends: BTreeMap<String, Timestamp>,
-    ticket_uses: BTreeSet<(String, AccountId)>,
-    revocations: revocations::Layer,
-    point: Option<Point>,
-}
-
-#[derive(Default)]
-struct State {
-    recent: Layer,
-    /// On its way into the file.
-    leaving: Option<Arc<Layer>>,
-    /// All of them: there are few, and they are asked for at start.
-    open: BTreeMap<LeafIndex, Serial>,
-    crl_number: u64,
-    /// The newest CRL of each issuer.
-    crls: BTreeMap<Hash, LoggedCrl>,
-    /// The recalls that count.
-    recalls: BTreeSet<LeafIndex>,
-    /// Leaves about the log's own keys.
-    log_keys: BTreeSet<LeafIndex>,
-    /// Leaves about roots and issuing CAs that came after the ceremony.
-    authorities: BTreeSet<LeafIndex>,
-    /// By digest of the transcript.
-    ceremonies: BTreeMap<Hash, LeafIndex>,
-    /// The leaf of a ceremony that retired this CA.
-    retired: Option<LeafIndex>,
-    newest: Timestamp,
-    /// Leaves below this were counted in their days.
-    counted: u64,
-    /// How much each CRL got to list since this process began, by URL.
-    marks: BTreeMap<String, u64>,
 }
 
 impl Index {
@@ -529,131 +484,6 @@ impl Index {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// `read` is of an intent's bytes; `known` what is known of an abandoned one.
-    fn apply(
-        &mut self,
-        leaf: LeafIndex,
-        offset: u64,
-        record: &Record,
-        read: Option<TbsFacts>,
-        known: Option<CertificateEntry>,
-    ) {
-        let Self {
-            recent,
-            open,
-            crl_number,
-            crls,
-            recalls,
-            log_keys,
-            authorities,
-            ceremonies,
-            retired,
-            newest,
-            marks,
-            counted,
-            ..
-        } = self;
-        let again = leaf.0 < *counted;
-        recent.leaves.apply(leaf, offset, record, again);
-        let ending = match record {
-            Record::IntentV1(_) => read.as_ref().map(|facts| (facts.not_after, 1)),
-            Record::AbandonedV1(_) => known.as_ref().map(|known| (known.not_after, -1)),
-            Record::RevokedV1(r) => Some((r.not_after, -1)),
-            _ => None,
-        };
-        if let Some((at, more)) = ending.filter(|_| !again) {
-            recent.leaves.ending(at, more);
-        }
-        *counted = (leaf.0 + 1).max(*counted);
-        *newest = record.at().max(*newest);
-        match record {
-            Record::CeremonyV1(r) => drop(ceremonies.insert(r.transcript_sha256, leaf)),
-            Record::LogSucceededV1(r) => {
-                ceremonies.insert(r.ceremony.transcript_sha256, leaf);
-            }
-            Record::CeremonyHeldV1(r) => {
-                ceremonies.insert(r.transcript_sha256, leaf);
-                if r.act == RETIRE {
-                    *retired = Some(leaf);
-                }
-            }
-            Record::ClockAcceptedV1(_)
-            | Record::RefusedV1(_)
-            | Record::StartedV1(_)
-            | Record::ConfigChangedV1(_)
-            | Record::RestoredV1(_)
-            | Record::EpochTakenV1(_) => {}
-            Record::AccountRegisteredV1(r) => recent.registered(leaf, r.account, &r.jwk),
-            Record::AccountRegisteredV2(r) => {
-                recent.registered(leaf, r.account, &r.jwk);
-                if let Some(ticket) = &r.ticket {
-                    recent.ticket_uses.insert((ticket.clone(), r.account));
-                }
-            }
-            Record::KeyChangedV1(r) => {
-                let account = r.account;
-                recent.holders.insert(r.former, Holder { account, current: false });
-                recent.holders.insert(sha256(r.jwk.as_bytes()), Holder { account, current: true });
-                recent.key_changes.insert(account, leaf);
-                recent.changes.insert(leaf.0, account);
-            }
-            Record::AccountDeactivatedV1(r) => {
-                let by_operator = matches!(r.by, Actor::Operator { .. });
-                recent.deactivated.insert(r.account, Deactivation { at: r.at, by_operator });
-                recent.changes.insert(leaf.0, r.account);
-            }
-            Record::TicketMintedV1(r) => {
-                recent.tickets.insert(r.ticket.clone(), leaf);
-            }
-            Record::TicketRevokedV1(r) => {
-                recent.ticket_ends.insert(r.ticket.clone(), r.at);
-            }
-            Record::IntentV1(r) => {
-                recent.intended(leaf, r, read);
-                open.insert(leaf, r.serial);
-            }
-            Record::IssuedV1(r) => drop(open.remove(&r.intent)),
-            Record::AbandonedV1(r) => {
-                open.remove(&r.intent);
-                *marks.entry(recent.revocations.abandoned(r, known)).or_default() += 1;
-            }
-            Record::CrlV1(r) => *crl_number = r.number.max(*crl_number),
-            Record::CrlV2(r) => {
-                *crl_number = r.number.max(*crl_number);
-                let logged = LoggedCrl { number: r.number, tbs_sha256: r.tbs_sha256 };
-                crls.insert(r.issuer_sha256, logged);
-            }
-            Record::IssuerAddedV1(r) => {
-                authorities.insert(leaf);
-                ceremonies.insert(r.transcript_sha256, leaf);
-            }
-            Record::RootAddedV1(r) => {
-                authorities.insert(leaf);
-                ceremonies.insert(r.transcript_sha256, leaf);
-            }
-            Record::AuthorityRetiredV1(_) => drop(authorities.insert(leaf)),
-            Record::LogKeyRotatedV1(r) => {
-                log_keys.insert(leaf);
-                ceremonies.insert(r.transcript_sha256, leaf);
-            }
-            Record::LogKeyRetiredV1(_) => drop(log_keys.insert(leaf)),
-            Record::RecallV1(_) => drop(recalls.insert(leaf)),
-            Record::RecallEndedV1(r) => drop(recalls.remove(&r.recall)),
-            Record::RevokedV1(r) => {
-                *marks.entry(recent.revocations.revoked(leaf, r)).or_default() += 1;
-            }
-        }
-    }
-}
-
-impl Layer {
-    fn registered(&mut self, leaf: LeafIndex, account: AccountId, jwk: &str) {
-        self.accounts.insert(account, leaf);
-        self.holders.insert(sha256(jwk.as_bytes()), Holder { account, current: true });
     }
 }
 

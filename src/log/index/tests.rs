@@ -4,9 +4,10 @@ use super::*;
 use crate::env::Disk;
 use crate::env::simulated::SimulatedDisk;
 use crate::log::record::{
-    AccountDeactivatedV1, AccountRegisteredV1, AccountRegisteredV2, CrlV2, KeyChangedV1,
+    AccountDeactivatedV1, AccountRegisteredV1, AccountRegisteredV2, Actor, CrlV2, KeyChangedV1,
     LogKeyRetiredV1, TicketMintedV1, TicketRevokedV1,
 };
+use crate::log::tree::sha256;
 
 const AT: Timestamp = Timestamp(1_800_000_000_000);
 
