@@ -272,7 +272,7 @@ fn pem_of(reader: &Reader, config: &Config, entries: &[Entry]) -> Result<Option<
 }
 
 fn tail(tail: &Tail, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Stop> {
-    let (last, mut picker, mut next) = tail.of.last(tail.count, &reader(config)?, config)?;
+    let (last, mut picker, next) = tail.of.last(tail.count, &reader(config)?, config)?;
     if !json {
         writeln!(out, "{}", Described::HEADING)?;
     }
@@ -284,16 +284,22 @@ fn tail(tail: &Tail, config: &Config, json: bool, out: &mut dyn Write) -> Result
     if !tail.follow {
         return Ok(());
     }
+    let mut place = None;
     loop {
         out.flush()?;
         let _ = pause.recv_timeout(Duration::from_millis(500));
-        for entry in reader(config)?.entries(next) {
+        let reader = reader(config)?;
+        let mut entries = match place {
+            Some((leaf, offset)) => reader.entries_at(leaf, offset),
+            None => reader.entries(next),
+        };
+        for entry in entries.by_ref() {
             let entry = entry?;
-            next = LeafIndex(entry.leaf.0 + 1);
             if picker.takes(&entry) {
                 line(&entry, json, out)?;
             }
         }
+        place = entries.reached().or(place);
     }
 }
 

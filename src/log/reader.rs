@@ -187,6 +187,14 @@ struct Position {
 }
 
 impl Entries<'_> {
+    /// Where it stands, for `Reader::entries_at`: the next leaf and its log offset; `None` before the first record was
+    /// looked at.
+    pub fn reached(&self) -> Option<(LeafIndex, u64)> {
+        let position = self.open.as_ref()?;
+        let base = self.reader.segments.get(self.segment)?.header.base;
+        Some((LeafIndex(position.leaf), base + position.frames.offset().saturating_sub(HEADER)))
+    }
+
     fn advance(&mut self) -> Result<Option<Entry>, OpenError> {
         loop {
             let Some(segment) = self.reader.segments.get(self.segment) else { return Ok(None) };

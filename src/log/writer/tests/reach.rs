@@ -147,6 +147,37 @@ fn an_instant_is_found_without_reading_what_lies_before() {
     assert_eq!(reader.since(Timestamp(0)).unwrap(), LeafIndex(0));
 }
 
+/// Who follows a log reads what is new, and not its last segment again and again.
+#[test]
+fn a_log_is_followed_from_where_it_was_left() {
+    let (disk, signer) = (SimulatedDisk::new(), TestSigner::new(ORIGIN));
+    let log = create(&disk, &signer);
+    append(&log, 0..100);
+    let counting = Counting::new(&disk);
+    let reader = || Reader::open(Arc::new(counting.clone()), LOG.as_ref()).unwrap();
+    let whole = reader();
+    let mut entries = whole.entries(LeafIndex(0));
+    assert_eq!(entries.reached(), None);
+    assert_eq!(entries.by_ref().count(), 101);
+    let mut place = entries.reached().unwrap();
+    assert_eq!(place.0, LeafIndex(101));
+    for n in 100..160 {
+        append(&log, n..n + 1);
+        let reader = reader();
+        counting.take();
+        let mut entries = reader.entries_at(place.0, place.1);
+        let new: Vec<_> = entries.by_ref().map(|entry| entry.unwrap().leaf.0).collect();
+        assert_eq!(new, [n + 1]);
+        place = entries.reached().unwrap();
+        // What is left of that segment, most of it zeros, and perhaps the next one.
+        assert!(counting.take() <= 2 * SIZES.segment, "leaf {n}");
+        // Nothing new is nothing read twice.
+        let mut entries = reader.entries_at(place.0, place.1);
+        assert!(entries.next().is_none());
+        assert_eq!(entries.reached(), Some(place));
+    }
+}
+
 /// The index is moved into its file every twenty records here; what is behind the last two such points is read.
 #[test]
 fn a_start_reads_the_same_however_long_the_log_is() {
