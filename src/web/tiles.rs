@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,7 +48,10 @@ pub(crate) async fn tile(
                 .with_status(StatusCode::FORBIDDEN.as_u16());
             return Err(problem.into());
         }
-        TilePath::Entries(_) => readers.iter().filter(|n| n.prefix() == 0).count() > 1,
+        TilePath::Entries(_) => {
+            let all = |of: IpAddr| readers.iter().any(|n| n.prefix() == 0 && n.contains(of));
+            all(Ipv4Addr::UNSPECIFIED.into()) && all(Ipv6Addr::UNSPECIFIED.into())
+        }
     };
     let read = reading(server, move |published| published.read(&path)).await?;
     let Some(octets) = read else { return Ok(absent(server)) };
@@ -156,18 +159,26 @@ impl Published {
 
     /// The proof of an entry, as a file.
     fn prove(&self, logged: Logged) -> Result<String, Unproven> {
-        // Under the witnessed checkpoint, which says more, once it covers the entry.
-        let witnessed = self.checkpoint(WITNESSED).ok();
-        let (checkpoint, head) = match witnessed.filter(|(_, head)| head.size > logged.leaf.0) {
-            Some(witnessed) => witnessed,
-            None => self.checkpoint(CHECKPOINT)?,
+        // Under the witnessed checkpoint, which says more, once it covers the entry; if the tiles do not lead to that
+        // one, what they lead to is still proven.
+        let witnessed = self.checkpoint(WITNESSED);
+        let path = witnessed.and_then(|(note, head)| Ok((note, self.path(&logged, &head)?)));
+        let (checkpoint, path) = match path {
+            Ok(proven) => proven,
+            Err(_) => {
+                let (note, head) = self.checkpoint(CHECKPOINT)?;
+                (note, self.path(&logged, &head)?)
+            }
         };
+        let (extra, index) = (Some(logged.entry), logged.leaf.0);
+        Ok(Proof { extra, index, path, checkpoint }.to_string())
+    }
+
+    /// From an entry to this root.
+    fn path(&self, logged: &Logged, head: &TreeHead) -> Result<Vec<Hash>, Unproven> {
         let (index, leaf) = (logged.leaf.0, leaf_hash(&logged.entry));
         let path = TiledTree::new(self, head.size).inclusion(index)?.unwrap_or_default();
-        if !verify_inclusion(&leaf, index, &head, &path) {
-            return Err(Unproven::Root);
-        }
-        Ok(Proof { extra: Some(logged.entry), index, path, checkpoint }.to_string())
+        if verify_inclusion(&leaf, index, head, &path) { Ok(path) } else { Err(Unproven::Root) }
     }
 
     fn checkpoint(&self, name: &str) -> Result<(String, TreeHead), Unproven> {
@@ -322,6 +333,17 @@ mod tests {
         flip("0", 599 * 32);
         let proof = Proof::parse(published.prove(logged.clone()).unwrap().as_bytes()).unwrap();
         assert_eq!((proof.index, proof.extra.as_deref()), (5, Some(&entries[5][..])));
+        // A witnessed checkpoint that the tiles do not lead to hides nothing; one that they lead to says more.
+        let own = std::fs::read_to_string(dir.path().join("checkpoint")).unwrap();
+        let put = |note: &str| std::fs::write(dir.path().join(WITNESSED), note).unwrap();
+        for (note, used) in
+            [(own.replace("600", "599"), false), (format!("{own}\u{2014} w AAAAAAI=\n"), true)]
+        {
+            put(&note);
+            let proof = Proof::parse(published.prove(logged.clone()).unwrap().as_bytes()).unwrap();
+            assert_eq!(proof.checkpoint == note, used);
+            assert!(used || proof.checkpoint == own);
+        }
         assert!(published.prove(Logged { leaf: LeafIndex(6), ..logged.clone() }).is_err());
         assert!(published.prove(Logged { leaf: LeafIndex(600), ..logged }).is_err());
         std::fs::remove_file(path("1")).unwrap();
