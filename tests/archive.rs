@@ -125,6 +125,7 @@ fn an_auditor_needs_the_archive_and_the_key_that_came_by_another_way() {
     let ca = lab.dir.join("ca.pem");
     let certificates = ["/root.pem", "/issuing.pem"].map(|path| lab::get(lab.http, path).unwrap());
     std::fs::write(&ca, certificates.concat()).unwrap();
+    let state = lab.dir.join("state");
     drop(lab);
     let auditor = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
@@ -153,7 +154,15 @@ fn an_auditor_needs_the_archive_and_the_key_that_came_by_another_way() {
         "{text}"
     );
 
-    // Somebody else's key, somebody else's CA, a witness's key, no directory.
+    // A copy of a whole box: CRLs and tiles too.
+    let mut whole = Command::new(env!("CARGO_BIN_EXE_chancery"));
+    whole.env("CHANCERY_CONFIG", "/nonexistent/chancery.toml");
+    whole.args(["log", "verify", "--key", &key, "--ca", ca, "--dir"]).arg(state.join("issuer/log"));
+    let (exit, text) = run(whole.arg("--public").arg(state.join("public")));
+    assert!(exit == 0 && text.contains("; 9 published CRLs compared"), "{exit}: {text}");
+    assert!(!text.contains("note: "), "{text}");
+
+    // Somebody else's key, a witness's, no directory; a period that ends before it begins.
     let own: VerifierKey = key.parse().unwrap();
     let spki = [&own.spki()[..12], &[9; 32]].concat();
     let other = VerifierKey::from_spki(own.name(), &spki).unwrap().to_string();
@@ -171,6 +180,9 @@ fn an_auditor_needs_the_archive_and_the_key_that_came_by_another_way() {
     assert!(exit == 78 && text.starts_with("CHY-VKEY: "), "{exit}: {text}");
     let mut alone = Command::new(env!("CARGO_BIN_EXE_chancery"));
     assert_eq!(run(alone.args(["log", "verify", "--key", &key])).0, 2);
+    let swapped = ["log", "audit", "--key", &key, "--since", "2026-12-01", "--until", "2026-11-01"];
+    let (exit, text) = auditor(&swapped);
+    assert!(exit == 78 && text.starts_with("CHY-USAGE: "), "{exit}: {text}");
 }
 
 #[test]

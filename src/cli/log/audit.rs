@@ -66,6 +66,13 @@ pub(super) fn run(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
+    if let (Some(since), Some(until)) = (arguments.since, arguments.until)
+        && until <= since
+    {
+        return Err(Stop::Failed(Failure::operator(format!(
+            "CHY-USAGE: nothing is between --since {since} and --until {until}; the later one is --until"
+        ))));
+    }
     let verified = if arguments.verify {
         Some(verify::verdict(&arguments.against, None, config)?)
     } else {

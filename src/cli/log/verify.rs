@@ -172,13 +172,17 @@ fn evidence(against: &Against, dir: &Path, config: Option<&Config>) -> Result<Ev
     evidence.checkpoints.extend(evidence.published.clone());
     match config {
         Some(config) => of_box(&mut evidence, public.as_deref(), config)?,
-        None => of_arguments(&mut evidence, against)?,
+        None => of_arguments(&mut evidence, public.as_deref(), against)?,
     }
     Ok(evidence)
 }
 
 /// What the arguments say.
-fn of_arguments(evidence: &mut Evidence, against: &Against) -> Result<(), Stop> {
+fn of_arguments(
+    evidence: &mut Evidence,
+    public: Option<&Path>,
+    against: &Against,
+) -> Result<(), Stop> {
     let keys = trusted::log_keys(&against.key)?;
     evidence.origin = keys.first().map(|key| key.name().to_owned());
     if let Some(other) = keys.iter().find(|key| Some(key.name()) != evidence.origin.as_deref()) {
@@ -190,12 +194,37 @@ fn of_arguments(evidence: &mut Evidence, against: &Against) -> Result<(), Stop> 
     evidence.witnesses = trusted::witnesses(&against.witness)?;
     for path in &against.ca {
         for certificate in trusted::certificates(path)? {
+            if !certificate.is_ca() {
+                return Err(Stop::Failed(Failure::operator(format!(
+                    "CHY-CERT-FILE: {}: a certificate in it is no CA's; --ca takes roots and issuing certificates",
+                    path.display()
+                ))));
+            }
             let is_root = certificate.verify_issued_by(&certificate);
             let known = if is_root { &mut evidence.roots } else { &mut evidence.issuers };
             known.push(certificate);
         }
     }
+    if let Some(public) = public.filter(|_| !evidence.issuers.is_empty()) {
+        let roots = &evidence.roots;
+        let is_roots = |path: &Path| {
+            let der = SystemDisk.read(path, crl::MAX_DER as u64).unwrap_or_default();
+            roots.iter().any(|root| crl::parse_verified(&der, root).is_ok())
+        };
+        evidence.crls = Some(published_crls(public, &is_roots)?);
+    }
     Ok(())
+}
+
+/// The CRLs that are published but for those of roots, which are no part of the log.
+fn published_crls(public: &Path, is_roots: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>, Stop> {
+    let mut found = Vec::new();
+    crls(public, DEEPEST, &mut found).map_err(|error| {
+        Stop::Failed(Failure::failed(format!("CHY-OS: {}: {error}", public.display())))
+    })?;
+    found.retain(|path| !is_roots(path));
+    found.sort();
+    Ok(found)
 }
 
 /// What this box's configuration and ceremonies say.
@@ -220,16 +249,10 @@ fn of_box(evidence: &mut Evidence, public: Option<&Path>, config: &Config) -> Re
             evidence.roots.push(read(root.name, root.certificate)?);
         }
         if let Some(public) = public {
-            // Those of roots are no part of the log.
             let roots = authority.roots().filter_map(|root| crl::file_of(root.crl_url).ok());
             let roots: Vec<PathBuf> = roots.map(|file| public.join(file)).collect();
-            let mut found = Vec::new();
-            crls(public, DEEPEST, &mut found).map_err(|error| {
-                Stop::Failed(Failure::failed(format!("CHY-OS: {}: {error}", public.display())))
-            })?;
-            found.retain(|path| !roots.contains(path));
-            found.sort();
-            evidence.crls = Some(found);
+            let is_roots = |path: &Path| roots.iter().any(|root| root == path);
+            evidence.crls = Some(published_crls(public, &is_roots)?);
         }
     }
     Ok(())
