@@ -281,7 +281,7 @@ pub fn kinds(every: &[Fault]) -> Vec<&'static str> {
     kinds
 }
 
-/// `count` of them: one of each kind first, then any, as the seed has it.
+/// `count` of them, in an order that the seed gives: rounds of one of each kind, no variant again before all came.
 pub fn some(every: &[Fault], count: usize, seed: u64) -> Vec<Fault> {
     let mut state = seed;
     let mut below = |limit: usize| {
@@ -289,16 +289,39 @@ pub fn some(every: &[Fault], count: usize, seed: u64) -> Vec<Fault> {
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(state >> 33).unwrap() % limit
     };
-    let kinds = kinds(every);
     let mut chosen: Vec<Fault> = Vec::new();
+    let mut left: Vec<&Fault> = Vec::new();
     while chosen.len() < count {
-        // A round of all kinds, in an order of its own: kinds are met alike often, however many variants they have.
-        let mut round = kinds.clone();
+        if left.is_empty() {
+            left.extend(every);
+        }
+        let mut round: Vec<&str> = left.iter().map(|fault| fault.kind).collect();
+        round.sort_unstable();
+        round.dedup();
         while !round.is_empty() && chosen.len() < count {
             let kind = round.swap_remove(below(round.len()));
-            let variants: Vec<&Fault> = every.iter().filter(|fault| fault.kind == kind).collect();
-            chosen.push(variants[below(variants.len())].clone());
+            let variants: Vec<usize> =
+                (0..left.len()).filter(|&variant| left[variant].kind == kind).collect();
+            chosen.push(left.swap_remove(variants[below(variants.len())]).clone());
         }
     }
     chosen
+}
+
+#[test]
+fn no_fault_comes_again_before_all_came() {
+    let every = every(["01", "02"]);
+    let told = |count| -> Vec<String> {
+        some(&every, count, 7)
+            .into_iter()
+            .map(|fault| format!("{} {}", fault.kind, fault.rules))
+            .collect()
+    };
+    let distinct = |of: &[String]| of.iter().collect::<std::collections::BTreeSet<_>>().len();
+    let all = told(every.len());
+    assert_eq!(distinct(&all), distinct(&told(3 * every.len())));
+    assert_eq!(distinct(&all), every.len());
+    let kinds = kinds(&every).len();
+    let first: Vec<Fault> = some(&every, kinds, 11);
+    assert_eq!(self::kinds(&first).len(), kinds, "a round has one of each kind");
 }
