@@ -107,7 +107,8 @@ fn a_slow_token_spends_its_time_on_certificates() {
     let took = |of: &str| {
         value(&format!("chancery_token_signature_duration_seconds_{of}{{key=\"issuing\"}}"))
     };
-    assert!(took("sum") / took("count") >= 0.06);
+    // A few signatures are older than the delay.
+    assert!(took("count") >= 72.0 && took("sum") >= 72.0 * 0.06);
     assert!(value("chancery_token_signatures_total{class=\"certificate\"}") >= 72.0);
 }
 
