@@ -35,7 +35,17 @@ fn filled(directory: &Path) -> (Lab, PathBuf) {
     let lab = Lab::start_in(directory, Options { more, ..Options::default() });
     let log = lab.dir.join("state/issuer/log");
     lab.fill_segment();
-    (lab, log)
+    // What no checkpoint covers yet is not archived.
+    let stem = segments(&log).last().unwrap().file_stem().unwrap().to_owned();
+    let complete: u64 = stem.to_str().unwrap().parse().unwrap();
+    for _ in 0..300 {
+        let checkpoint = lab::get(lab.http, "/checkpoint").unwrap();
+        if checkpoint.lines().nth(1).unwrap().parse::<u64>().unwrap() >= complete {
+            return (lab, log);
+        }
+        lab::pause(std::time::Duration::from_millis(100));
+    }
+    panic!("no checkpoint covers the {complete} records of complete segments");
 }
 
 #[test]
