@@ -8,7 +8,7 @@ set -euo pipefail
 
 # What is looked for (a command, or a file) and the package that has it.
 run="cc=gcc make=make softhsm2-util=softhsm2 openssl=openssl curl=curl lego=lego"
-test="$run pkcs11-tool=opensc python3=python3-venv gdb=gdb faketime=faketime nft=nftables strace=strace
+test="$run pkcs11-tool=opensc python3=python3-venv gdb=gdb faketime=faketime nft=nftables strace=strace age=age
     systemd-analyze=systemd dnsmasq=dnsmasq-base avahi-daemon=avahi-daemon ip=iproute2 unshare=util-linux
     p11-kit=p11-kit /usr/lib/*/pkcs11/p11-kit-client.so=p11-kit-modules certutil=libnss3-tools pkcsslotd=opencryptoki
     swtpm=swtpm tpm2_getcap=tpm2-tools tpm2-abrmd=tpm2-abrmd dbus-daemon=dbus-daemon

@@ -10,6 +10,7 @@ mod notify;
 pub mod ownership;
 pub mod pin;
 mod signals;
+pub mod snapshot;
 pub mod supervisor;
 pub mod web;
 
@@ -35,6 +36,18 @@ pub fn refuse_retired(config: &crate::config::Config) -> Result<(), Failure> {
         return Err(Failure::operator(format!(
             "CHY-CA-RETIRING: {} says that the CA is being retired; finish it: chancery ceremony retire FILE",
             ca.join("retiring.json").display()
+        )));
+    }
+    Ok(())
+}
+
+/// Fails while a restore is unfinished: what is there is not yet a box.
+pub fn refuse_half_restored(config: &crate::config::Config) -> Result<(), Failure> {
+    let restoring = config.paths.restoring();
+    if restoring.exists() {
+        return Err(Failure::operator(format!(
+            "CHY-RESTORE-UNFINISHED: {} is there: a restore was stopped midway. Run `chancery restore` again with the same archives: it goes on",
+            restoring.display()
         )));
     }
     Ok(())

@@ -5,6 +5,7 @@
 
 pub mod account;
 mod admin;
+pub mod backup;
 pub mod ceremony;
 pub mod cert;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod log_key;
 pub mod processes;
 mod progress;
 pub mod recall;
+pub mod restore;
 pub mod root;
 pub mod status;
 pub mod ticket;
@@ -97,6 +99,10 @@ enum Command {
     /// Judge the clock against the log, or accept it.
     #[command(subcommand)]
     Clock(clock::ClockCommand),
+    /// One encrypted archive of what this box needs besides its token; check archives.
+    Backup(backup::BackupArguments),
+    /// Make this empty box the one that archives are of, with the same token.
+    Restore(Box<restore::RestoreArguments>),
     /// Boxes that watch each other's logs: the keys they must be told of.
     #[command(subcommand)]
     Witness(witness::WitnessCommand),
@@ -162,6 +168,8 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Account(command) => account::run(command, context),
         Command::Ticket(command) => ticket::run(command, context),
         Command::Clock(command) => clock::run(command, context),
+        Command::Backup(arguments) => backup::run(arguments, context),
+        Command::Restore(arguments) => restore::run(arguments, context),
         Command::Witness(command) => witness::run(command, context),
         Command::Lab(arguments) => lab::run(arguments),
         Command::Docs(arguments) => docs::run(arguments),

@@ -29,6 +29,7 @@ pub struct Config {
     pub web: crate::web::Settings,
     pub issuer: crate::issuer::Settings,
     pub log: crate::log::Settings,
+    pub backup: crate::backup::Settings,
     pub token: crate::hsm::pool::Settings,
     pub process: process::Settings,
     pub validation: crate::validate::Settings,
@@ -95,6 +96,10 @@ impl Paths {
     /// Written by the issuer, read by the web process and by anyone.
     pub fn public(&self) -> PathBuf {
         self.state.join("public")
+    }
+    /// What a restore has not finished: while it is there, nothing starts.
+    pub fn restoring(&self) -> PathBuf {
+        self.state.join("restoring")
     }
     /// The socket between the two.
     pub fn socket(&self) -> PathBuf {

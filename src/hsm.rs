@@ -3,6 +3,7 @@
 //! Only `hsm::token` names cryptoki. Everyone else sees `Signer`.
 
 pub mod direct;
+pub mod epoch;
 pub mod health;
 pub mod inspect;
 pub mod pool;

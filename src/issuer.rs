@@ -8,6 +8,7 @@ pub mod clock;
 mod core;
 mod cosigner;
 mod crls;
+pub mod epoch;
 mod figures;
 mod fork;
 mod handshake;
@@ -42,7 +43,7 @@ pub use cosigner::CosignerKey;
 pub use memory_key::MemoryKey;
 pub use revocation::read_tbs;
 pub use signing::{CheckpointKey, SignQueue, pins};
-pub use start::{Parts, Running, start, start_pool};
+pub use start::{Parts, Running, ca_of, start, start_pool};
 pub use starts::{Configuration, Program, TokenIdentity};
 
 use serde::{Deserialize, Serialize};

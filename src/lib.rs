@@ -3,6 +3,7 @@
 pub mod acme;
 pub mod app;
 pub mod audit;
+pub mod backup;
 pub mod ceremony;
 pub mod cli;
 pub mod config;

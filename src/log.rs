@@ -5,6 +5,7 @@
 //! leaf, is covered by a signed checkpoint. `Log::append` answers at the point asked for and never before.
 
 pub mod archive;
+pub mod carry;
 pub mod index;
 pub mod reader;
 pub mod record;

@@ -21,7 +21,7 @@ fi
 seconds=${1:-60}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(csr jws eab config ipc_frame log_frame proof dns_answer http_answer alpn_certificate pkcs11_uri)
+[ ${#targets[@]} -gt 0 ] || targets=(csr jws eab config ipc_frame log_frame proof dns_answer http_answer alpn_certificate pkcs11_uri backup)
 
 # What `cargo fuzz` passes.
 coverage="--cfg fuzzing -Ccodegen-units=4 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4

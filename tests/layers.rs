@@ -21,12 +21,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("issuer", &["ipc", "acme", "pki", "log", "hsm", "env", "tlog"]),
     ("ceremony", &["pki", "log", "hsm", "env", "tlog"]),
     ("audit", &["pki", "log", "env", "tlog"]),
+    ("backup", &["pki", "log", "env", "tlog"]),
     ("store", &["acme", "env"]),
     ("validate", &["acme", "pki", "env"]),
     ("web", &["ipc", "acme", "pki", "store", "validate", "env", "tlog", "turns"]),
     // Imports the `Settings` of every room and what a ceremony file or an authority says.
     // Imports the `Settings` of every room, what a ceremony file or an authority says, and the names of challenges.
-    ("config", &["acme", "ceremony", "env", "hsm", "issuer", "log", "pki", "validate", "web"]),
+    (
+        "config",
+        &["acme", "backup", "ceremony", "env", "hsm", "issuer", "log", "pki", "validate", "web"],
+    ),
 ];
 
 /// Rooms at the top, which may name any other.

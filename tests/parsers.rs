@@ -9,6 +9,8 @@ use std::path::Path;
 
 #[path = "fuzz/judges/alpn_certificate.rs"]
 mod alpn_certificate;
+#[path = "fuzz/judges/backup.rs"]
+mod backup;
 #[path = "fuzz/judges/config.rs"]
 mod config;
 #[path = "fuzz/judges/csr.rs"]
@@ -79,6 +81,11 @@ fn answers_of_web_servers() {
 #[test]
 fn uris_of_tokens_and_keys() {
     exercise("pkcs11_uri", pkcs11_uri::judge, &["pin-value"], 6000);
+}
+
+#[test]
+fn archives_and_what_is_in_them() {
+    exercise("backup", backup::judge, &[], 6000);
 }
 
 #[test]

@@ -31,6 +31,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     confine::no_dumps()?;
     let manager = Manager::from_env();
     let stop = Stop::new()?;
+    super::refuse_half_restored(&config)?;
     let authority = super::require_authority(&config)?.clone();
     super::refuse_retired(&config)?;
     directories::prepare_issuer(&config.paths)?;

@@ -9,7 +9,7 @@ use rustix::process::geteuid;
 
 use super::notify::Manager;
 use super::signals::Stop;
-use super::{Failure, confine, directories};
+use super::{Failure, confine, directories, snapshot};
 use crate::config::Config;
 use crate::env::system::{
     Resolving, SystemClock, SystemDialer, SystemDisk, SystemResolver, SystemRng, ZoneServers,
@@ -33,6 +33,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let manager = Manager::from_env();
     let given = given_sockets()?;
     let stop = Stop::new()?;
+    super::refuse_half_restored(&config)?;
     let authority = super::require_authority(&config)?.clone();
     directories::prepare_web(&config.paths)?;
     let issuers = issuer_uids(&config)?;
@@ -97,6 +98,8 @@ async fn serve(
             )),
         }
     })?;
+    let store = Arc::new(store);
+    let copies = copy_when_asked(Arc::clone(&store), config.paths.web());
     let web = Web::start(parts(config, authority, (issuers, witnesses), store)?, listeners)
         .map_err(|error| match error {
             StartError::Settings(_) => Failure::operator(error.to_string()),
@@ -121,6 +124,7 @@ async fn serve(
     }
     manager.stopping();
     tracing::info!("stopping");
+    copies.abort();
     web.shutdown().await;
     Ok(())
 }
@@ -131,6 +135,21 @@ async fn beat(beats: &mut Option<tokio::time::Interval>) {
         Some(beats) => drop(beats.tick().await),
         None => std::future::pending().await,
     }
+}
+
+/// Copies the store whenever a backup asks for it.
+fn copy_when_asked(store: Arc<Embedded>, dir: PathBuf) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        snapshot::tidy(&dir);
+        loop {
+            tokio::time::sleep(snapshot::STEP).await;
+            if dir.join(snapshot::WANTED).exists() {
+                let (store, dir) = (Arc::clone(&store), dir.clone());
+                // A panic there is one copy less.
+                let _ = tokio::task::spawn_blocking(move || snapshot::answer(&store, &dir)).await;
+            }
+        }
+    })
 }
 
 /// Tries again for a while what a process that is just ending may still hold: after the supervisor was killed, its
@@ -160,7 +179,7 @@ fn parts(
     config: &Config,
     authority: &Authority,
     (uids, witnesses): (Vec<u32>, Vec<Target>),
-    store: Embedded,
+    store: Arc<Embedded>,
 ) -> Result<Parts, Failure> {
     let issuer =
         Client::start(Options { path: config.paths.socket(), digest: config.digest, uids })
@@ -194,7 +213,7 @@ fn parts(
         issuers: issuers(authority, &roots, &config.paths.cross())?,
         settings: config.web.clone(),
         issuer: Arc::new(issuer),
-        store: Arc::new(store),
+        store,
         validator: Arc::new(validator),
         clock,
         rng: Arc::new(SystemRng),

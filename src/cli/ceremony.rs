@@ -18,7 +18,10 @@ use crate::ceremony::{Attendance, CeremonyError, Place, Tokens};
 use crate::config::{Config, PinSource};
 use crate::env::system::{SystemClock, SystemDisk, SystemRng};
 use crate::hsm::direct::Direct;
+use crate::hsm::epoch::Fence;
 use crate::hsm::pool::Settings;
+use crate::hsm::token::TokenError;
+use crate::issuer::epoch::OwnEpoch;
 use crate::pki::certificate::Certificate;
 
 pub mod check;
@@ -320,9 +323,25 @@ fn open_tokens(
         }
         let direct = Direct::open(&settings, &entry.token_name(), &pin::read(&source)?, true)
             .map_err(|error| Failure::operator(error.to_string()))?;
+        fence(config, &direct)?;
         tokens.insert(role.clone(), direct);
     }
     Ok((place(scene), tokens))
+}
+
+/// A box that must not sign holds no ceremonies either: another has the token.
+fn fence(config: &Config, direct: &Direct) -> Result<(), Failure> {
+    let own = OwnEpoch::read(&SystemDisk, &config.paths.issuer()).map_err(Failure::operator)?;
+    let (Some(authority), Some(own)) = (&config.authority, own) else { return Ok(()) };
+    let ca = crate::issuer::ca_of(authority).map_err(Failure::operator)?;
+    let refused = |error: TokenError| Failure::operator(error.to_string());
+    let found = direct.epochs(&ca).map_err(refused)?;
+    // A token that holds none need not be the issuer's.
+    if found.is_empty() {
+        return Ok(());
+    }
+    let fence = Fence { ca, own: own.epoch(), held: own.held };
+    fence.judge(&found).map(drop).map_err(refused)
 }
 
 fn place(scene: &Scene) -> Place {
@@ -389,7 +408,7 @@ pub(super) fn heir(config: &Config) -> Result<Option<Owner>, Failure> {
 }
 
 /// What root made is the issuer's to use.
-fn hand_over(config: &Config, heir: Option<Owner>) -> Result<(), Failure> {
+pub(super) fn hand_over(config: &Config, heir: Option<Owner>) -> Result<(), Failure> {
     let Some(owner) = heir else { return Ok(()) };
     for path in [config.paths.ca(), config.paths.issuer(), config.paths.public()] {
         directories::hand_over(&path, owner)?;

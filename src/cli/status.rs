@@ -33,6 +33,7 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
     let checkpoint = checkpoint(&config);
     let now = SystemClock::new().now();
     let root_crls = root_crls(&config);
+    let backup = super::backup::last_made(&config);
     let days = |ends: Timestamp| ends.0.saturating_sub(now.0) / 86_400_000;
     let (state, detail, ok) = match &asked {
         Ok(Answer { status: 200, body }) => ("ready", body.trim().to_owned(), true),
@@ -58,6 +59,7 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
                 "days": days(crl.next_update),
                 "revoked": crl.revoked.len(),
             })).collect::<Vec<_>>(),
+            "backup": backup,
             "base_url": config.web.base_url,
         }))?;
     } else {
@@ -82,6 +84,15 @@ pub fn run(arguments: &StatusArguments, context: &Context) -> Result<(), Failure
             let (number, ends) = (crl.number, crl.next_update);
             let left = days(ends);
             print(&format!("root's CRL  {whose}number {number}, until {ends}, {left} days left"))?;
+        }
+        match &backup {
+            Some(last) => print(&format!(
+                "backup      {} records at {}, {} days ago",
+                last.records,
+                last.made_at,
+                now.0.saturating_sub(last.made) / 86_400_000
+            ))?,
+            None => print("backup      none was made yet")?,
         }
         print(&format!("address     {}", config.web.base_url))?;
         print(&format!("time        {now}"))?;

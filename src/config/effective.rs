@@ -34,6 +34,8 @@ pub(super) struct Document {
     #[serde(default)]
     pub(super) log: crate::log::Settings,
     #[serde(default)]
+    pub(super) backup: crate::backup::Settings,
+    #[serde(default)]
     pub(super) validation: crate::validate::Settings,
     #[serde(default)]
     pub(super) policy: crate::pki::policy::Settings,
@@ -92,6 +94,7 @@ pub(super) struct Effective<'a> {
     web: &'a crate::web::Settings,
     issuer: &'a crate::issuer::Settings,
     log: &'a crate::log::Settings,
+    backup: &'a crate::backup::Settings,
     validation: &'a crate::validate::Settings,
     policy: &'a crate::pki::policy::Settings,
     profiles: &'a [Profile],
@@ -121,6 +124,7 @@ impl<'a> Effective<'a> {
             web: &config.web,
             issuer: &config.issuer,
             log: &config.log,
+            backup: &config.backup,
             validation: &config.validation,
             policy: &config.policy,
             profiles: &config.profiles,
@@ -174,6 +178,7 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
         web: document.web,
         issuer: document.issuer,
         log,
+        backup: document.backup,
         token: crate::hsm::pool::Settings {
             refuse_software: document.board.production,
             ..document.token

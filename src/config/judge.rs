@@ -74,6 +74,12 @@ impl Judge<'_> {
         self.web(&document.web)?;
         self.issuer(&document.issuer)?;
         self.validation(&document.validation)?;
+        for recipient in &document.backup.recipients {
+            if let Err(why) = recipient.parse::<crate::backup::age::Recipient>() {
+                let why = format!("{recipient:?}: {why}");
+                return Err(self.refuse("CHY-CONFIG-VALUE", &["backup", "recipients"], &why));
+            }
+        }
         if document.board.production {
             self.production(document)?;
         }

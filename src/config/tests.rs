@@ -308,6 +308,7 @@ fn every_key_is_documented_and_nothing_else() {
             "profiles",
             "state.pin.credential",
             "state.pin.prompt",
+            "backup.dir",
         ]
         .map(str::to_owned),
     );

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::epoch::{self, Epoch, Held};
 use super::inspect::{TRIAL, Unwatched, Wanted, inspect};
 use super::pool::{Pin, Quirks, Settings};
 use super::token::{
@@ -117,6 +118,16 @@ impl Direct {
         public: PublicKey,
     ) -> Result<DirectKey, TokenError> {
         self.judged(name, id, public, &self.settings.quirks)
+    }
+
+    /// The epochs of a CA that the token holds.
+    pub fn epochs(&self, ca: &[u8; 32]) -> Result<Vec<Epoch>, TokenError> {
+        epoch::read(&self.session(), ca, &Unwatched)
+    }
+
+    /// Makes an epoch the token's; it must have been opened for writing.
+    pub fn take_epoch(&self, ca: &[u8; 32], taken: Epoch) -> Result<Held, TokenError> {
+        epoch::write(&self.session(), ca, taken, &Unwatched)
     }
 
     /// Removes both halves of a key.

@@ -29,6 +29,7 @@ use self::pace::Pace;
 use self::quarantine::{Forgetful, Standing, Verdict};
 use self::queue::{Job, Left, Queue};
 use self::watchdog::Watch;
+use super::epoch::Fencing;
 use super::health::{Observer, TokenHealth};
 use super::token::{Module, ModuleInfo, Remedy, Slot, TokenError, TokenInfo, TokenName};
 use super::{Class, OnSigned, Request, SignError, Signer};
@@ -69,6 +70,8 @@ pub struct Access {
     pub on_hang: Option<OnHang>,
     /// Remembers wrong signatures; `None`: for as long as the process lives.
     pub offences: Option<Arc<dyn Offences>>,
+    /// Whose token it must be; `None`: anybody's.
+    pub fencing: Option<Arc<dyn Fencing>>,
 }
 
 /// Called on the watchdog's thread; expected not to return control to the hung call.
@@ -76,7 +79,7 @@ pub type OnHang = Box<dyn Fn(&str) + Send>;
 
 impl From<Pin> for Access {
     fn from(pin: Pin) -> Self {
-        Self { pin, refused: false, force: false, on_hang: None, offences: None }
+        Self { pin, refused: false, force: false, on_hang: None, offences: None, fencing: None }
     }
 }
 
@@ -172,6 +175,7 @@ impl Pool {
             token,
             keys,
             offences,
+            fencing: access.fencing,
             clock,
             observer: health,
             counters: Counters::default(),
@@ -356,6 +360,7 @@ struct Shared {
     token: TokenName,
     keys: Vec<PooledKey>,
     offences: Arc<dyn Offences>,
+    fencing: Option<Arc<dyn Fencing>>,
     clock: Arc<dyn crate::env::Clock>,
     observer: Observer,
     watch: Watch,

@@ -144,6 +144,8 @@ impl Shared {
             super::fork::recall(&self.core);
         }
         self.clock()?;
+        // What an operator's tool did while no issuer ran comes first.
+        super::epoch::record(&self.core)?;
         // Before anything is recorded that this process decides. On a full disk it waits, and what withdraws trust
         // does not wait for it.
         let started = self.starts.tend();

@@ -13,6 +13,7 @@ use super::clock::ClockRule;
 use super::core::{Core, Counters, OnHalt, Problems, TokenProbe};
 use super::cosigner::{Cosigner, CosignerKey};
 use super::crls::Crls;
+use super::epoch::BoxEpoch;
 use super::issuers::{Issuers, RootOf};
 use super::keeper::Keeper;
 use super::log_keys::KeyTurn;
@@ -292,10 +293,13 @@ pub fn start_pool(
     observe: impl Fn(&TokenHealth) + Send + Sync + 'static,
 ) -> Result<Pool, String> {
     let wrong = WrongSignatures::read(Arc::clone(&disk), dir)?;
+    let ca = ca_of(authority)?;
+    let own = BoxEpoch::open(Arc::clone(&disk), &*rng, dir, ca)?;
     let refused = RefusedPin::new(disk, rng, dir);
     let access = Access {
         refused: refused.is_refused(&pin),
         offences: Some(Arc::new(wrong)),
+        fencing: Some(Arc::new(own)),
         ..Access::from(pin.clone())
     };
     let before = access.refused;
@@ -315,6 +319,17 @@ pub fn start_pool(
         pins.retain(|pin| pin.name != super::signing::TLS_KEY);
     }
     Pool::start(settings, pins, access, clock, Box::new(observer))
+}
+
+/// Which CA it is, whatever becomes of its certificates and its log: SHA-256 over the transcript of its first ceremony.
+pub fn ca_of(authority: &Authority) -> Result<[u8; 32], String> {
+    let text = &authority.transcript_sha256;
+    let octet = |n: usize| u8::from_str_radix(text.get(2 * n..2 * n + 2)?, 16).ok();
+    let octets: Option<Vec<u8>> = (0..32).map(octet).collect();
+    octets.and_then(|octets| octets.try_into().ok()).filter(|_| text.len() == 64).ok_or_else(|| {
+        "CHY-CA-BROKEN: ca/authority.json: its transcript_sha256 is none; restore it from a backup"
+            .to_owned()
+    })
 }
 
 fn roots(authority: &Authority) -> Result<Vec<RootOf>, String> {

@@ -253,6 +253,8 @@ impl Record {
                 | Self::LogKeyRetiredV1(_)
                 | Self::AuthorityRetiredV1(_)
                 | Self::CeremonyHeldV1(_)
+                | Self::RestoredV1(_)
+                | Self::EpochTakenV1(_)
         )
     }
 }

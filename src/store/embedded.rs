@@ -4,6 +4,7 @@
 //! Nothing here decides: a request whose versions do not match fails alone, its neighbours commit. After
 //! any error of the file nothing is known of what is on disk: the store halts and says so to everybody.
 
+pub mod copy;
 mod fact;
 mod index;
 mod writer;

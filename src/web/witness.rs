@@ -201,7 +201,7 @@ impl Courier {
     }
 
     /// All of them at once; each ends within its time.
-    async fn carry(&self, errands: Vec<Errand>) -> Vec<Carried> {
+    pub async fn carry(&self, errands: Vec<Errand>) -> Vec<Carried> {
         let mut tasks = JoinSet::new();
         for Errand { witness, what } in errands {
             let Some(target) = self.witnesses.get(usize::from(witness)) else { continue };

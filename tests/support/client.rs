@@ -233,6 +233,11 @@ impl Client {
         Ok(self.post(url, None).await?.1)
     }
 
+    /// A plain GET of JSON that anyone may read, such as renewal information (RFC 9773).
+    pub async fn get(&mut self, url: &str) -> Result<Value> {
+        json_body(self.send(Method::GET, url, None).await?).await
+    }
+
     /// Downloads a chain.
     pub async fn download(&mut self, url: &str) -> Result<String> {
         let response = self.signed(url, None).await?;

@@ -15,12 +15,12 @@ use crate::ceremony::transcript::{Transcript, hex};
 use crate::config::{Config, PinSource};
 use crate::env::system::SystemDisk;
 use crate::hsm::direct::Direct;
-use crate::hsm::pool::Settings;
+use crate::hsm::pool::{Pin, Settings};
 use crate::hsm::token::TokenName;
 use crate::id::LeafIndex;
 use crate::log::reader::{Entry, Reader};
 use crate::log::record::Record;
-use crate::pki::authority::KeyRecord;
+use crate::pki::authority::{Authority, KeyRecord};
 use crate::pki::uri::Pkcs11Uri;
 use crate::tlog::checkpoint::Checkpoint;
 use crate::tlog::note::VerifierKey;
@@ -180,12 +180,12 @@ fn verifier(origin: &str, record: &KeyRecord) -> Result<VerifierKey, Failure> {
 
 /// What was found out about a key.
 #[derive(Serialize)]
-struct Checked {
-    label: String,
+pub(in crate::cli) struct Checked {
+    pub(in crate::cli) label: String,
     uri: String,
     /// `ok`, `elsewhere` or `wrong`.
-    is: &'static str,
-    said: String,
+    pub(in crate::cli) is: &'static str,
+    pub(in crate::cli) said: String,
 }
 
 pub(super) fn token(arguments: &CheckToken, context: &Context) -> Result<(), Failure> {
@@ -203,29 +203,7 @@ pub(super) fn token(arguments: &CheckToken, context: &Context) -> Result<(), Fai
         None => config.pin.clone(),
     };
     let pin = pin::read(&source)?;
-    // Keys of the box's own token must be there; a root's token may be in a safe.
-    let home = records.first().map(|(_, uri)| TokenName::of(uri));
-    let mut open: BTreeMap<String, Result<Arc<Direct>, String>> = BTreeMap::new();
-    let mut checked = Vec::new();
-    for (record, uri) in &records {
-        let own = TokenName::of(uri);
-        let name = arguments.token.as_ref().map_or_else(|| own.clone(), TokenName::of);
-        let opened = open.entry(name.to_string()).or_insert_with(|| {
-            Direct::open(&settings, &name, &pin, false).map_err(|error| error.to_string())
-        });
-        let label = uri.object.clone().unwrap_or_default();
-        let (is, said) = match opened.as_ref().map_err(Clone::clone).and_then(|direct| {
-            let id = uri.id.as_deref().ok_or("CHY-CA-BROKEN: its URI has no id")?;
-            let public = record.public_key().map_err(|why| format!("CHY-CA-BROKEN: {why}"))?;
-            direct.key(&label, id, public).map_err(|error| error.to_string())?;
-            Ok(direct.token.serial.clone())
-        }) {
-            Ok(serial) => ("ok", format!("found, unaltered, and signs; token serial {serial:?}")),
-            Err(why) if Some(&own) != home.as_ref() => ("elsewhere", why),
-            Err(why) => ("wrong", why),
-        };
-        checked.push(Checked { label, uri: record.uri.clone(), is, said });
-    }
+    let checked = examine(&records, &settings, &pin, arguments.token.as_ref());
     let wrong = checked.iter().filter(|key| key.is == "wrong").count();
     if context.json {
         print_json(&checked)?;
@@ -243,16 +221,57 @@ pub(super) fn token(arguments: &CheckToken, context: &Context) -> Result<(), Fai
     )))
 }
 
+/// Looks for each key on the token that its URI names, or on the one that is named instead.
+pub(in crate::cli) fn examine(
+    records: &[(KeyRecord, Pkcs11Uri)],
+    settings: &Settings,
+    pin: &Pin,
+    token: Option<&Pkcs11Uri>,
+) -> Vec<Checked> {
+    // Keys of the box's own token must be there; a root's token may be in a safe.
+    let home = records.first().map(|(_, uri)| TokenName::of(uri));
+    let mut open: BTreeMap<String, Result<Arc<Direct>, String>> = BTreeMap::new();
+    let mut checked = Vec::new();
+    for (record, uri) in records {
+        let own = TokenName::of(uri);
+        let name = token.map_or_else(|| own.clone(), TokenName::of);
+        let opened = open.entry(name.to_string()).or_insert_with(|| {
+            Direct::open(settings, &name, pin, false).map_err(|error| error.to_string())
+        });
+        let label = uri.object.clone().unwrap_or_default();
+        let (is, said) = match opened.as_ref().map_err(Clone::clone).and_then(|direct| {
+            let id = uri.id.as_deref().ok_or("CHY-CA-BROKEN: its URI has no id")?;
+            let public = record.public_key().map_err(|why| format!("CHY-CA-BROKEN: {why}"))?;
+            direct.key(&label, id, public).map_err(|error| error.to_string())?;
+            Ok(direct.token.serial.clone())
+        }) {
+            Ok(serial) => ("ok", format!("found, unaltered, and signs; token serial {serial:?}")),
+            Err(why) if Some(&own) != home.as_ref() => ("elsewhere", why),
+            Err(why) => ("wrong", why),
+        };
+        checked.push(Checked { label, uri: record.uri.clone(), is, said });
+    }
+    checked
+}
+
 /// The keys that must be somewhere, the box's own first.
 fn records(config: &Config) -> Result<Vec<(KeyRecord, Pkcs11Uri)>, Failure> {
+    records_of(config.authority.as_ref(), &config.paths.ca())
+}
+
+/// The same of an authority, and of the root's own record in `ca`.
+pub(in crate::cli) fn records_of(
+    authority: Option<&Authority>,
+    ca: &Path,
+) -> Result<Vec<(KeyRecord, Pkcs11Uri)>, Failure> {
     let broken = |why: &dyn std::fmt::Display| {
-        Failure::operator(format!("CHY-CA-BROKEN: {}: {why}", config.paths.ca().display()))
+        Failure::operator(format!("CHY-CA-BROKEN: {}: {why}", ca.display()))
     };
     let mut records: Vec<KeyRecord> = Vec::new();
-    if let Some(authority) = &config.authority {
+    if let Some(authority) = authority {
         records.extend(authority.keys_in_use().cloned());
     }
-    let root = std::fs::read(config.paths.ca().join("root.json")).ok();
+    let root = std::fs::read(ca.join("root.json")).ok();
     if let Some(octets) = root {
         let root: crate::ceremony::state::RootRecord =
             serde_json::from_slice(&octets).map_err(|why| broken(&why))?;
@@ -261,7 +280,7 @@ fn records(config: &Config) -> Result<Vec<(KeyRecord, Pkcs11Uri)>, Failure> {
     if records.is_empty() {
         return Err(Failure::operator(format!(
             "CHY-CA-ABSENT: {} holds neither a CA nor a root",
-            config.paths.ca().display()
+            ca.display()
         )));
     }
     let parsed = records.into_iter().map(|record| {

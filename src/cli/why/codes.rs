@@ -1,5 +1,6 @@
 //! The table of codes, a file for each room, each sorted. A code is never given another meaning; new ones are added.
 
+mod backup;
 mod ceremony;
 mod config;
 mod issuer;
@@ -17,5 +18,12 @@ pub fn codes() -> Vec<&'static Entry> {
 }
 
 /// Sorted by code within each room.
-pub(super) const ROOMS: [&[Entry]; 6] =
-    [ceremony::CODES, config::CODES, issuer::CODES, log::CODES, token::CODES, web::CODES];
+pub(super) const ROOMS: [&[Entry]; 7] = [
+    backup::CODES,
+    ceremony::CODES,
+    config::CODES,
+    issuer::CODES,
+    log::CODES,
+    token::CODES,
+    web::CODES,
+];

@@ -12,6 +12,7 @@ use super::quarantine::TRIALS;
 use super::watchdog::Watch;
 use super::{Epoch, Phase, Pin, PooledKey, QUARANTINED, Shared};
 use crate::hsm::SignError;
+use crate::hsm::epoch;
 use crate::hsm::health::TokenHealth;
 use crate::hsm::inspect::{Calls, SIGNS_WRONG, TRIAL, Wanted, inspect};
 use crate::hsm::software;
@@ -19,6 +20,8 @@ use crate::hsm::token::{Module, ModuleInfo, Remedy, Session, Slot, TokenError, T
 
 /// A token that was well for so long is not flapping.
 const CALM: Duration = Duration::from_secs(10);
+/// Between looks at whose token it is: how long a box that was left running may go on after a restore elsewhere.
+const LOOK: Duration = Duration::from_secs(30);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Between looks for a token that is away: somebody plugs it in and waits.
@@ -218,7 +221,22 @@ impl Keeper<'_> {
         for key in &self.shared.keys {
             self.try_key(anchor, &token, key)?;
         }
+        if let Some(fencing) = &self.shared.fencing {
+            let write = || watch.call(PLACE, "C_OpenSession", || self.module.open_writing(*slot));
+            let held = epoch::keep(anchor, &fencing.fence(), write, &Keeping(watch))?;
+            fencing.found(held);
+        }
         Ok((*slot, (module, token)))
+    }
+
+    /// Looks whether the token is still this box's, while the workers sign.
+    fn look(&self) -> Result<(), TokenError> {
+        let (Some(fencing), Some((anchor, _))) = (&self.shared.fencing, &self.anchor) else {
+            return Ok(());
+        };
+        let fence = fencing.fence();
+        let found = epoch::read(anchor, &fence.ca, &Keeping(&self.shared.watch))?;
+        fence.judge(&found).map(drop)
     }
 
     fn try_key(
@@ -306,7 +324,21 @@ impl Keeper<'_> {
             {
                 return Some(trouble);
             }
-            state = self.shared.control.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let (guard, waited) = self
+                .shared
+                .control
+                .wait_timeout(state, LOOK)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            if waited.timed_out() && matches!(state.phase, Phase::Up(_)) {
+                drop(state);
+                let looked = self.look();
+                state = self.shared.lock();
+                if let (Err(trouble), Phase::Up(_)) = (looked, &state.phase) {
+                    state.phase = Phase::Down;
+                    state.trouble = Some(trouble);
+                }
+            }
         }
     }
 

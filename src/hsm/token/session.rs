@@ -350,6 +350,46 @@ impl Session {
         Ok(objects.len())
     }
 
+    /// The values of the private data objects with this label that are ours.
+    pub fn data(&self, label: &str) -> Result<Vec<Vec<u8>>, TokenError> {
+        let handles = self.find(&data_template(label))?;
+        handles.into_iter().map(|handle| self.value(handle)).collect()
+    }
+
+    /// Makes a data object that stays, and that only who logged in sees. The session must be a writing one.
+    pub fn create_data(&self, label: &str, value: &[u8]) -> Result<(), TokenError> {
+        let mut template = data_template(label);
+        template.push(Attribute::Value(value.to_vec()));
+        self.inner
+            .create_object(&template)
+            .map(drop)
+            .map_err(|e| TokenError::from_cryptoki("C_CreateObject", &e))
+    }
+
+    /// Removes those of these data objects whose value is `such`.
+    pub fn destroy_data(
+        &self,
+        label: &str,
+        such: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(), TokenError> {
+        for handle in self.find(&data_template(label))? {
+            if such(&self.value(handle)?) {
+                self.inner
+                    .destroy_object(handle)
+                    .map_err(|e| TokenError::from_cryptoki("C_DestroyObject", &e))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, object: ObjectHandle) -> Result<Vec<u8>, TokenError> {
+        let found = self.attributes(object, &[AttributeType::Value])?.into_iter().next();
+        Ok(match found {
+            Some(Attribute::Value(value)) => value,
+            _ => Vec::new(),
+        })
+    }
+
     /// Objects of any class with this CKA_ID.
     pub fn count(&self, id: &[u8]) -> Result<usize, TokenError> {
         Ok(self.find(&[Attribute::Id(id.to_vec())])?.len())
@@ -411,6 +451,17 @@ impl Session {
             }
         }
     }
+}
+
+/// What finds a data object of ours, and makes it.
+fn data_template(label: &str) -> Vec<Attribute> {
+    vec![
+        Attribute::Class(ObjectClass::DATA),
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Label(label.as_bytes().to_vec()),
+        Attribute::Application(b"chancery".to_vec()),
+    ]
 }
 
 /// Octets in lower-case hexadecimal.

@@ -137,3 +137,33 @@ async fn what_was_answered_survives_a_kill() {
     let more = Change::Order(order(255, 2, &[]), Version::ABSENT);
     store.commit(vec![more]).await.unwrap();
 }
+
+/// What was copied while the store worked is a store of the same rows; what was cut is none.
+#[test]
+fn a_copy_is_put_back_row_by_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(&dir.path().join("one"), Arc::new(SystemDisk)).unwrap();
+    let transaction = store.database.begin_write().unwrap();
+    for n in 0..5000u16 {
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&n.to_be_bytes());
+        transaction.open_table(ORDERS).unwrap().insert(&id, (u64::from(n), &[7; 30][..])).unwrap();
+        transaction.open_table(INDEX).unwrap().insert(&id[..3], &id[..]).unwrap();
+    }
+    transaction.commit().unwrap();
+    let mut copy = Vec::new();
+    let rows = store.copy_to(&mut copy).unwrap();
+    assert_eq!(rows, 10_000);
+    assert!(copy::judge(&copy));
+    let path = dir.path().join("two");
+    assert_eq!(copy::fill(&path, &mut &copy[..]), Ok(rows));
+    let other = Embedded::open(&path, Arc::new(SystemDisk)).unwrap();
+    let mut again = Vec::new();
+    other.copy_to(&mut again).unwrap();
+    assert!(again == copy);
+    for cut in [0, 5, 18, 100, copy.len() - 1] {
+        assert!(!copy::judge(&copy[..cut]), "{cut}");
+        let path = dir.path().join(format!("cut-{cut}"));
+        assert!(copy::fill(&path, &mut &copy[..cut]).is_err(), "{cut}");
+    }
+}
