@@ -22,6 +22,7 @@ use crate::backup::{BackupError, open, tar};
 use crate::config::Config;
 use crate::env::system::{SystemClock, SystemDisk, SystemRng};
 use crate::env::{Clock, Disk, Rng, random_16};
+use crate::id::Timestamp;
 use crate::issuer::epoch::OwnEpoch;
 use crate::log::note::MAX_NOTE;
 use crate::pki::authority::Authority;
@@ -158,7 +159,7 @@ fn make(arguments: &Make, context: &Context) -> Result<(), Failure> {
     let authority = crate::app::require_authority(&config)?;
     let recipients = recipients(arguments, &config)?;
     let made = SystemClock::new().now();
-    let to = destination(arguments, &config, authority, &made.to_string())?;
+    let to = destination(arguments, &config, authority, made)?;
     // First the store: what it says is in the log is in the log by the time that the checkpoint is read.
     let store = store(&config)?;
     let written = archive(&config, authority, &recipients, arguments.incremental, &to, &store);
@@ -203,7 +204,7 @@ fn destination(
     arguments: &Make,
     config: &Config,
     authority: &Authority,
-    now: &str,
+    made: Timestamp,
 ) -> Result<PathBuf, Failure> {
     let Some(to) = arguments.to.as_ref().or(config.backup.dir.as_ref()) else {
         return Err(Failure::operator(
@@ -213,8 +214,10 @@ fn destination(
     let path = if to.is_dir() {
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
         let origin: String = authority.origin.chars().map(plain).collect();
-        let time: String = now.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-        to.join(format!("chancery-{origin}-{time}.age"))
+        let time: String =
+            made.to_string().chars().filter(|c| c.is_ascii_digit() || *c == 'T').collect();
+        // Two within a second are two archives, and sort as they were made.
+        to.join(format!("chancery-{origin}-{time}.{:03}Z.age", made.0 % 1000))
     } else {
         to.clone()
     };
