@@ -135,21 +135,9 @@ impl Index {
         origin: Hash,
         read_tbs: ReadTbs,
     ) -> Result<Self, String> {
-        let stored = table::facts(&db)?;
+        let facts = table::facts(&db)?;
         let counted = table::points(&db)?.last().map_or(0, |point| point.edge.size());
-        let state = State {
-            open: stored.open,
-            crl_number: stored.crl_number,
-            crls: stored.crls,
-            recalls: stored.recalls,
-            log_keys: stored.log_keys,
-            authorities: stored.authorities,
-            ceremonies: stored.ceremonies,
-            retired: stored.retired,
-            newest: stored.newest,
-            counted,
-            ..State::default()
-        };
+        let state = State { facts, counted, ..State::default() };
         Ok(Self {
             shelf,
             path,
@@ -218,18 +206,7 @@ impl Index {
                     }
                     state.leaving = Some(Arc::new(std::mem::take(&mut state.recent)));
                 }
-                let facts = table::Facts {
-                    open: state.open.clone(),
-                    crl_number: state.crl_number,
-                    crls: state.crls.clone(),
-                    recalls: state.recalls.clone(),
-                    log_keys: state.log_keys.clone(),
-                    authorities: state.authorities.clone(),
-                    ceremonies: state.ceremonies.clone(),
-                    retired: state.retired,
-                    newest: state.newest,
-                };
-                (state.leaving.clone().unwrap_or_default(), facts)
+                (state.leaving.clone().unwrap_or_default(), state.facts.clone())
             };
             let nothing_newer = self.state().recent.point.is_none();
             before()?;
@@ -347,47 +324,47 @@ impl Index {
 
     /// Every intent with neither Issued nor Abandoned.
     pub fn open_intents(&self) -> Result<Vec<(LeafIndex, Serial)>, String> {
-        Ok(self.state().open.iter().map(|(leaf, serial)| (*leaf, *serial)).collect())
+        Ok(self.state().facts.open.iter().map(|(leaf, serial)| (*leaf, *serial)).collect())
     }
 
     /// The leaves of the recalls that count: few, and all in memory.
     pub fn recalls(&self) -> Result<Vec<LeafIndex>, String> {
-        Ok(self.state().recalls.iter().copied().collect())
+        Ok(self.state().facts.recalls.iter().copied().collect())
     }
 
     /// The greatest CRL number logged, 0 if none was.
     pub fn last_crl_number(&self) -> Result<u64, String> {
-        Ok(self.state().crl_number)
+        Ok(self.state().facts.crl_number)
     }
 
     /// The newest CRL logged of the issuer whose certificate has this SHA-256.
     pub fn last_crl_of(&self, issuer_sha256: &[u8; 32]) -> Result<Option<LoggedCrl>, String> {
-        Ok(self.state().crls.get(issuer_sha256).copied())
+        Ok(self.state().facts.crls.get(issuer_sha256).copied())
     }
 
     /// The leaves that rotated or retired a log key, in order.
     pub fn log_keys(&self) -> Result<Vec<LeafIndex>, String> {
-        Ok(self.state().log_keys.iter().copied().collect())
+        Ok(self.state().facts.log_keys.iter().copied().collect())
     }
 
     /// The leaves that added or retired a root or an issuing CA, in order.
     pub fn authorities(&self) -> Result<Vec<LeafIndex>, String> {
-        Ok(self.state().authorities.iter().copied().collect())
+        Ok(self.state().facts.authorities.iter().copied().collect())
     }
 
     /// The leaf that has the transcript with this SHA-256.
     pub fn ceremony(&self, transcript_sha256: &[u8; 32]) -> Result<Option<LeafIndex>, String> {
-        Ok(self.state().ceremonies.get(transcript_sha256).copied())
+        Ok(self.state().facts.ceremonies.get(transcript_sha256).copied())
     }
 
     /// The leaf behind which there is nothing any more: this CA was retired.
     pub fn retired(&self) -> Result<Option<LeafIndex>, String> {
-        Ok(self.state().retired)
+        Ok(self.state().facts.retired)
     }
 
     /// The newest instant any record states: the clock's floor.
     pub fn newest_instant(&self) -> Result<Timestamp, String> {
-        Ok(self.state().newest)
+        Ok(self.state().facts.newest)
     }
 
     /// Log offset of a leaf's frame.

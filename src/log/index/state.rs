@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::certificates::{CertificateEntry, TbsFacts};
+use super::table::Facts;
 use super::{Deactivation, Holder, LoggedCrl, Point, keys, leaves, revocations};
-use crate::id::{AccountId, LeafIndex, Serial, Timestamp};
+use crate::id::{AccountId, LeafIndex, Timestamp};
 use crate::log::record::{Actor, RETIRE, Record};
 use crate::log::tree::{Hash, sha256};
 
@@ -35,22 +36,7 @@ pub(super) struct State {
     pub(super) recent: Layer,
     /// On its way into the file.
     pub(super) leaving: Option<Arc<Layer>>,
-    /// All of them: there are few, and they are asked for at start.
-    pub(super) open: BTreeMap<LeafIndex, Serial>,
-    pub(super) crl_number: u64,
-    /// The newest CRL of each issuer.
-    pub(super) crls: BTreeMap<Hash, LoggedCrl>,
-    /// The recalls that count.
-    pub(super) recalls: BTreeSet<LeafIndex>,
-    /// Leaves about the log's own keys.
-    pub(super) log_keys: BTreeSet<LeafIndex>,
-    /// Leaves about roots and issuing CAs that came after the ceremony.
-    pub(super) authorities: BTreeSet<LeafIndex>,
-    /// By digest of the transcript.
-    pub(super) ceremonies: BTreeMap<Hash, LeafIndex>,
-    /// The leaf of a ceremony that retired this CA.
-    pub(super) retired: Option<LeafIndex>,
-    pub(super) newest: Timestamp,
+    pub(super) facts: Facts,
     /// Leaves below this were counted in their days.
     pub(super) counted: u64,
     /// How much each CRL got to list since this process began, by URL.
@@ -67,25 +53,11 @@ impl State {
         read: Option<TbsFacts>,
         known: Option<CertificateEntry>,
     ) {
-        let Self {
-            recent,
-            open,
-            crl_number,
-            crls,
-            recalls,
-            log_keys,
-            authorities,
-            ceremonies,
-            retired,
-            newest,
-            marks,
-            counted,
-            ..
-        } = self;
+        let Self { recent, facts, marks, counted, .. } = self;
         let again = leaf.0 < *counted;
         recent.leaves.apply(leaf, offset, record, again);
         let ending = match record {
-            Record::IntentV1(_) => read.as_ref().map(|facts| (facts.not_after, 1)),
+            Record::IntentV1(_) => read.as_ref().map(|read| (read.not_after, 1)),
             Record::AbandonedV1(_) => known.as_ref().map(|known| (known.not_after, -1)),
             Record::RevokedV1(r) => Some((r.not_after, -1)),
             _ => None,
@@ -94,16 +66,16 @@ impl State {
             recent.leaves.ending(at, more);
         }
         *counted = (leaf.0 + 1).max(*counted);
-        *newest = record.at().max(*newest);
+        facts.newest = record.at().max(facts.newest);
         match record {
-            Record::CeremonyV1(r) => drop(ceremonies.insert(r.transcript_sha256, leaf)),
+            Record::CeremonyV1(r) => drop(facts.ceremonies.insert(r.transcript_sha256, leaf)),
             Record::LogSucceededV1(r) => {
-                ceremonies.insert(r.ceremony.transcript_sha256, leaf);
+                facts.ceremonies.insert(r.ceremony.transcript_sha256, leaf);
             }
             Record::CeremonyHeldV1(r) => {
-                ceremonies.insert(r.transcript_sha256, leaf);
+                facts.ceremonies.insert(r.transcript_sha256, leaf);
                 if r.act == RETIRE {
-                    *retired = Some(leaf);
+                    facts.retired = Some(leaf);
                 }
             }
             Record::ClockAcceptedV1(_)
@@ -139,35 +111,35 @@ impl State {
             }
             Record::IntentV1(r) => {
                 recent.intended(leaf, r, read);
-                open.insert(leaf, r.serial);
+                facts.open.insert(leaf, r.serial);
             }
-            Record::IssuedV1(r) => drop(open.remove(&r.intent)),
+            Record::IssuedV1(r) => drop(facts.open.remove(&r.intent)),
             Record::AbandonedV1(r) => {
-                open.remove(&r.intent);
+                facts.open.remove(&r.intent);
                 *marks.entry(recent.revocations.abandoned(r, known)).or_default() += 1;
             }
-            Record::CrlV1(r) => *crl_number = r.number.max(*crl_number),
+            Record::CrlV1(r) => facts.crl_number = r.number.max(facts.crl_number),
             Record::CrlV2(r) => {
-                *crl_number = r.number.max(*crl_number);
+                facts.crl_number = r.number.max(facts.crl_number);
                 let logged = LoggedCrl { number: r.number, tbs_sha256: r.tbs_sha256 };
-                crls.insert(r.issuer_sha256, logged);
+                facts.crls.insert(r.issuer_sha256, logged);
             }
             Record::IssuerAddedV1(r) => {
-                authorities.insert(leaf);
-                ceremonies.insert(r.transcript_sha256, leaf);
+                facts.authorities.insert(leaf);
+                facts.ceremonies.insert(r.transcript_sha256, leaf);
             }
             Record::RootAddedV1(r) => {
-                authorities.insert(leaf);
-                ceremonies.insert(r.transcript_sha256, leaf);
+                facts.authorities.insert(leaf);
+                facts.ceremonies.insert(r.transcript_sha256, leaf);
             }
-            Record::AuthorityRetiredV1(_) => drop(authorities.insert(leaf)),
+            Record::AuthorityRetiredV1(_) => drop(facts.authorities.insert(leaf)),
             Record::LogKeyRotatedV1(r) => {
-                log_keys.insert(leaf);
-                ceremonies.insert(r.transcript_sha256, leaf);
+                facts.log_keys.insert(leaf);
+                facts.ceremonies.insert(r.transcript_sha256, leaf);
             }
-            Record::LogKeyRetiredV1(_) => drop(log_keys.insert(leaf)),
-            Record::RecallV1(_) => drop(recalls.insert(leaf)),
-            Record::RecallEndedV1(r) => drop(recalls.remove(&r.recall)),
+            Record::LogKeyRetiredV1(_) => drop(facts.log_keys.insert(leaf)),
+            Record::RecallV1(_) => drop(facts.recalls.insert(leaf)),
+            Record::RecallEndedV1(r) => drop(facts.recalls.remove(&r.recall)),
             Record::RevokedV1(r) => {
                 *marks.entry(recent.revocations.revoked(leaf, r)).or_default() += 1;
             }

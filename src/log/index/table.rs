@@ -38,16 +38,23 @@ const TICKETS: TableDefinition<'_, &str, u64> = TableDefinition::new("tickets");
 const TICKET_ENDS: TableDefinition<'_, &str, u64> = TableDefinition::new("ticket-ends");
 const TICKET_USES: TableDefinition<'_, (&str, [u8; 16]), ()> = TableDefinition::new("ticket-uses");
 
-/// The small facts that are kept whole.
-#[derive(Default, Serialize, Deserialize)]
+/// The small facts that are kept whole, in memory and in one row.
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Facts {
+    /// Intents without an end: there are few, and they are asked for at start.
     pub(super) open: BTreeMap<LeafIndex, Serial>,
     pub(super) crl_number: u64,
+    /// The newest CRL of each issuer.
     pub(super) crls: BTreeMap<Hash, LoggedCrl>,
+    /// The recalls that count.
     pub(super) recalls: BTreeSet<LeafIndex>,
+    /// Leaves about the log's own keys.
     pub(super) log_keys: BTreeSet<LeafIndex>,
+    /// Leaves about roots and issuing CAs that came after the ceremony.
     pub(super) authorities: BTreeSet<LeafIndex>,
+    /// By digest of the transcript.
     pub(super) ceremonies: BTreeMap<Hash, LeafIndex>,
+    /// The leaf of a ceremony that retired this CA.
     pub(super) retired: Option<LeafIndex>,
     pub(super) newest: Timestamp,
 }
