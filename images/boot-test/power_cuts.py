@@ -21,7 +21,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import blklog
 from cable import Cable
 from machine import Machine, accelerator
-from run import HERE, PATIENCE, REPOSITORY, Recipes, demand, run, step
+from run import HERE, PATIENCE, REPOSITORY, Recipes, demand, place, run, step
 
 
 class Device(threading.Thread):
@@ -81,10 +81,7 @@ def main():
     parser.add_argument("--seed", type=int, default=int(time.time()))
     given = parser.parse_args()
     chance = random.Random(given.seed)
-    image = os.path.realpath(os.environ.get("IMAGE_DIR", f"{REPOSITORY}/target/image"))
-    work = os.environ.get("BOOT_TEST_DIR", f"{image}/power-cuts")
-    shutil.rmtree(work, ignore_errors=True)
-    os.makedirs(work)
+    image, work = place("power-cuts")
     accel = accelerator()
     step(f"acceleration: {accel}; --seed {given.seed}")
     recipes = Recipes(image, work)

@@ -43,6 +43,15 @@ def run(*command, **more):
     return subprocess.run(command, check=True, **more)
 
 
+def place(name):
+    """Where the image is, and an empty directory for what a test makes of it."""
+    image = os.path.realpath(os.environ.get("IMAGE_DIR", f"{REPOSITORY}/target/image"))
+    work = os.environ.get("BOOT_TEST_DIR", f"{image}/{name}")
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    return image, work
+
+
 class Recipes:
     """Images and updates with the test's probe in their initramfs, made of the pieces that `make image` left."""
 
@@ -110,10 +119,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="one boot: ceremony, enrolment, probe, a wrong signature")
     given = parser.parse_args()
-    image = os.path.realpath(os.environ.get("IMAGE_DIR", f"{REPOSITORY}/target/image"))
-    work = os.environ.get("BOOT_TEST_DIR", f"{image}/boot-test")
-    shutil.rmtree(work, ignore_errors=True)
-    os.makedirs(work)
+    image, work = place("boot-test")
     accel = accelerator()
     step(f"acceleration: {accel}")
     recipes = Recipes(image, work)
