@@ -175,15 +175,8 @@ fn issuer_uids(config: &Config) -> Result<Vec<u32>, Failure> {
     }
 }
 
-fn parts(
-    config: &Config,
-    authority: &Authority,
-    (uids, witnesses): (Vec<u32>, Vec<Target>),
-    store: Arc<Embedded>,
-) -> Result<Parts, Failure> {
-    let issuer =
-        Client::start(Options { path: config.paths.socket(), digest: config.digest, uids })
-            .map_err(Failure::failed)?;
+/// What asks for names, as `[validation]` says.
+pub fn resolver(config: &Config) -> Result<Arc<dyn Resolver>, Failure> {
     let validation = &config.validation;
     let zones = validation.resolvers.iter().map(|zone| ZoneServers {
         zone: zone.zone.clone(),
@@ -196,7 +189,20 @@ fn parts(
         timeout: Duration::from_secs(validation.connect_timeout_seconds),
     })
     .map_err(Failure::operator)?;
-    let resolver: Arc<dyn Resolver> = Arc::new(resolver);
+    Ok(Arc::new(resolver))
+}
+
+fn parts(
+    config: &Config,
+    authority: &Authority,
+    (uids, witnesses): (Vec<u32>, Vec<Target>),
+    store: Arc<Embedded>,
+) -> Result<Parts, Failure> {
+    let issuer =
+        Client::start(Options { path: config.paths.socket(), digest: config.digest, uids })
+            .map_err(Failure::failed)?;
+    let validation = &config.validation;
+    let resolver = resolver(config)?;
     let dialer: Arc<dyn Dialer> = Arc::new(SystemDialer);
     let courier = (!witnesses.is_empty())
         .then(|| Courier::new(witnesses, Arc::clone(&resolver), Arc::clone(&dialer)));

@@ -12,9 +12,10 @@ use std::time::Duration;
 use base64ct::{Base64, Encoding};
 
 use super::{Failure, broken, say};
+use crate::app::web::resolver;
 use crate::config::Config;
-use crate::env::system::{Resolving, SystemDialer, SystemDisk, SystemResolver, ZoneServers};
-use crate::env::{Dialer, Disk, Resolver};
+use crate::env::Disk;
+use crate::env::system::{SystemDialer, SystemDisk};
 use crate::id::Timestamp;
 use crate::ipc::witness::{Errand, ErrandKind, Outcome};
 use crate::log::record::ShownBy;
@@ -185,27 +186,14 @@ fn ask(
 fn carry(config: &Config, witnesses: usize, body: &[u8]) -> Result<Vec<(u16, Outcome)>, Failure> {
     let targets = config.web.witnesses.iter().map(Target::new);
     let targets = targets.collect::<Result<Vec<_>, _>>().map_err(Failure::operator)?;
-    let zones = config.validation.resolvers.iter().map(|zone| ZoneServers {
-        zone: zone.zone.clone(),
-        servers: zone.servers.clone(),
-        tcp: zone.tcp,
-    });
-    let resolving = Resolving {
-        zones: zones.collect(),
-        multicast: config.validation.mdns_interfaces.clone(),
-        timeout: Duration::from_secs(config.validation.connect_timeout_seconds),
-    };
     let os = |error: std::io::Error| Failure::failed(format!("CHY-OS: no threads: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(os)?;
     runtime.block_on(async {
-        let resolver: Arc<dyn Resolver> =
-            Arc::new(SystemResolver::new(&resolving).map_err(Failure::operator)?);
-        let dialer: Arc<dyn Dialer> = Arc::new(SystemDialer);
         let errands = (0..witnesses).filter_map(|n| {
             let what = ErrandKind::AddCheckpoint(body.to_vec());
             Some(Errand { witness: u16::try_from(n).ok()?, what })
         });
-        let courier = Courier::new(targets, resolver, dialer);
+        let courier = Courier::new(targets, resolver(config)?, Arc::new(SystemDialer));
         let carried = courier.carry(errands.collect()).await;
         Ok(carried.into_iter().map(|one| (one.witness, one.outcome)).collect())
     })
