@@ -1,6 +1,6 @@
 //! `chancery ceremony rotate-log-key` and `finish-log-key`: another key for the log.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -42,7 +42,7 @@ pub(super) fn rotate(arguments: &RotateLogKey, context: &Context) -> Result<(), 
     arguments.rehearsal.confirm(arguments.yes, &rotation.effect())?;
     let tokens = &rotation.document.tokens;
     let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
-    let outcome = opening(&rotation, &arguments.file, arguments.discard_unfinished)
+    let outcome = Opening { file: &arguments.file, tokens, discard: arguments.discard_unfinished }
         .held(&scene, |tokens, place| rotate::rotate(&rotation, tokens, place))?;
     tell_next(
         &outcome,
@@ -61,11 +61,7 @@ pub(super) fn finish(arguments: &FinishLogKey, context: &Context) -> Result<(), 
     )?;
     let tokens = &rotation.document.tokens;
     let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
-    let done = opening(&rotation, &arguments.file, false)
+    let done = Opening { file: &arguments.file, tokens, discard: false }
         .held(&scene, |tokens, place| rotate::finish(&rotation, tokens, place, arguments.remove))?;
     print(&done)
-}
-
-fn opening<'a>(rotation: &'a Rotation, file: &'a Path, discard: bool) -> Opening<'a> {
-    Opening { file, tokens: &rotation.document.tokens, discard }
 }

@@ -1,6 +1,6 @@
 //! `chancery ceremony rotate-tls-key` and `finish-tls-key`: another key for the box's own certificate.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -51,7 +51,7 @@ pub(super) fn rotate(arguments: &RotateTlsKey, context: &Context) -> Result<(), 
     arguments.rehearsal.confirm(arguments.yes, &rotation.effect())?;
     let tokens = &rotation.document.tokens;
     let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
-    let outcome = opening(&rotation, &arguments.file, arguments.discard_unfinished)
+    let outcome = Opening { file: &arguments.file, tokens, discard: arguments.discard_unfinished }
         .held(&scene, |tokens, place| tls::rotate(&rotation, tokens, place))?;
     tell_next(
         &outcome,
@@ -71,9 +71,10 @@ pub(super) fn finish(arguments: &FinishTlsKey, context: &Context) -> Result<(), 
     let tokens = &rotation.document.tokens;
     let scene = arguments.rehearsal.scene(context, tokens, Copied::Keys)?;
     let served = served(scene.real()).map(|spki| scene.spki(spki));
-    let outcome = opening(&rotation, &arguments.file, false).held(&scene, |tokens, place| {
-        tls::finish(&rotation, tokens, place, served.as_deref(), arguments.remove)
-    })?;
+    let outcome = Opening { file: &arguments.file, tokens, discard: false }
+        .held(&scene, |tokens, place| {
+            tls::finish(&rotation, tokens, place, served.as_deref(), arguments.remove)
+        })?;
     let next = "Restart the issuer, which then asks the token for the former key no more.";
     tell_next(&outcome, context, next)
 }
@@ -94,8 +95,4 @@ fn served(config: &Config) -> Option<Vec<u8>> {
             _ => None,
         }
     })
-}
-
-fn opening<'a>(rotation: &'a Rotation, file: &'a Path, discard: bool) -> Opening<'a> {
-    Opening { file, tokens: &rotation.document.tokens, discard }
 }
