@@ -63,7 +63,3 @@ pub(crate) fn failed(path: &std::path::Path, error: &std::io::Error) -> BackupEr
     }
     BackupError::Refuse(format!("CHY-BACKUP-IO: {path}: {error}"))
 }
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
-}

@@ -199,6 +199,19 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Octets as lower-case hexadecimal digits.
+pub fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// The octets of an even number of hexadecimal digits, of either case.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |c: char| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digits: Vec<u8> = text.chars().map(digit).collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,6 +239,16 @@ mod tests {
         }
         assert!(Serial::from_octets(&[0x80; 16]).is_none());
         assert!(Serial::from_octets(&[0x41; 15]).is_none());
+    }
+
+    #[test]
+    fn hexadecimal_is_read_in_either_case_and_by_pairs() {
+        assert_eq!(hex(&[0, 0x9f, 0xff]), "009fff");
+        assert_eq!(unhex("009FfF"), Some(vec![0, 0x9f, 0xff]));
+        assert_eq!(unhex(""), Some(Vec::new()));
+        for bad in ["0", "0g", "+1", " 1", "\u{661}1"] {
+            assert_eq!(unhex(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

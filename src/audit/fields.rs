@@ -10,7 +10,7 @@ use std::fmt;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::ser::{self, Serialize, SerializeMap, Serializer};
 
-use crate::id::Timestamp;
+use crate::id::{Timestamp, hex};
 use crate::log::record::Record;
 
 /// One value.
@@ -347,8 +347,4 @@ impl ser::SerializeStructVariant for Parts {
 pub(super) fn instant(at: Timestamp) -> String {
     let seconds = at.to_string();
     format!("{}.{:03}Z", seconds.trim_end_matches('Z'), at.0 % 1000)
-}
-
-pub(super) fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }

@@ -8,9 +8,9 @@ use aws_lc_rs::digest::{Context, SHA256};
 use super::age::{Recipient, Sealer};
 use super::manifest::{self, Base, File, Key, LogEnd, Manifest, Range};
 use super::tar::{Entry, Writer};
-use super::{BackupError, failed, hex};
+use super::{BackupError, failed};
 use crate::env::{Disk, Rng, random_16};
-use crate::id::Timestamp;
+use crate::id::{Timestamp, hex};
 use crate::log::index::Point;
 use crate::log::recover::{self, OpenError, Segment};
 use crate::log::segment::{HEADER, origin_hash};
@@ -307,12 +307,8 @@ impl<W: Write> Write for Digesting<W> {
 
 /// SHA-256 over all that can be read, in hex.
 pub fn digest(mut from: impl Read) -> std::io::Result<String> {
-    let mut context = Context::new(&SHA256);
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok(hex(context.finish().as_ref())),
-            read => context.update(&buffer[..read]),
-        }
-    }
+    let mut digesting = Digesting::new(std::io::sink());
+    std::io::copy(&mut from, &mut digesting)?;
+    let (_, sha256, _) = digesting.finish();
+    Ok(sha256)
 }

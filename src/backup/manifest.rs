@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackupError, hex, tar};
-use crate::id::Timestamp;
+use super::{BackupError, tar};
+use crate::id::{Timestamp, hex};
 use crate::log::segment;
 use crate::tlog::tree::{RightEdge, TreeHead};
 
@@ -223,17 +223,9 @@ impl Manifest {
     }
 }
 
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text
-        .bytes()
-        .map(|c| match c {
-            b'0'..=b'9' => Some(c - b'0'),
-            b'a'..=b'f' => Some(c - b'a' + 10),
-            _ => None,
-        })
-        .collect::<Option<_>>()?;
-    let (pairs, rest) = digits.as_chunks::<2>();
-    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+/// In one spelling only: lower case.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    crate::id::unhex(text).filter(|octets| hex(octets) == text)
 }
 
 pub(crate) fn unhex_32(text: &str) -> Option<[u8; 32]> {

@@ -4,10 +4,11 @@ use std::io::Read;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
+use super::BackupError;
 use super::age::{AgeError, Identity, Opener};
 use super::manifest::{self, Manifest};
 use super::tar::{Entry, Reader};
-use super::{BackupError, hex};
+use crate::id::hex;
 use crate::tlog::tree::{Hash, sha256};
 
 /// A manifest, and the digest of its octets.

@@ -13,8 +13,8 @@ use super::later::{
 use super::new_root::{FORMER, NewRoot};
 use super::plan::{Urls, published_as};
 use super::state::{Place, RootRecord, Tokens};
-use super::transcript::{CertificateLine, CrlLine, Title, Transcript, hex};
-use crate::id::Timestamp;
+use super::transcript::{CertificateLine, CrlLine, Title, Transcript};
+use crate::id::{Timestamp, hex};
 use crate::pki::authority::{FurtherRoot, KeyRecord, Root};
 use crate::pki::certificate::Certificate;
 use crate::pki::crl;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::CeremonyError;
 use super::plan::{KeyFile, Plan};
-use super::state::{Place, Tokens, token, unhex};
+use super::state::{Place, Tokens, token};
 use crate::hsm::direct::DirectKey;
 use crate::hsm::{SignError, Signer};
+use crate::id::unhex;
 use crate::pki::authority::KeyRecord;
 use crate::pki::uri::Pkcs11Uri;
 

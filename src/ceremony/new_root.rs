@@ -16,8 +16,9 @@ use super::later::{
 };
 use super::plan::{KeyFile, TokenEntry, Urls, check_label, check_url, published_as};
 use super::state::{Place, Tokens};
-use super::transcript::{CertificateLine, Title, Transcript, hex};
+use super::transcript::{CertificateLine, Title, Transcript};
 use crate::hsm::Signer;
+use crate::id::hex;
 use crate::pki::authority::FurtherRoot;
 use crate::pki::certificate::Certificate;
 use crate::pki::policy::Policy;

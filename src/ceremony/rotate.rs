@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::CeremonyError;
 use super::execute::Outcome;
 use super::keys::{make_keys, sign_error};
-use super::later::{self, begun, key_of, refused};
+use super::later::{self, begun, commit, key_of, refused};
 use super::plan::{KeyFile, Kind, TokenEntry, Urls, check_label};
 use super::state::{Place, Tokens, token};
-use super::transcript::{RotationLine, Title, Transcript, hex};
+use super::transcript::{RotationLine, Title, Transcript};
 use crate::hsm::Signer;
 use crate::hsm::direct::DirectKey;
+use crate::id::hex;
 use crate::log::keys::statement;
 use crate::log::note::{Note, VerifierKey};
 use crate::pki::authority::{KeyRecord, LogKeyRotation};
@@ -138,8 +139,7 @@ pub fn rotate(
         transcript_sha256: hex(&sha256),
         former_done: false,
     });
-    authority.version = authority.least_version();
-    place.write_json(&place.authority_path(), &authority)?;
+    commit(place, &mut authority)?;
     place.end()?;
     Ok(Outcome { transcript, transcript_sha256: sha256, carry: None })
 }
@@ -175,7 +175,7 @@ pub fn finish(
     let mut done = Vec::new();
     if let Some(last) = authority.log_key_rotations.last_mut().filter(|last| !last.former_done) {
         last.former_done = true;
-        place.write_json(&place.authority_path(), &authority)?;
+        commit(place, &mut authority)?;
         done.push("the former log key is done with; restart the issuer, which then asks the token for it no more");
     }
     if remove {

@@ -11,6 +11,7 @@ use super::plan::{KeyFile, Plan};
 use super::transcript::{HeldBy, Transcript};
 use crate::env::{Clock, Disk, Rng, random_16};
 use crate::hsm::direct::Direct;
+use crate::id::{hex, unhex};
 use crate::pki::authority::{Authority, KeyRecord};
 use crate::pki::uri::Pkcs11Uri;
 use crate::tlog::transcript;
@@ -175,7 +176,7 @@ impl Place {
             name: key.name.clone(),
             label: key.label.clone(),
             token: key.token.clone(),
-            id: super::transcript::hex(&random_16(&*self.rng)),
+            id: hex(&random_16(&*self.rng)),
         });
         let unfinished = Unfinished {
             ceremony: name.to_owned(),
@@ -337,14 +338,6 @@ pub(super) fn token<'a>(tokens: &'a Tokens, role: &str) -> Result<&'a Arc<Direct
     tokens.get(role).ok_or_else(|| {
         CeremonyError::Refused(format!("CHY-CEREMONY-FILE: no token is open for role {role:?}"))
     })
-}
-
-/// The octets of an even number of hexadecimal digits.
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
-    let digits = digits?;
-    digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(|p| p[0] << 4 | p[1]).collect())
 }
 
 fn broken(path: &Path, why: &str) -> CeremonyError {

@@ -18,9 +18,9 @@ use super::later::{
 use super::plan::{KeyFile, TokenEntry, Urls, check_label, check_url, is_name, published_as};
 use super::request;
 use super::state::{Place, Tokens, token};
-use super::transcript::{CertificateLine, SuccessionLine, Title, Transcript, hex};
+use super::transcript::{CertificateLine, SuccessionLine, Title, Transcript};
 use crate::hsm::Signer;
-use crate::id::{LeafIndex, Timestamp};
+use crate::id::{LeafIndex, Timestamp, hex};
 use crate::log::reader::Reader;
 use crate::log::record::Record;
 use crate::pki::authority::{Authority, FurtherIssuer, Root};

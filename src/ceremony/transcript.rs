@@ -12,7 +12,7 @@ use super::plan::{Plan, Urls};
 use super::state::{Place, Tokens};
 use crate::hsm::Signer;
 use crate::hsm::token::{KeyAttributes, ModuleInfo, TokenInfo};
-use crate::id::Timestamp;
+use crate::id::{Timestamp, hex};
 use crate::log::note::VerifierKey;
 use crate::pki::certificate::Certificate;
 use crate::pki::crl::Crl;
@@ -511,11 +511,6 @@ impl GoneLine {
         writeln!(out, "  looked for    none of its CKA_ID, none of its label{again}")?;
         writeln!(out, "  asked to sign {}", self.signature)
     }
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Upper-case pairs with colons, as OpenSSL prints fingerprints.

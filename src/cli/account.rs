@@ -7,7 +7,7 @@ use super::admin::{Issuer, unexpected};
 use super::{Context, Failure, confirm, print, print_json};
 use crate::acme::directory::{Resource, Urls};
 use crate::config::Config;
-use crate::id::AccountId;
+use crate::id::{AccountId, hex};
 use crate::ipc::admin::accounts::{AccountAnswer, AccountQuestion, AccountStatus};
 use crate::ipc::admin::{AdminAnswer, AdminQuestion};
 
@@ -136,7 +136,7 @@ impl Which {
 }
 
 fn described(status: &AccountStatus, url: Option<&str>) -> Value {
-    let thumbprint: String = status.thumbprint.iter().map(|o| format!("{o:02x}")).collect();
+    let thumbprint = hex(&status.thumbprint);
     let mut object = json!({
         "account": status.account.to_string(),
         "state": state(status),

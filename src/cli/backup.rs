@@ -11,7 +11,6 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
-use super::log_key::Known;
 use super::{Context, Failure, print, print_json};
 use crate::app::snapshot;
 use crate::backup::age::{Identity, Recipient};
@@ -22,7 +21,7 @@ use crate::backup::{BackupError, open, tar};
 use crate::config::Config;
 use crate::env::system::{SystemClock, SystemDisk, SystemRng};
 use crate::env::{Clock, Disk, Rng, random_16};
-use crate::id::Timestamp;
+use crate::id::{Timestamp, hex};
 use crate::issuer::epoch::OwnEpoch;
 use crate::log::note::MAX_NOTE;
 use crate::pki::authority::Authority;
@@ -212,8 +211,7 @@ fn destination(
         ));
     };
     let path = if to.is_dir() {
-        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-        let origin: String = authority.origin.chars().map(plain).collect();
+        let origin = plain(&authority.origin);
         let time: String =
             made.to_string().chars().filter(|c| c.is_ascii_digit() || *c == 'T').collect();
         // Two within a second are two archives, and sort as they were made.
@@ -227,6 +225,11 @@ fn destination(
     Ok(path)
 }
 
+/// What may be part of a file's name anywhere.
+fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
+}
+
 fn exists(path: &Path) -> Failure {
     Failure::operator(format!(
         "CHY-BACKUP-EXISTS: {} is there already, and an archive is never overwritten; choose another name, or a directory",
@@ -237,7 +240,7 @@ fn exists(path: &Path) -> Failure {
 /// A copy of the store in the web process's own directory: made by that process, or here where none runs.
 fn store(config: &Config) -> Result<PathBuf, Failure> {
     let (dir, rng) = (config.paths.web(), SystemRng);
-    let number: String = random_16(&rng).iter().map(|octet| format!("{octet:02x}")).collect();
+    let number = hex(&random_16(&rng));
     let path = snapshot::answer_path(&dir, &number);
     let database = dir.join("store.redb");
     if !database.exists() {
@@ -307,7 +310,6 @@ fn archive(
     let base = if incremental { Some(last(config)?) } else { None };
     let keys = authority.keys().map(Key::of).collect::<Result<Vec<_>, _>>();
     let keys = keys.map_err(|why| super::log_key::broken(config, &why))?;
-    Known::of(config)?;
     let epoch = OwnEpoch::read(&disk, &config.paths.issuer()).map_err(Failure::operator)?;
     let log = config.paths.log();
     let source = Source {
@@ -453,9 +455,7 @@ fn files(config: &Config, store: &Path) -> Result<Vec<(String, Content)>, Failur
     let effective = config.to_toml().map_err(|error| Failure::failed(error.to_string()))?;
     found.push(("config/effective.toml".into(), Content::Octets(effective.into_bytes())));
     for (n, path) in config.files.iter().enumerate() {
-        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let name: String = name.chars().map(plain).collect();
+        let name = plain(&path.file_name().unwrap_or_default().to_string_lossy());
         let octets = small(&SystemDisk, path).map_err(failure)?;
         found.extend(octets.map(|o| (format!("config/{n}-{name}"), Content::Octets(o))));
     }

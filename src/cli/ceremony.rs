@@ -13,7 +13,7 @@ use crate::app::directories::{self, Owner};
 use crate::app::{ownership, pin};
 use crate::ceremony::execute::{self, Outcome};
 use crate::ceremony::plan::{Document, KeyFile, PinEntry, Plan, Scope, TokenEntry};
-use crate::ceremony::transcript::{HeldBy, hex};
+use crate::ceremony::transcript::HeldBy;
 use crate::ceremony::{Attendance, CeremonyError, Place, Tokens};
 use crate::config::{Config, PinSource};
 use crate::env::system::{SystemClock, SystemDisk, SystemRng};
@@ -21,6 +21,7 @@ use crate::hsm::direct::Direct;
 use crate::hsm::epoch::Fence;
 use crate::hsm::pool::Settings;
 use crate::hsm::token::TokenError;
+use crate::id::hex;
 use crate::issuer::epoch::OwnEpoch;
 use crate::pki::certificate::Certificate;
 

@@ -8,6 +8,7 @@ use clap::Subcommand;
 use serde::Deserialize;
 
 use super::{Context, Failure, print, print_json};
+use crate::id::hex;
 use crate::issuer::Configuration;
 
 /// `chancery config …`.
@@ -96,7 +97,6 @@ fn show(context: &Context) -> Result<(), Failure> {
     }
     let files: Vec<String> =
         config.files.iter().map(|file| format!("#   {}\n", file.display())).collect();
-    let hex = |digest: &[u8]| digest.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
     let configuration = Configuration::of(config.digest, &config.to_json().map_err(failed)?);
     // As the log's record of this configuration states them.
     let parts: Vec<String> = configuration

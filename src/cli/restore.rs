@@ -28,7 +28,7 @@ use crate::env::{Clock, Disk, random_16};
 use crate::hsm::direct::Direct;
 use crate::hsm::epoch::{Epoch, Held};
 use crate::hsm::token::TokenName;
-use crate::id::LeafIndex;
+use crate::id::{LeafIndex, hex};
 use crate::issuer::epoch::{OwnEpoch, Restored, Taken, Unrecorded};
 use crate::log::reader::Reader;
 use crate::log::record::{Actor, CeremonyV1, LogSucceededV1};
@@ -189,7 +189,6 @@ fn judge(
             let mut own = Note::parse(note).map_err(|why| bad_authority(&why.0))?;
             own.signatures.retain(|line| line.name == checkpoint.origin);
             let root = checkpoint.head.root;
-            let short: String = root[..4].iter().map(|octet| format!("{octet:02x}")).collect();
             Way::Succeeded {
                 first: Box::new(LogSucceededV1 {
                     ceremony: CeremonyV1 { origin, log_key: key, ..ceremony },
@@ -204,7 +203,7 @@ fn judge(
                     backup_sha256: sha256,
                     by: by.clone(),
                 }),
-                sealed: format!("sealed/{}-{short}", checkpoint.head.size),
+                sealed: format!("sealed/{}-{}", checkpoint.head.size, hex(&root[..4])),
             }
         }
     };

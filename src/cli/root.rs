@@ -4,7 +4,8 @@
 use clap::Args;
 
 use super::{Context, Failure, print, print_json};
-use crate::ceremony::transcript::{grouped, hex};
+use crate::ceremony::transcript::grouped;
+use crate::id::hex;
 use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
 

@@ -19,6 +19,7 @@ use std::fmt;
 
 use super::inspect::Calls;
 use super::token::{Remedy, Session, TokenError};
+use crate::id::{hex, unhex};
 
 /// A number, and the box whose it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -102,10 +103,6 @@ pub fn label(ca: &[u8; 32]) -> String {
     format!("chancery epoch {}", hex(&ca[..8]))
 }
 
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
-}
-
 /// The value of the object.
 pub fn encode(ca: &[u8; 32], epoch: Epoch) -> Vec<u8> {
     format!("{HEADING}\n{}\n{}\n{}\n", hex(ca), epoch.number, hex(&epoch.holder)).into_bytes()
@@ -117,14 +114,11 @@ pub fn decode(ca: &[u8; 32], value: &[u8]) -> Option<Epoch> {
     let mut lines = text.split('\n');
     let (heading, of, number, holder) =
         (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
-    if heading != HEADING || of != hex(ca) || holder.len() != 32 {
+    if heading != HEADING || of != hex(ca) {
         return None;
     }
-    let mut octets = [0; 16];
-    for (n, octet) in octets.iter_mut().enumerate() {
-        *octet = u8::from_str_radix(holder.get(2 * n..2 * n + 2)?, 16).ok()?;
-    }
-    let epoch = Epoch { number: number.parse().ok()?, holder: octets };
+    let holder = unhex(holder)?.try_into().ok()?;
+    let epoch = Epoch { number: number.parse().ok()?, holder };
     // One spelling only, and nothing behind it.
     (encode(ca, epoch) == value).then_some(epoch)
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::publish::Places;
 use super::signing::SignQueue;
-use crate::id::Timestamp;
+use crate::id::{Timestamp, unhex};
 use crate::log::Log;
 use crate::log::record::{IssuerAddedV1, Record, RootAddedV1};
 use crate::pki::authority::{Authority, Issuing, Root};
@@ -370,9 +370,5 @@ fn broken(why: &str) -> String {
 
 /// A SHA-256 in hexadecimal.
 pub(super) fn digest(hex: &str) -> Option<[u8; 32]> {
-    let octets: Option<Vec<u8>> = (0..hex.len())
-        .step_by(2)
-        .map(|at| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
-        .collect();
-    octets?.try_into().ok()
+    unhex(hex)?.try_into().ok()
 }

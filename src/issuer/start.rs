@@ -37,7 +37,7 @@ use crate::acme::directory::Urls;
 use crate::env::{Clock, Disk, Rng};
 use crate::hsm::health::TokenHealth;
 use crate::hsm::pool::{Access, Pin, Pool, TlsKey};
-use crate::id::{LeafIndex, Timestamp};
+use crate::id::{LeafIndex, Timestamp, hex};
 use crate::ipc::Service;
 use crate::ipc::admin::AdminService;
 use crate::ipc::message::Health;
@@ -323,10 +323,7 @@ pub fn start_pool(
 
 /// Which CA it is, whatever becomes of its certificates and its log: SHA-256 over the transcript of its first ceremony.
 pub fn ca_of(authority: &Authority) -> Result<[u8; 32], String> {
-    let text = &authority.transcript_sha256;
-    let octet = |n: usize| u8::from_str_radix(text.get(2 * n..2 * n + 2)?, 16).ok();
-    let octets: Option<Vec<u8>> = (0..32).map(octet).collect();
-    octets.and_then(|octets| octets.try_into().ok()).filter(|_| text.len() == 64).ok_or_else(|| {
+    super::issuers::digest(&authority.transcript_sha256).ok_or_else(|| {
         "CHY-CA-BROKEN: ca/authority.json: its transcript_sha256 is none; restore it from a backup"
             .to_owned()
     })
@@ -396,9 +393,7 @@ fn own_log(
     if logged != log_key {
         return Err(foreign("its ceremony made another log key"));
     }
-    let transcript: String =
-        record.transcript_sha256.iter().map(|octet| format!("{octet:02x}")).collect();
-    if transcript != authority.transcript_sha256.to_ascii_lowercase() {
+    if hex(&record.transcript_sha256) != authority.transcript_sha256.to_ascii_lowercase() {
         return Err(foreign("its ceremony has another transcript"));
     }
     Ok(())

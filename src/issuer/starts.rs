@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::core::{Core, NotNow, Part, lock};
 use crate::hsm::token::{ModuleInfo, TokenInfo};
-use crate::id::{LeafIndex, Timestamp};
+use crate::id::{LeafIndex, Timestamp, hex};
 use crate::log::Release;
 use crate::log::record::{ConfigChangedV1, ConfigPartV1, PreviousEnd, Record, StartedV1, TokenV1};
 use crate::log::tree::{Hash, sha256};
@@ -81,8 +81,7 @@ impl Configuration {
             }
             None => {
                 let digest = sha256(value.to_string().as_bytes());
-                let digest = digest[..8].iter().map(|octet| format!("{octet:02x}")).collect();
-                self.keys.insert(short(path), digest);
+                self.keys.insert(short(path), hex(&digest[..8]));
             }
         }
     }

@@ -28,7 +28,7 @@ use super::record::Record;
 use super::recover::OpenError;
 use super::segment;
 use crate::env::{Disk, disk::is_full};
-use crate::id::LeafIndex;
+use crate::id::{LeafIndex, hex};
 use crate::tlog::tree::{Hash, RightEdge, TreeHead};
 
 pub use check::{Checked, check};
@@ -273,7 +273,7 @@ impl TryFrom<String> for HexHash {
 
 impl From<HexHash> for String {
     fn from(hash: HexHash) -> Self {
-        hash.0.iter().map(|octet| format!("{octet:02x}")).collect()
+        hex(&hash.0)
     }
 }
 

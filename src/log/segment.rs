@@ -270,7 +270,7 @@ mod tests {
         let header = Header { first_leaf: 300, base: 70_000, origin: origin_hash("ca.lan/log") };
         let mut octets = header.encode().to_vec();
         push_frame(&mut octets, 70_000, &[6, 0xf0, 0x96, 0xb6, 0x84, 0xa0, 0x34]);
-        let hex: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+        let hex = crate::id::hex(&octets);
         let path =
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/segment.hex");
         if std::env::var_os("BLESS").is_some() && !path.exists() {

@@ -21,7 +21,7 @@ use super::constraint::NameConstraints;
 use super::key::{PublicKey, SignatureAlgorithm};
 use super::name::{DnsName, Identifier};
 use super::tlv;
-use crate::id::{Serial, Timestamp};
+use crate::id::{Serial, Timestamp, hex};
 
 /// A parsed certificate. Parsing verifies no signature.
 #[derive(Clone)]
@@ -359,11 +359,6 @@ pub(super) fn identifier(name: &GeneralName) -> Option<Identifier> {
         }
         _ => None,
     }
-}
-
-/// Lower-case hexadecimal digits.
-pub(super) fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 fn extension<'a, T>(tbs: &'a TbsCertificateInner<Raw>) -> Result<Option<T>, NotACertificate>

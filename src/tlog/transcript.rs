@@ -4,6 +4,7 @@
 //! the same form, and behind the key id a DER Ecdsa-Sig-Value over the text.
 
 use super::note::{NotANote, Note, NoteSignature, VerifierKey};
+use crate::id::hex;
 
 /// Whether a file in `ca/` is a transcript; beside it lies its note, with another extension.
 pub fn is_file(name: &str) -> bool {
@@ -12,7 +13,7 @@ pub fn is_file(name: &str) -> bool {
 
 /// The text: neither a checkpoint, whose first line is an origin and has no space, nor an RFC 6962 tree head.
 pub fn statement(origin: &str, act: &str, at: &str, transcript_sha256: &[u8; 32]) -> String {
-    let hex: String = transcript_sha256.iter().map(|octet| format!("{octet:02x}")).collect();
+    let hex = hex(transcript_sha256);
     format!("chancery ceremony transcript v1\norigin {origin}\nact {act}\nat {at}\nsha256 {hex}\n")
 }
 

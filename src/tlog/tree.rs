@@ -113,10 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn hex(hash: &Hash) -> String {
-        hash.iter().map(|b| format!("{b:02x}")).collect()
-    }
+    use crate::id::hex;
 
     /// The definition of RFC 6962 section 2.1, word for word.
     fn by_definition(leaves: &[Hash]) -> Hash {

@@ -15,6 +15,7 @@ use super::checkpoint::{BadCheckpoint, Checkpoint};
 use super::note::{Note, NoteSignature, VerifierKey};
 use super::proof::verify_consistency;
 use super::tree::{Hash, RightEdge, TreeHead, sha256};
+use crate::id::hex;
 
 /// Proof lines at most; no tree of 64 bits needs more.
 pub const MAX_PROOF: usize = 63;
@@ -141,7 +142,7 @@ impl std::error::Error for NotARequest {}
 
 /// A log's name where a path has to hold it: SHA-256 over the origin, 64 hexadecimal digits.
 pub fn origin_hash(origin: &str) -> String {
-    sha256(origin.as_bytes()).iter().map(|octet| format!("{octet:02x}")).collect()
+    hex(&sha256(origin.as_bytes()))
 }
 
 /// The body of a 409: a size and a line feed. Space around it is forgiven.

@@ -18,6 +18,7 @@ use hyper::header::{
 use super::Server;
 use super::flow::{Fault, Reply};
 use super::route::PublicFile;
+use crate::id::hex;
 
 /// No published file is longer.
 const LIMIT: u64 = 64 << 20;
@@ -109,7 +110,7 @@ impl Shelf {
             let mut bytes = Vec::new();
             file.take(SHORT + 1).read_to_end(&mut bytes)?;
             let hash = digest::digest(&digest::SHA256, &bytes);
-            let etag: String = hash.as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect();
+            let etag = hex(&hash.as_ref()[..16]);
             let version = Version { etag: format!("\"{etag}\""), modified };
             let fresh = !seen.covers(&version);
             return Ok((version, fresh.then(|| bytes.into())));

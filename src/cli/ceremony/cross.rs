@@ -13,7 +13,7 @@ use super::{
 use crate::app::directories;
 use crate::ceremony::cross::{self, Carried};
 use crate::ceremony::new_root::{Document, NewRoot};
-use crate::ceremony::transcript::hex;
+use crate::id::hex;
 
 #[derive(Clone, Debug, Args)]
 pub struct SignCross {

@@ -7,8 +7,8 @@ use clap::Args;
 use super::rehearsal::{Copied, Rehearsal};
 use super::{Context, Failure, Opening, carry, print, read_certificate, read_with_key, tell};
 use crate::ceremony::succession::{self, Document, Succession};
-use crate::ceremony::transcript::hex;
 use crate::config::Config;
+use crate::id::hex;
 use crate::pki::policy::Policy;
 
 #[derive(Clone, Debug, Args)]

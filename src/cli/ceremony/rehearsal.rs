@@ -12,7 +12,6 @@ use clap::Args;
 use super::{Context, Failure, confirm, failure, place, print};
 use crate::app::{directories, pin};
 use crate::ceremony::plan::TokenEntry;
-use crate::ceremony::transcript::hex;
 use crate::ceremony::understudy::{self, Stage, Understudy};
 use crate::ceremony::{Place, Tokens};
 use crate::config::{Config, Paths, PinSource};
@@ -21,6 +20,7 @@ use crate::env::system::SystemRng;
 use crate::hsm::direct::Direct;
 use crate::hsm::pool::Settings;
 use crate::hsm::token::TokenName;
+use crate::id::hex;
 use crate::pki::certificate::Certificate;
 
 #[derive(Clone, Debug, Default, Args)]

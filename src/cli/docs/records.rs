@@ -1,7 +1,7 @@
 //! docs/records.md: the prose is in records.md beside this file; tables and example are made from the stored
 //! types' shape, from the comments on their fields, and from what the writer writes.
 
-use crate::id::Timestamp;
+use crate::id::{Timestamp, hex};
 use crate::log::record::{ClockAcceptedV1, Record};
 use crate::log::segment::{HEADER, Header, origin_hash, push_frame};
 use crate::log::tree::leaf_hash;
@@ -169,7 +169,7 @@ fn example() -> String {
         text.push('\n');
         at += length;
     }
-    let hash: String = leaf_hash(&payload).iter().map(|octet| format!("{octet:02x}")).collect();
+    let hash = hex(&leaf_hash(&payload));
     text.push_str(&format!(
         "\nThe leaf hash of this record, SHA-256 over 00 and its {} octets of payload, is\n`{hash}`.\n\n",
         payload.len()

@@ -13,6 +13,7 @@ use std::io;
 use std::path::Path;
 
 use crate::env::Disk;
+use crate::id::hex;
 use crate::tlog::checkpoint::Checkpoint;
 use crate::tlog::note::{MAX_NOTE, Note};
 use crate::tlog::tree::{TreeHead, sha256};
@@ -59,13 +60,13 @@ pub(super) fn prepare(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
 /// Replaces the file, durably. What an error leaves is unknown until it is read.
 pub(super) fn write(disk: &dyn Disk, path: &Path, note: &Note) -> io::Result<()> {
     let note = note.to_string();
-    disk.replace(path, format!("{FORM}\n{}\n{note}", hex(&note)).as_bytes(), true)
+    disk.replace(path, format!("{FORM}\n{}\n{note}", digest(&note)).as_bytes(), true)
 }
 
 fn parse(bytes: &[u8]) -> Option<(TreeHead, Note)> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (digest, note) = text.strip_prefix(FORM)?.strip_prefix('\n')?.split_once('\n')?;
-    if digest != hex(note) {
+    if digest != self::digest(note) {
         return None;
     }
     let note = Note::parse(note.as_bytes()).ok()?;
@@ -73,8 +74,8 @@ fn parse(bytes: &[u8]) -> Option<(TreeHead, Note)> {
     Some((checkpoint.head, note))
 }
 
-fn hex(note: &str) -> String {
-    sha256(note.as_bytes()).iter().map(|octet| format!("{octet:02x}")).collect()
+fn digest(note: &str) -> String {
+    hex(&sha256(note.as_bytes()))
 }
 
 const FORM: &str = "chancery witness state v1";

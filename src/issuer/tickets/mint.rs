@@ -6,7 +6,7 @@ use super::file::{self, Entry, Files};
 use super::{DIR, State, Tickets};
 use crate::acme::ticket::{Constraints, Secret, first_clash};
 use crate::env::Rng;
-use crate::id::Timestamp;
+use crate::id::{Timestamp, hex};
 use crate::ipc::admin::tickets::{MintedTicket, NewTicket, TicketStatus};
 use crate::issuer::core::{NotNow, lock};
 use crate::log::Release;
@@ -270,7 +270,7 @@ impl Tickets {
 fn new_id(rng: &dyn Rng) -> String {
     let mut octets = [0; 12];
     rng.fill(&mut octets);
-    octets.iter().fold(String::from("t"), |text, octet| text + &format!("{octet:02x}"))
+    format!("t{}", hex(&octets))
 }
 
 const MAX_USES: u32 = 1_000_000;

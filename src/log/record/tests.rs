@@ -483,7 +483,7 @@ fn golden_octets_of_every_variant() {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/records");
     for (name, record) in samples() {
         let bytes = record.encode().unwrap();
-        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let hex = crate::id::hex(&bytes);
         let path = dir.join(format!("{name}.hex"));
         if std::env::var_os("BLESS").is_some() && !path.exists() {
             std::fs::create_dir_all(&dir).unwrap();

@@ -16,8 +16,8 @@ use x509_cert::ext::pkix::{
 use x509_cert::time::Time;
 
 use super::{Draft, Expected, Lint, Verdict, encoded, ensure};
-use crate::id::Timestamp;
-use crate::pki::certificate::{Certificate, hex};
+use crate::id::{Timestamp, hex};
+use crate::pki::certificate::Certificate;
 use crate::pki::rehearse::{CA_BACKDATE, MAX_ASKED_BACKDATE};
 
 /// The longest TBSCertificate, in octets: a log record holds it and more in 65,535.

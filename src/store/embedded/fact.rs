@@ -142,12 +142,8 @@ mod tests {
     use crate::acme::challenge::RetryRule;
     use crate::acme::order::Outcome;
     use crate::acme::problem::{Problem, ProblemType, Subproblem};
-    use crate::id::{ChallengeId, Serial};
+    use crate::id::{ChallengeId, Serial, hex};
     use crate::store::contract::{NOW, account, authorization, order};
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|octet| format!("{octet:02x}")).collect()
-    }
 
     /// What this release writes must be read by all that follow: a change here is a new variant.
     #[test]
