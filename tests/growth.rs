@@ -62,15 +62,15 @@ impl Sizes {
     }
 }
 
-/// Every file below, with its length.
+/// Every file below, with its length. What a running box renames or deletes meanwhile is left out.
 fn files(dir: &Path) -> Box<dyn Iterator<Item = (String, f64)>> {
-    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let entries = std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
     Box::new(entries.flat_map(|path| -> Box<dyn Iterator<Item = (String, f64)>> {
         if path.is_dir() {
             return files(&path);
         }
-        let octets = path.metadata().unwrap().len() as f64;
-        Box::new(std::iter::once((path.display().to_string(), octets)))
+        let metadata = path.metadata().into_iter();
+        Box::new(metadata.map(move |found| (path.display().to_string(), found.len() as f64)))
     }))
 }
 
