@@ -231,6 +231,15 @@ fn an_old_backup_begins_another_log_and_stops_the_box_that_lives() {
     let mut drill = Drill::start("");
     let mut device = drill.plant.registered();
     drill.plant.enrol(&mut device, &["one.test"]);
+    // Both log keys sign: the log ends in the middle of its cross-over.
+    let rotation = drill.lab().rotation_file();
+    let rotation = rotation.to_str().unwrap();
+    done(lab::chancery(drill.lab(), &["ceremony", "rotate-log-key", rotation, "--yes"]));
+    lab::crash_issuer(drill.lab());
+    lab::eventually(drill.lab(), "both keys sign", || {
+        let told = done(lab::chancery(drill.lab(), &["log-key", "show"]));
+        told.matches("signs").count() == 2
+    });
     let old = drill.back_up(&[]);
     let unknown = drill.plant.enrol(&mut device, &["two.test"]);
     let before = std::fs::read_to_string(drill.state().join("public/checkpoint")).unwrap();
@@ -280,6 +289,24 @@ fn an_old_backup_begins_another_log_and_stops_the_box_that_lives() {
     let shown = lab::chancery(drill.lab(), &["cert", "show", &serial(&unknown)]);
     assert!(!shown.status.success(), "it cannot know of that certificate");
 
+    // Its ceremonies are as good as they were, though their transcripts were signed for the log that ended; and the key
+    // that its cross-over had not parted from is not forgotten: it can be taken off the token.
+    let transcripts: Vec<PathBuf> = std::fs::read_dir(state.join("ca"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("transcript-"))
+        .filter(|path| path.extension().unwrap() == "json")
+        .collect();
+    assert_eq!(transcripts.len(), 2, "{transcripts:?}");
+    for path in &transcripts {
+        let path = path.to_str().unwrap();
+        let told = done(lab::chancery(drill.lab(), &["ceremony", "check-transcript", path]));
+        let signer = "signed by  localhost/chancery-lab+";
+        assert!(told.contains(signer) && told.contains("by the published checkpoint"), "{told}");
+    }
+    let finish = ["ceremony", "finish-log-key", rotation, "--remove", "--rehearse"];
+    assert!(done(lab::chancery(drill.lab(), &finish)).contains("removed"));
+
     // The log that ended is kept, whole, under its own name and key.
     let sealed: Vec<PathBuf> = std::fs::read_dir(state.join("issuer/sealed"))
         .unwrap()
@@ -321,6 +348,16 @@ fn a_token_with_other_keys_is_refused() {
         !drill.state().join("restoring").exists()
             && !drill.state().join("ca/authority.json").exists()
     );
+}
+
+/// The web process must be able to make its store where it is.
+#[test]
+fn a_box_that_never_served_is_left_as_it_is() {
+    let plant = Plant::prepare(Options::default());
+    let recipient = IDENTITY.parse::<Identity>().unwrap().recipient().to_string();
+    done(lab::chancery(&plant.lab, &["backup", "--to", "x.age", "--recipient", &recipient]));
+    let web = std::fs::read_dir(plant.lab.dir.join("state/web")).unwrap();
+    assert_eq!(web.count(), 0, "something was left there");
 }
 
 /// RFC 9773 section 4.1.

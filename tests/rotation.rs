@@ -12,7 +12,7 @@
 mod plant;
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -75,14 +75,6 @@ fn signing(lab: &Lab) -> Vec<bool> {
     keys.as_array().unwrap().iter().map(|key| key["signs"].as_bool().unwrap()).collect()
 }
 
-fn rotation_file(lab: &Lab) -> PathBuf {
-    let text = std::fs::read_to_string(format!("{REPOSITORY}/hsm/ceremony/log-key.toml")).unwrap();
-    let file = lab.dir.join("log-key.toml");
-    let text = text.replace("../key/", &format!("{REPOSITORY}/hsm/key/"));
-    std::fs::write(&file, text).unwrap();
-    file
-}
-
 fn sound(lab: &Lab, checkpoints: &[&Path]) -> Output {
     let mut command = lab.chancery();
     command.args(["log", "verify"]);
@@ -108,7 +100,7 @@ fn the_log_key_is_rotated_while_devices_order() {
     };
     let keys = || done(chancery(lab, &["log", "key"])).lines().count();
     archived();
-    let file = rotation_file(lab);
+    let file = lab.rotation_file();
     let file = file.to_str().unwrap();
     let rotate =
         |more: &[&str]| chancery(lab, &[&["ceremony", "rotate-log-key", file][..], more].concat());

@@ -312,6 +312,7 @@ fn authority(
         done: Vec::new(),
         former_tls: None,
         older_tls: Vec::new(),
+        former_logs: Vec::new(),
         transcript_sha256: hex(sha256),
         witness: None,
     })

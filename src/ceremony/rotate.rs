@@ -154,7 +154,8 @@ pub fn finish(
 ) -> Result<String, CeremonyError> {
     let mut authority = begun(place, NO_KEY)?;
     let origin = authority.origin.clone();
-    let [.., former, key] = &authority.log_keys().cloned().collect::<Vec<_>>()[..] else {
+    // A log that another goes on for may have ended in the middle of its cross-over.
+    let [.., former, key] = &authority.log_keys_ever().cloned().collect::<Vec<_>>()[..] else {
         return Err(refused("CHY-LOG-KEY-ALONE: the log key was never rotated"));
     };
     let (former, key) = (former.clone(), verifier(&origin, key)?);

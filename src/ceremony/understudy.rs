@@ -261,7 +261,8 @@ impl Understudy {
         }
         let tls = made.former_tls.iter_mut().map(|former| &mut former.key);
         let others = made.witness.iter_mut().map(|witness| &mut witness.key);
-        for record in tls.chain(&mut made.older_tls).chain(others) {
+        let logs = made.former_logs.iter_mut().flat_map(|log| &mut log.keys);
+        for record in tls.chain(&mut made.older_tls).chain(logs).chain(others) {
             *record = self.record(record)?;
         }
         self.recast(&mut made.root)?;

@@ -369,11 +369,7 @@ fn prepare(config: &Config, staged: &Staged<'_>, decided: &Decided) -> Result<()
             let at = |name: &str| format!("issuer/{sealed}/{name}");
             staged.put(&at("vkeys"), keys.as_bytes()).map_err(failure)?;
             staged.put(&at("checkpoint"), first.checkpoint.as_bytes()).map_err(failure)?;
-            // Its log begins with the newest key, and knows of none before.
-            authority.log_key = authority.newest_log_key().clone();
-            authority.log_key_rotations.clear();
-            authority.origin.clone_from(&first.ceremony.origin);
-            authority.version = authority.least_version();
+            authority.begin_log(&first.ceremony.origin);
             let text = serde_json::to_vec_pretty(&authority).map_err(|why| bad_authority(&why))?;
             staged.put("ca/authority.json", &text).map_err(failure)?;
         }

@@ -399,6 +399,7 @@ fn digest(config: &Config) -> Result<[u8; 32], ConfigError> {
         tls_key: authority.log_key.clone(),
         former_tls: None,
         older_tls: Vec::new(),
+        former_logs: Vec::new(),
         ..authority.clone()
     });
     let of = Effective { authority: authority.as_ref(), ..Effective::of(config) };

@@ -184,8 +184,8 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         own_keys.push(former);
     }
     own_keys.extend(parts.cosigner.iter().map(CosignerKey::spki));
-    for record in &authority.log_key_rotations {
-        own_keys.push(spki("log", &record.key)?);
+    for record in authority.log_keys_ever() {
+        own_keys.push(spki("log", record)?);
     }
     own_keys.dedup();
     let rule =

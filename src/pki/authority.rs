@@ -110,6 +110,18 @@ pub struct Authority {
     /// The TLS keys before that, oldest first: done with, and perhaps still on the token; version 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub older_tls: Vec<KeyRecord>,
+    /// The logs that this one goes on for, oldest first: a restore could not show that they were whole; version 6.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_logs: Vec<FormerLog>,
+}
+
+/// A log that ended, and another goes on with its leaves under another origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormerLog {
+    pub origin: String,
+    /// Every key it had, oldest first, never none; the last is the one that the next log began with.
+    pub keys: Vec<KeyRecord>,
 }
 
 /// A TLS key that another took over from. Which certificate is served, and so which of the two signs handshakes, the
@@ -285,7 +297,9 @@ impl Authority {
     /// The oldest form that can say it, so that a release before this one reads it as long as it can do what it says.
     pub fn least_version(&self) -> u32 {
         let Self { further_issuers, further_roots, done, log_key_rotations, .. } = self;
-        if !self.older_tls.is_empty() {
+        if !self.former_logs.is_empty() {
+            6
+        } else if !self.older_tls.is_empty() {
             5
         } else if self.former_tls.is_some() {
             4
@@ -305,7 +319,7 @@ impl Authority {
         let issuers = self.issuers().map(|issuing| issuing.key);
         let tls = self.former_tls.iter().map(|former| &former.key).chain([&self.tls_key]);
         let tls = self.older_tls.iter().chain(tls);
-        roots.chain(issuers).chain(tls).chain(self.log_keys()).chain(witness)
+        roots.chain(issuers).chain(tls).chain(self.log_keys_ever()).chain(witness)
     }
 
     /// The keys that have to be on a token: without those that are done with.
@@ -347,6 +361,30 @@ impl Authority {
     pub fn log_keys(&self) -> impl Iterator<Item = &KeyRecord> {
         [&self.log_key].into_iter().chain(self.log_key_rotations.iter().map(|r| &r.key))
     }
+
+    /// Those and the keys of the logs before it, oldest first, each once.
+    pub fn log_keys_ever(&self) -> impl Iterator<Item = &KeyRecord> {
+        let before = self.former_logs.iter().filter_map(|log| log.keys.split_last());
+        before.flat_map(|(_, before)| before).chain(self.log_keys())
+    }
+
+    /// The origins that this CA's log has had, oldest first, each with the keys that signed under it.
+    pub fn logs(&self) -> impl Iterator<Item = (&str, Vec<&KeyRecord>)> {
+        let former = self.former_logs.iter();
+        former
+            .map(|log| (log.origin.as_str(), log.keys.iter().collect()))
+            .chain([(self.origin.as_str(), self.log_keys().collect())])
+    }
+
+    /// Another log goes on for this one: it begins with the newest key, and its records tell of no rotation before.
+    pub fn begin_log(&mut self, origin: &str) {
+        let keys: Vec<KeyRecord> = self.log_keys().cloned().collect();
+        self.log_key = self.newest_log_key().clone();
+        self.log_key_rotations.clear();
+        let origin = std::mem::replace(&mut self.origin, origin.to_owned());
+        self.former_logs.push(FormerLog { origin, keys });
+        self.version = self.least_version();
+    }
 }
 
 #[cfg(test)]
@@ -378,6 +416,7 @@ mod tests {
             done: Vec::new(),
             former_tls: None,
             older_tls: Vec::new(),
+            former_logs: Vec::new(),
         }
     }
 
@@ -429,6 +468,35 @@ mod tests {
         let all = ["pkcs11:object=tls", "pkcs11:object=tls-2", "pkcs11:object=tls-3"];
         assert_eq!(uris(&authority), all);
         assert!(!authority.keys_in_use().any(|record| *record == key("tls")));
+        let text = serde_json::to_string(&authority).unwrap();
+        assert_eq!(serde_json::from_str::<Authority>(&text).unwrap(), authority);
+    }
+
+    #[test]
+    fn no_log_and_no_key_of_one_is_forgotten() {
+        let rotation = |name: &str| LogKeyRotation {
+            key: key(name),
+            endorsement: String::new(),
+            possession: String::new(),
+            cross_over_days: 30,
+            transcript_sha256: "05".repeat(32),
+            former_done: false,
+        };
+        let mut authority = first();
+        authority.log_key_rotations.push(rotation("log-2"));
+        // In the middle of a cross-over, and then once more with nothing in between.
+        authority.begin_log("ca.lan/log/r2");
+        assert_eq!((authority.version, authority.former_log_key()), (6, None));
+        assert_eq!(authority.newest_log_key(), &key("log-2"));
+        authority.begin_log("ca.lan/log/r3");
+        authority.log_key_rotations.push(rotation("log-3"));
+        let ever: Vec<&KeyRecord> = authority.log_keys_ever().collect();
+        assert_eq!(ever, [&key("log"), &key("log-2"), &key("log-3")]);
+        assert!(ever.iter().all(|key| authority.keys().filter(|other| other == key).count() == 1));
+        assert!(!authority.keys_in_use().any(|record| *record == key("log")));
+        let logs: Vec<(&str, usize)> =
+            authority.logs().map(|(origin, keys)| (origin, keys.len())).collect();
+        assert_eq!(logs, [("ca.lan/log", 2), ("ca.lan/log/r2", 1), ("ca.lan/log/r3", 2)]);
         let text = serde_json::to_string(&authority).unwrap();
         assert_eq!(serde_json::from_str::<Authority>(&text).unwrap(), authority);
     }

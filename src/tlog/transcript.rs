@@ -23,15 +23,16 @@ pub fn signed(text: &str, key: &VerifierKey, signature: Vec<u8>) -> String {
     Note { text: text.to_owned(), signatures: vec![line] }.to_string()
 }
 
-/// Which of these keys signed exactly this text.
+/// Which of these keys signed exactly the text that is meant for the log of the key's name.
 pub fn signer<'a>(
     note: &[u8],
-    text: &str,
     keys: &'a [VerifierKey],
+    text: impl Fn(&str) -> String,
 ) -> Result<Option<&'a VerifierKey>, NotANote> {
     let note = Note::parse(note)?;
     let signed = |key: &&VerifierKey| {
-        note.text == text && note.by(key).any(|octets| key.verify_text(text.as_bytes(), octets))
+        note.text == text(key.name())
+            && note.by(key).any(|octets| key.verify_text(note.text.as_bytes(), octets))
     };
     Ok(keys.iter().find(signed))
 }
@@ -53,14 +54,18 @@ mod tests {
     fn only_the_key_that_signed_this_text_is_its_signer() {
         let (pair, own) = key(1);
         let (_, other) = key(2);
-        let text = statement("ca.lan/log", "root-crl", "2026-11-22T10:00:00Z", &[0xab; 32]);
-        let note = signed(&text, &own, pair.sign(text.as_bytes()).as_ref().to_vec());
-        let keys = [other.clone(), own.clone()];
-        assert_eq!(signer(note.as_bytes(), &text, &keys), Ok(Some(&own)));
-        assert_eq!(signer(note.as_bytes(), &text, &[other]), Ok(None));
-        let another = text.replace("root-crl", "rotate-tls-key");
-        assert_eq!(signer(note.as_bytes(), &another, &keys), Ok(None));
-        assert!(signer(text.as_bytes(), &text, &keys).is_err());
+        let text =
+            |origin: &str| statement(origin, "root-crl", "2026-11-22T10:00:00Z", &[0xab; 32]);
+        let signature = pair.sign(text(own.name()).as_bytes()).as_ref().to_vec();
+        let note = signed(&text(own.name()), &own, signature);
+        // The same key under the name of the log that went on for that one, and before it.
+        let renamed = VerifierKey::from_spki("ca.lan/log/r2", own.spki()).unwrap();
+        let keys = [renamed.clone(), other.clone(), own.clone()];
+        assert_eq!(signer(note.as_bytes(), &keys, text), Ok(Some(&own)));
+        assert_eq!(signer(note.as_bytes(), &[other, renamed], text), Ok(None));
+        let another = |origin: &str| text(origin).replace("root-crl", "rotate-tls-key");
+        assert_eq!(signer(note.as_bytes(), &keys, another), Ok(None));
+        assert!(signer(text(own.name()).as_bytes(), &keys, text).is_err());
         assert!(crate::tlog::checkpoint::Checkpoint::open(note.as_bytes(), &own).is_err());
     }
 }

@@ -116,6 +116,15 @@ retry-seconds = 1
         succeed(self.chancery().args(["ceremony", "run"]).arg(file).arg("--yes"));
     }
 
+    /// The shipped file of a log key's rotation, where this box finds what it names.
+    pub fn rotation_file(&self) -> PathBuf {
+        let text = std::fs::read_to_string(format!("{REPOSITORY}/hsm/ceremony/log-key.toml"));
+        let file = self.dir.join("log-key.toml");
+        let text = text.unwrap().replace("../key/", &format!("{REPOSITORY}/hsm/key/"));
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
     /// Starts `chancery serve` and waits until it is ready.
     pub fn serve(&mut self) {
         self.spawn();

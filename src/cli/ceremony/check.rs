@@ -84,8 +84,8 @@ pub(super) fn transcript(arguments: &CheckTranscript, context: &Context) -> Resu
     let keys = match &arguments.log_key {
         Some(key) => vec![key.clone()],
         None => authority
-            .log_keys()
-            .map(|record| verifier(&authority.origin, record))
+            .logs()
+            .flat_map(|(origin, keys)| keys.into_iter().map(move |key| verifier(origin, key)))
             .collect::<Result<_, _>>()?,
     };
     let digest = sha256(&octets);
@@ -104,8 +104,11 @@ pub(super) fn transcript(arguments: &CheckTranscript, context: &Context) -> Resu
         ))
     };
     let note = std::fs::read(&note_path).map_err(|error| unsigned(&error.to_string()))?;
-    let text = transcript::statement(&authority.origin, &told.act, &told.at, &digest);
-    let signer = transcript::signer(&note, &text, &keys)
+    // Signed for the log as it was called then; a key's name is its log's origin.
+    let signer = transcript::signer(&note, &keys, |origin| {
+        transcript::statement(origin, &told.act, &told.at, &digest)
+    });
+    let signer = signer
         .map_err(|why| unsigned(&why.to_string()))?
         .ok_or_else(|| unsigned("no log key signed it for this transcript"))?;
     let published = std::fs::read(config.paths.public().join("checkpoint")).unwrap_or_default();

@@ -88,6 +88,7 @@ pub(super) fn authority(
         done: Vec::new(),
         former_tls: None,
         older_tls: Vec::new(),
+        former_logs: Vec::new(),
         transcript_sha256: "03".repeat(32),
         witness: None,
     }
