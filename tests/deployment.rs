@@ -112,6 +112,8 @@ fn systemd_understands_the_units_and_finds_little_exposed() {
     let services = UNITS.map(|name| (format!("{name}.service"), unit(name)));
     let [issuer, web] = services;
     judge(&[issuer.clone(), web, socket]);
+    let backup = ["chancery-backup.service", "chancery-backup.timer"];
+    judge(&backup.map(|name| (name.to_owned(), read(&format!("firmware-config/unit/{name}")))));
     // Each drop-in as if it stood at the unit's end, which is how systemd reads it.
     for (name, text) in drop_ins() {
         println!("{name}");
@@ -191,11 +193,15 @@ fn the_units_allow_every_system_call_that_is_made() {
     lab.wait_ready(Duration::from_secs(60));
     plant.enrol(&mut plant.registered(), &["traced.lab.test"]);
     let groups = groups();
+    let called = backup_under_strace(lab);
+    let allowed = |name: &str| allowed(&unit(name), &groups);
+    let refused: Vec<_> = called.difference(&allowed("chancery-backup")).cloned().collect();
+    assert!(called.contains("renameat2") && refused.is_empty(), "backup: {refused:?}");
     for (mut process, name) in traced.into_iter().zip(UNITS) {
         let called = process.end();
         assert!(called.contains("fdatasync") || name == "chancery-web", "{called:?}");
         assert!(called.contains("landlock_restrict_self") == (name == "chancery-web"));
-        let allowed = allowed(&unit(name), &groups);
+        let allowed = allowed(name);
         let refused: Vec<_> = called.difference(&allowed).collect();
         assert!(refused.is_empty(), "{name}: {refused:?}");
     }
@@ -230,12 +236,27 @@ impl Traced {
             lab::signal(child.parse().unwrap(), "TERM");
         }
         self.strace.wait().unwrap();
-        let text = std::fs::read_to_string(&self.names).unwrap();
-        let words = text.split_whitespace().filter(|word| {
-            word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        });
-        words.filter(|word| *word != "syscall" && *word != "total").map(str::to_owned).collect()
+        called(&self.names)
     }
+}
+
+/// The names in what `strace -c -U name` wrote.
+fn called(names: &Path) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(names).unwrap();
+    let words = text.split_whitespace().filter(|word| {
+        word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    });
+    words.filter(|word| *word != "syscall" && *word != "total").map(str::to_owned).collect()
+}
+
+/// What `chancery backup` calls, the box serving.
+fn backup_under_strace(lab: &Lab) -> BTreeSet<String> {
+    let names = lab.dir.join("backup.calls");
+    let arguments = ["-f", "-qq", "-c", "-U", "name", "-o", names.to_str().unwrap()];
+    let mut command = lab.chancery_under("strace", &arguments);
+    command.args(["backup", "--to", "archive.age", "--recipient"]);
+    succeed(command.arg("age1qykh3afkrn3k0pvaptw793dtvudpvfzf2kd5ed23q8ur99vng59sq4klhf"));
+    called(&names)
 }
 
 impl Drop for Traced {

@@ -3,6 +3,7 @@
 //! - each cosigns the other's checkpoints; status, doctor, metrics and the published files say so
 //! - a witness answers strangers as the specification says
 //! - a backup that was put back is caught, issues nothing, and goes on when the newer log is back
+//! - a restore asks the witness: the newest backup goes on under the log's origin, an older one begins another log
 //!
 //! Real boxes with real tokens; nothing but their own HTTP between them, plain one way and over TLS the other.
 
@@ -14,15 +15,15 @@ mod lab;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use chancery::tlog::checkpoint::Checkpoint;
 use chancery::tlog::note::{Note, VerifierKey};
 use chancery::tlog::witness::origin_hash;
 
-use lab::{Lab, Options, get, now, pause, succeed};
+use lab::{Lab, Options, done, faketime, get, now, pause, succeed};
 
 /// A box with its CA and its witness's key.
 struct House {
@@ -245,7 +246,138 @@ fn two_boxes_watch_each_other_and_a_backup_put_back_is_caught() {
     assert!(!fork.exists());
 }
 
+/// As `age-keygen` writes them.
+const RECIPIENT: &str = "age1qykh3afkrn3k0pvaptw793dtvudpvfzf2kd5ed23q8ur99vng59sq4klhf";
+const IDENTITY: &str = "AGE-SECRET-KEY-1F487Q8LUZZ58J9X4YAKSVU4GT7XSN4A36SM4NYG2VGLQFAESJ2NQUV3P8Y";
+
+#[test]
+fn a_restore_asks_the_witness_which_backup_is_the_newest() {
+    let (mut a, mut b) = (House::build("a"), House::build("b"));
+    a.befriend(&b, false);
+    b.befriend(&a, true);
+    a.lab.serve();
+    b.lab.serve();
+    std::fs::write(a.lab.dir.join("identity"), IDENTITY).unwrap();
+
+    let old = a.back_up("old.age");
+    let size = a.checkpoint();
+    // A start is a record.
+    a.lab.stop();
+    a.lab.serve();
+    a.await_cosigned(&b.witness, size + 1);
+    a.lab.stop();
+    // What was published last, the witness may not have seen yet.
+    a.lab.serve();
+    let newest = a.at_rest(&b.witness);
+    let new = a.back_up("new.age");
+    assert_eq!(a.checkpoint(), newest, "the box wrote meanwhile");
+    let kept = || {
+        let path = format!("/witness/{}/checkpoint", origin_hash("a.test/log"));
+        body(&get(b.lab.http, &path).unwrap()).unwrap()
+    };
+    let cosigned = a.lab.dir.join("cosigned");
+    std::fs::write(&cosigned, kept()).unwrap();
+    // The disk is gone in an instant: no last words.
+    a.lab.kill_supervisor().into_iter().for_each(|pid| a.lab.wait_gone(pid));
+    let state = a.lab.dir.join("state");
+    std::fs::rename(&state, a.lab.dir.join("destroyed")).unwrap();
+    let size = b.cosigned_of("a.test/log", &a.log);
+    assert_eq!(size, newest, "the witness has seen something newer than the backup");
+
+    // Of the older archive it says how much is missing, whatever else is brought for it.
+    let told = done(a.restore(&old, &[]));
+    let missing = format!("the witness b.test/witness knows of {newest} records, the archive has ");
+    assert!(told.contains(&missing) && told.contains("a.test/log/r2 goes on for it"), "{told}");
+    let cosigned = cosigned.to_str().unwrap();
+    let told = done(a.restore(&old, &["--cosigned", cosigned]));
+    assert!(told.contains("and not the archive's checkpoint"), "{told}");
+    assert!(told.contains("a.test/log/r2 goes on for it"), "{told}");
+    // Asking moved nothing.
+    assert_eq!(b.cosigned_of("a.test/log", &a.log), newest);
+
+    // Of the newest one it says so: by itself, or in a file that was fetched within the hour.
+    let goes_on = "the log a.test/log goes on behind these records";
+    let told = done(a.restore(&new, &[]));
+    assert!(told.contains("b.test/witness: this is the newest checkpoint it knows"), "{told}");
+    assert!(told.contains(goes_on), "{told}");
+    b.lab.stop();
+    let told = done(a.restore(&new, &[]));
+    assert!(told.contains("no witness answered") && !told.contains(goes_on), "{told}");
+    let told = done(a.restore(&new, &["--cosigned", cosigned]));
+    assert!(told.contains(goes_on), "{told}");
+    let mut forged = Note::parse(&std::fs::read(cosigned).unwrap()).unwrap();
+    forged.signatures.last_mut().unwrap().octets[20] ^= 1;
+    let file = a.lab.dir.join("forged");
+    std::fs::write(&file, forged.to_string()).unwrap();
+    let told = done(a.restore(&new, &["--cosigned", file.to_str().unwrap()]));
+    assert!(
+        told.contains("no configured witness cosigned it") && !told.contains(goes_on),
+        "{told}"
+    );
+    match faketime() {
+        Some(library) => {
+            let mut later = a.restoring(&new, &["--cosigned", cosigned]);
+            later.env("LD_PRELOAD", library).env("FAKETIME", "+2h");
+            let told = done(later.output().unwrap());
+            assert!(told.contains("more than an hour ago") && !told.contains(goes_on), "{told}");
+        }
+        None => assert!(std::env::var_os("CI").is_none(), "CI has Debian's faketime"),
+    }
+    b.lab.serve();
+    done(a.restore(&new, &["--yes"]));
+    a.lab.serve();
+    a.await_cosigned(&b.witness, newest + 1);
+    let restored = succeed(a.lab.chancery().args(["log", "list", "--kind", "restored"]));
+    assert!(restored.contains("b.test/witness"), "{restored}");
+    assert!(!state.join("issuer/fork").exists());
+    assert!(succeed(a.lab.chancery().args(["log", "verify"])).contains("sound"));
+
+    // And the older one begins another log; that of the witness stays as it was.
+    a.lab.stop();
+    std::fs::remove_dir_all(&state).unwrap();
+    let newest = b.cosigned_of("a.test/log", &a.log);
+    done(a.restore(&old, &["--yes"]));
+    a.lab.serve();
+    let published = std::fs::read_to_string(state.join("public/checkpoint")).unwrap();
+    assert!(published.starts_with("a.test/log/r2\n"), "{published}");
+    let begun = succeed(a.lab.chancery().args(["log", "list", "--kind", "log-begun"]));
+    assert!(begun.contains("a.test/log"), "{begun}");
+    assert!(succeed(a.lab.chancery().args(["log", "verify"])).contains("sound"));
+    assert_eq!(b.cosigned_of("a.test/log", &a.log), newest);
+}
+
 impl House {
+    fn back_up(&self, name: &str) -> PathBuf {
+        let path = self.lab.dir.join(name);
+        let mut command = self.lab.chancery();
+        succeed(command.args(["backup", "--recipient", RECIPIENT, "--to"]).arg(&path));
+        path
+    }
+
+    fn restoring(&self, archive: &Path, more: &[&str]) -> Command {
+        let mut command = self.lab.chancery();
+        command.arg("restore").arg(archive).args(["--identity", "identity"]).args(more);
+        command
+    }
+
+    fn restore(&self, archive: &Path, more: &[&str]) -> Output {
+        self.restoring(archive, more).output().unwrap()
+    }
+
+    /// Waits until `witness` has cosigned all that this box has published, and that stays so for a while.
+    fn at_rest(&self, witness: &VerifierKey) -> u64 {
+        let mut size = 0;
+        wait(&self.lab, "it never rests", || {
+            let before = std::mem::replace(&mut size, self.checkpoint());
+            if before != size || self.cosigned(witness) != Some(size) {
+                return false;
+            }
+            pause(Duration::from_millis(1500));
+            self.checkpoint() == size
+        });
+        size
+    }
+
     /// The size of what this box cosigned last of another log.
     fn cosigned_of(&self, origin: &str, log: &VerifierKey) -> u64 {
         let path = format!("/witness/{}/checkpoint", origin_hash(origin));

@@ -56,8 +56,8 @@ cp -r firmware-config hsm "$share/chancery/"
 find "$share/chancery" -type f -exec chmod 644 {} + -o -type d -exec chmod 755 {} +
 chmod 755 "$share/chancery/hsm/sandbox.sh" "$share/chancery/firmware-config/net/firewall.nft"
 # These are where systemd looks for them; the drop-ins stay, for the operator to link what fits the token.
-rm "$share"/chancery/firmware-config/unit/{*.service,*.socket,*.target,sysusers.conf,tmpfiles.conf}
-install -m 644 firmware-config/unit/*.{service,socket,target} "$root/usr/lib/systemd/system/"
+rm "$share"/chancery/firmware-config/unit/{*.service,*.socket,*.target,*.timer,sysusers.conf,tmpfiles.conf}
+install -m 644 firmware-config/unit/*.{service,socket,target,timer} "$root/usr/lib/systemd/system/"
 install -m 644 firmware-config/unit/sysusers.conf "$root/usr/lib/sysusers.d/chancery.conf"
 install -m 644 firmware-config/unit/tmpfiles.conf "$root/usr/lib/tmpfiles.d/chancery.conf"
 install -m 644 docs/manual.md docs/runbook.md docs/commands.md docs/errors.md docs/records.md "$doc/"

@@ -58,7 +58,10 @@ modes=$(inside stat -c '%n %a %U' /var/lib/chancery/issuer /var/lib/chancery/web
 for unit in multi-user.target.wants/chancery{.target,-issuer.service,-web.service} sockets.target.wants/chancery-web.socket; do
     [ -L "$box/etc/systemd/system/$unit" ] || fail "$unit is not enabled"
 done
-inside systemd-analyze verify --man=no chancery-issuer.service chancery-web.service chancery-web.socket chancery.target
+inside systemd-analyze verify --man=no chancery-issuer.service chancery-web.service chancery-web.socket chancery.target \
+    chancery-backup.service chancery-backup.timer
+timer=$box/etc/systemd/system/timers.target.wants/chancery-backup.timer
+[ ! -L "$timer" ] || fail "backups are enabled that nobody asked for"
 
 step "before there is a configuration: a clear word"
 ! said=$(inside chancery config check 2>&1) || fail "no configuration, and config check is content"
@@ -78,6 +81,8 @@ base-url = "https://localhost:18443"
 listen = ["127.0.0.1:18443"]
 listen-http = ["127.0.0.1:18080"]
 TOML
+# Nobody has its identity.
+recipient=age1qykh3afkrn3k0pvaptw793dtvudpvfzf2kd5ed23q8ur99vng59sq4klhf
 conf=SOFTHSM2_CONF=/var/lib/chancery-token/softhsm2.conf
 inside $conf chancery config check
 inside $conf chancery ceremony run /usr/share/chancery/hsm/ceremony/lab.toml --yes >/dev/null
@@ -100,7 +105,10 @@ stop() {
     served=
 }
 serve
+inside $conf chancery backup --to /var/backups --recipient "$recipient"
 stop
+[ "$(stat -c %a "$box"/var/backups/chancery-*.age)" = 600 ] || fail "an archive that others may read"
+inside systemctl --quiet enable chancery-backup.timer
 root=$(inside $conf chancery root | sha256sum)
 
 step "upgrade: configuration, certificates and log stay"
@@ -109,6 +117,7 @@ cp "$next" "$box/next.deb"
 rm "$next"
 inside apt-get install -y -qq --no-install-recommends /next.deb >/dev/null
 [ "$(inside dpkg-query -W -f '${Version}' chancery)" = 999.0.0 ] || fail "not upgraded"
+[ -L "$timer" ] || fail "the upgrade disabled backups"
 serve
 stop
 inside $conf chancery log verify | tail -n 1
@@ -124,6 +133,7 @@ said=$(inside dpkg --purge chancery 2>&1)
 grep -q 'are kept' <<<"$said" || fail "purge says nothing: $said"
 [ -e "$box/var/lib/chancery/ca/authority.json" ] && [ -e "$box/etc/chancery/chancery.toml" ] || fail "purged"
 [ ! -e "$box/etc/systemd/system/multi-user.target.wants/chancery-web.service" ] || fail "still enabled"
+[ ! -L "$timer" ] || fail "backups are still enabled"
 
 step "install again: it goes on where it was"
 inside apt-get install -y -qq --no-install-recommends /first.deb >/dev/null

@@ -243,14 +243,19 @@ fn store(config: &Config) -> Result<PathBuf, Failure> {
     let number = hex(&random_16(&rng));
     let path = snapshot::answer_path(&dir, &number);
     let database = dir.join("store.redb");
-    if !database.exists() {
-        // A box that never served: its store is empty.
+    // A box that never served has an empty store. Made in its place it would be whose this command is.
+    let empty = (!database.exists()).then(|| path.with_extension("empty"));
+    if empty.is_some() {
         std::fs::create_dir_all(&dir).map_err(|error| unreadable(&dir, &error))?;
     }
-    match Embedded::open(&database, Arc::new(SystemDisk)) {
+    match Embedded::open(empty.as_ref().unwrap_or(&database), Arc::new(SystemDisk)) {
         Ok(store) => {
-            snapshot::write(&store, &path)
-                .map_err(|why| Failure::failed(format!("CHY-STORE-COPY: {why}")))?;
+            let written = snapshot::write(&store, &path);
+            drop(store);
+            if let Some(empty) = empty {
+                let _ = std::fs::remove_file(empty);
+            }
+            written.map_err(|why| Failure::failed(format!("CHY-STORE-COPY: {why}")))?;
             return Ok(path);
         }
         Err(StoreError::Halt(text)) => return Err(Failure::operator(text)),
