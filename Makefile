@@ -12,6 +12,7 @@ PROGRAM ?=
 UPDATE_KEY ?=
 BOOT ?=
 ARM64 ?=
+ARCH ?=
 CUTS ?=
 
 help: ## Lists the verbs
@@ -68,9 +69,9 @@ lint-certificates: ## pkilint and zlint over leaf, issuing and root certificate
 	@images/packages.sh test
 	@tests/clients/lint-certificates.sh target/samples
 
-package: ## The Debian package, into target/package: the same bytes from the same sources
-	@images/packages.sh package
-	images/debian/build.sh
+package: ## The Debian package, into target/package: the same bytes from the same sources (ARCH=arm64: cross-built)
+	@images/packages.sh $(if $(filter arm64,$(ARCH)),arm64,package)
+	$(if $(filter arm64,$(ARCH)),program=$$(images/arm64.sh build --release) && images/arm64.sh package "$$program",images/debian/build.sh)
 
 package-test: ## The package installed, used, upgraded, removed and purged in a minimal Debian (PROGRAM=FILE: not built anew)
 	@images/packages.sh package
@@ -84,9 +85,9 @@ boot-test: ## The image in an emulated machine: ceremony, a device that enrols, 
 	@images/packages.sh boot
 	images/boot-test/run.sh $(BOOT)
 
-arm64: ## The program for 64-bit Arm, and with it a ceremony and an enrolment under qemu-user (ARM64=--release: as it ships)
+arm64: ## The program for 64-bit Arm, and with it a ceremony and an enrolment under qemu-user, and its package (ARM64=--release: as it ships)
 	@images/packages.sh arm64
-	program=$$(images/arm64.sh build $(ARM64)) && images/arm64.sh run "$$program"
+	program=$$(images/arm64.sh build $(ARM64)) && images/arm64.sh run "$$program" && images/arm64.sh package "$$program" --quick
 
 power-cuts: ## The image under load, cut off: 50 crashed disks judged, three started again (CUTS="--points 8 --boots 0"; PROGRAM=FILE)
 	@images/packages.sh boot

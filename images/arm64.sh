@@ -3,6 +3,8 @@
 #
 #   images/arm64.sh build [--release]   into target/arm64/aarch64-unknown-linux-gnu/{debug,release}/chancery; prints its path
 #   images/arm64.sh run PROGRAM         a ceremony, the two processes, one device that enrols, the log verified, under qemu-user
+#   images/arm64.sh package PROGRAM [--quick]
+#                                       the Debian package for arm64, looked into; prints its path
 #
 # Debian's cross compiler builds it (aws-lc is C); Debian's arm64 SoftHSM2 and C library, unpacked into target/arm64/root, run
 # it. Emulated, it is the program that a Raspberry Pi runs, but not its kernel: qemu-user has no Landlock.
@@ -14,16 +16,53 @@ root=$CARGO_TARGET_DIR/root
 
 build() {
     local profile=debug
-    [ "${1:-}" = --release ] && profile=release
-    rustup target list --installed | grep -qx "$target" || rustup target add "$target" >&2
+    # To be tried once, under an emulator: what the compiler would optimize costs more time than it gives back.
+    local how=(--config 'profile.dev.debug=false' --config 'profile.dev.package."*".opt-level=0')
+    if [ "${1:-}" = --release ]; then
+        profile=release how=(--release)
+    fi
+    if ! [ -d "$(rustc --print target-libdir --target "$target")" ]; then
+        echo "Rust's standard library for $target is missing" >&2
+        command -v rustup >/dev/null || {
+            echo "no rustup here to add it: install it by what this compiler came with (https://rustup.rs has both)" >&2
+            exit 1
+        }
+        rustup target add "$target" >&2
+    fi
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CARGO_INCREMENTAL=0 \
-        cargo build --locked --bin chancery --target "$target" ${1:+"$1"} >&2
+        cargo build --locked --bin chancery --target "$target" "${how[@]}" >&2
     echo "$CARGO_TARGET_DIR/$target/$profile/chancery"
+}
+
+# What cannot be installed here is taken apart: for which machine, what it wants, and the same files as the package of this
+# machine's own program would have.
+package() {
+    local program=$1 package names
+    # Not local: what cleans up at the end reads it.
+    dir=$(mktemp -d)
+    trap 'rm -rf "$dir"' EXIT
+    package=$(images/debian/build.sh ${2:+"$2"} --program "$program" | tail -n 1)
+    fail() { echo "$package: $*" >&2 && exit 1; }
+    [ "$(dpkg-deb -f "$package" Architecture)" = arm64 ] || fail "it is not for arm64"
+    dpkg-deb -f "$package" Depends | grep -Eq '^libc6 \(>= [0-9.]+\), libgcc-s1 \(' ||
+        fail "it depends on $(dpkg-deb -f "$package" Depends)"
+    dpkg-deb -x "$package" "$dir"
+    LC_ALL=C readelf -h "$dir/usr/bin/chancery" | grep -q 'Machine: *AArch64' || fail "its program is for another machine"
+    [ "$(qemu-aarch64 -L "$root" "$dir/usr/bin/chancery" --version)" = "$(qemu-aarch64 -L "$root" "$program" --version)" ] ||
+        fail "its program does not run"
+    names=$(cd "$dir" && find . -type f | LC_ALL=C sort)
+    for name in lib/systemd/system/chancery-{issuer,web,backup}.service lib/systemd/system/chancery-web.socket \
+        lib/sysusers.d/chancery.conf lib/tmpfiles.d/chancery.conf share/chancery/hsm/sandbox.sh; do
+        grep -qx "./usr/$name" <<<"$names" || fail "it has no $name"
+    done
+    (cd "$dir" && dpkg-deb --ctrl-tarfile "$OLDPWD/$package" | tar -xO ./md5sums | md5sum --quiet -c -) ||
+        fail "its files are not those that it lists"
+    echo "$package"
 }
 
 # The C library and SoftHSM2 of arm64, unpacked and nothing else: no emulator is needed for that.
 unpack() {
-    [ -e "$root/complete" ] && return
+    [ -e "$root/complete" ] && return 0
     echo "unpacking SoftHSM2 for arm64 from Debian into $root" >&2
     rm -rf "$root"
     mkdir -p "$root"
@@ -122,8 +161,9 @@ TOML
 case "${1:-}" in
 build) build "${2:-}" ;;
 run) run "${2:?usage: $0 run PROGRAM}" ;;
+package) unpack && package "${2:?usage: $0 package PROGRAM}" "${3:-}" ;;
 *)
-    echo "usage: $0 build [--release] | run PROGRAM" >&2
+    echo "usage: $0 build [--release] | run PROGRAM | package PROGRAM [--quick]" >&2
     exit 2
     ;;
 esac

@@ -30,7 +30,7 @@ boot="$image qemu-system-x86_64=qemu-system-x86 qemu-img=qemu-utils /usr/share/O
     ip=iproute2 unshare=util-linux dnsmasq=dnsmasq-base lego=lego curl=curl"
 
 # mmdebstrap unpacks the C library and SoftHSM2 of arm64; qemu-user runs what was built.
-arm64="$run python3=python3 aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu
+arm64="$run python3=python3 dpkg-shlibdeps=dpkg-dev strip=binutils aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu
     /usr/aarch64-linux-gnu/include/stdio.h=libc6-dev-arm64-cross mmdebstrap=mmdebstrap qemu-aarch64=qemu-user"
 
 purpose=${1:-}

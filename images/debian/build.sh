@@ -3,7 +3,8 @@
 #
 #   images/debian/build.sh [--program FILE] [--version VERSION] [--quick]
 #
-# --program takes a program that is built already; without, a release build is made whose bytes depend on the
+# --program takes a program that is built already, for whatever architecture it was built (another than this machine's
+# wants Debian's cross compiler for it: images/packages.sh arm64); without, a release build is made whose bytes depend on the
 # sources, the compiler and the system's C library and linker alone: no path, no time. Prints the package's path.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -51,7 +52,19 @@ mkdir -p "$root"/{DEBIAN,etc/chancery,usr/bin,usr/lib/{sysusers.d,tmpfiles.d,sys
     "$share"/{chancery,lintian/overrides} "$doc/examples"
 
 install -m 755 "$program" "$root/usr/bin/chancery"
-strip --strip-unneeded --remove-section=.comment "$root/usr/bin/chancery"
+own=$(dpkg --print-architecture)
+case "$(LC_ALL=C readelf -h "$program" | sed -n 's/^ *Machine: *//p')" in
+AArch64) architecture=arm64 ;;
+*X86-64) architecture=amd64 ;;
+*) architecture=$own ;;
+esac
+tools= libraries=()
+if [ "$architecture" != "$own" ]; then
+    tools=$(dpkg-architecture -a "$architecture" -q DEB_HOST_GNU_TYPE 2>/dev/null)
+    libraries=("-l/usr/$tools/lib")
+    tools=$tools-
+fi
+"${tools}strip" --strip-unneeded --remove-section=.comment "$root/usr/bin/chancery"
 cp -r firmware-config hsm "$share/chancery/"
 find "$share/chancery" -type f -exec chmod 644 {} + -o -type d -exec chmod 755 {} +
 chmod 755 "$share/chancery/hsm/sandbox.sh" "$share/chancery/firmware-config/net/firewall.nft"
@@ -82,8 +95,9 @@ find "$doc" -name '*.md' -size +4k -exec gzip -9n {} +
 # dpkg-shlibdeps wants a source package around it.
 mkdir "$tree/debian"
 printf 'Source: chancery\n\nPackage: chancery\nArchitecture: any\n' >"$tree/debian/control"
-depends=$(cd "$tree" && dpkg-shlibdeps -O -e root/usr/bin/chancery 2>/dev/null | sed 's/^shlibs:Depends=//')
-architecture=$(dpkg --print-architecture)
+# A cross compiler's libraries are in packages named for it, which nobody installs on the box.
+depends=$(cd "$tree" && DEB_HOST_ARCH=$architecture dpkg-shlibdeps "${libraries[@]}" -O -e root/usr/bin/chancery \
+    2>/dev/null | sed "s/^shlibs:Depends=//; s/-$architecture-cross//g; s/:$architecture//g")
 sed -e "s/@VERSION@/$version/; s/@ARCHITECTURE@/$architecture/; s/@DEPENDS@/$depends/" \
     -e "s/@SIZE@/$(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f1)/" \
     images/debian/control.in >"$root/DEBIAN/control"
