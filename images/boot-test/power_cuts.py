@@ -3,15 +3,13 @@
 
 One emulated machine issues to devices that never stop asking, while QEMU's blklogwrites records every write and flush of its
 disk. Disks as a power cut at some moment may leave them are then made of that record: what was flushed is there, of the rest
-any part. For each the host checks that the file system is mended by its journal, that the log verifies, and that every certificate
-a device had in hand by then is in it; some are started again."""
+any part. For each the host checks that the file system is mended by its journal, that the log verifies, that every certificate
+a device had in hand by then is in it, and that the program issues from there; some are started again as machines."""
 
 import argparse
 import json
 import os
 import random
-import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -20,8 +18,14 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import blklog
 from cable import Cable
+from judge import DEVICE, Judge, certificates
 from machine import Machine, accelerator
 from run import HERE, PATIENCE, REPOSITORY, Recipes, demand, place, run, step
+
+
+def in_hand(cable, name):
+    with open(cable.leaf(name)) as file:
+        return certificates(file.read())[0]
 
 
 class Device(threading.Thread):
@@ -35,8 +39,9 @@ class Device(threading.Thread):
     def run(self):
         while time.monotonic() < self.until:
             try:
-                serial = self.cable.enrol(name=f"device-{self.index}.boot.test", fresh=True)
-                self.held.append((os.path.getsize(self.log), serial))
+                name = f"device-{self.index}.boot.test"
+                self.cable.enrol(name=name, fresh=True)
+                self.held.append((os.path.getsize(self.log), in_hand(self.cable, name)))
             except (RuntimeError, subprocess.SubprocessError) as why:
                 print(f"   a device was refused: {str(why)[-200:]}", flush=True)
 
@@ -49,53 +54,19 @@ def data_partition(disk):
     return part["start"] * 512, (part["start"] + part["size"]) * 512
 
 
-def judge(program, work, image, held):
-    """Checks the data partition in `image`, which is mended by it."""
-    environment = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
-    mended = subprocess.run(["e2fsck", "-f", "-p", image], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    demand(mended.returncode in (0, 1), f"e2fsck: {mended.stdout.decode()[-2000:]}")
-    again = subprocess.run(["e2fsck", "-f", "-n", image], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    demand(again.returncode == 0, f"e2fsck afterwards: {again.stdout.decode()[-2000:]}")
-    state = f"{work}/state"
-    shutil.rmtree(state, ignore_errors=True)
-    os.makedirs(state)
-    run("debugfs", "-R", f"rdump /lib/chancery {state}", image, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with open(f"{work}/chancery.toml", "w") as file:
-        file.write(f'inherit = ["{REPOSITORY}/firmware-config/board/lab.toml"]\n[state]\ndir = "{state}/chancery"\n')
-    chancery = [program, "--config", f"{work}/chancery.toml"]
-    verified = subprocess.run(chancery + ["log", "verify"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    demand(verified.returncode == 0, f"log verify: {verified.stdout.decode()[-2000:]}")
-    listed = subprocess.run(chancery + ["log", "list"], check=True, stdout=subprocess.PIPE).stdout.decode().lower()
-    missing = [serial for serial in held if serial.lower().lstrip("0") not in listed]
-    demand(not missing, f"certificates that devices have, and the log has not: {missing}")
-    return mended.returncode
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=50)
-    parser.add_argument("--boots", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=120, help="how long devices ask")
-    parser.add_argument("--devices", type=int, default=4)
-    parser.add_argument("--program", default=f"{REPOSITORY}/target/package/build/release/chancery")
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    given = parser.parse_args()
-    chance = random.Random(given.seed)
-    image, work = place("power-cuts")
-    accel = accelerator()
-    step(f"acceleration: {accel}; --seed {given.seed}")
-    recipes = Recipes(image, work)
-    disk = recipes.disk("1.0.0", f"{HERE}/seed")
+def record(given, image, work, accel, cable, disk, base, log):
+    """The machine under load. Leaves the disk as it was before, `base`; what was written to it since, `log`; and in
+    released.json where in that record the load began, and every certificate with the place at which it was in hand."""
+    demand(Recipes(image, work).disk("1.0.0", f"{HERE}/seed") == disk, "another disk")
     os.truncate(disk, 2 << 30)
-    base, log = f"{work}/base.img", f"{work}/writes.log"
-    cable = Cable(work)
     machine = Machine(work, disk, accel, tap="cable", form="raw")
     try:
         machine.start()
         machine.wait("healthy: version", PATIENCE)
         step("the ceremony was held")
         cable.root()
-        held = [cable.enrol()]
+        cable.enrol(name=DEVICE)
+        before = in_hand(cable, DEVICE)
         # What is in the host's memory only is no matter here: the record begins at what the machine believes to be its disk.
         machine.kill()
         run("cp", "--sparse=always", disk, base)
@@ -115,7 +86,15 @@ def main():
             device.join()
     finally:
         machine.kill()
-    released = [(0, held[0])] + sorted(pair for device in devices for pair in device.held)
+    released = [(0, before)] + sorted(pair for device in devices for pair in device.held)
+    with open(f"{work}/released.json", "w") as file:
+        json.dump((quiet, released), file)
+
+
+def cut_and_judge(given, chance, work, accel, cable, disk, base, log):
+    """Disks of the record, cut at points by chance, judged; and some of them started."""
+    with open(f"{work}/released.json") as file:
+        quiet, released = json.load(file)
     found = blklog.entries(log)
     loaded = [index for index, entry in enumerate(found) if entry.end > quiet]
     step(f"{len(released)} certificates, {len(found)} writes and flushes, {len(loaded)} of them under load")
@@ -127,18 +106,23 @@ def main():
         "status=none")
     os.truncate(whole, last - first)
     cuts = sorted(chance.sample(loaded, given.points))
-    mended = present = 0
+    judge = Judge(given.program, work, cable, whole)
+    present = 0
     for number, cut in enumerate(cuts):
         crashed = f"{work}/crashed.img"
         run("cp", "--sparse=always", whole, crashed)
-        blklog.crash(found, cut, chance, log, crashed, first, last)
+        flushed, share = blklog.crash(found, cut, chance, log, crashed, first, last)
         # In hand before the first write that is not there any more.
-        by_then = [serial for size, serial in released if size <= found[cut - 1].end]
-        mended += judge(given.program, work, crashed, by_then)
+        by_then = [body for size, body in released if size <= found[cut - 1].end]
+        try:
+            judge.judge(crashed, by_then)
+        except AssertionError as why:
+            raise AssertionError(f"the disk cut after {cut} of {len(found)} writes, {share} of those since write {flushed}: {why}") from why
         present += len(by_then)
         if number % 10 == 9:
-            step(f"{number + 1} crashed disks are whole, {present} certificates looked for in them")
-    step(f"{len(cuts)} crashed disks: file system, log and every certificate are there ({mended} of them mended by e2fsck)")
+            step(f"{number + 1} crashed disks are whole and issue, {present} certificates looked for in them")
+    step(f"{len(cuts)} crashed disks: file system, log and every certificate are there, and the program issues; {judge.mended} mended by "
+         f"e2fsck, {judge.emptied} with an emptied token.object, at most {judge.longest:.1f} s until it serves")
 
     for cut in chance.sample(cuts, min(given.boots, len(cuts))):
         run("cp", "--sparse=always", base, disk)
@@ -148,11 +132,34 @@ def main():
         try:
             machine.start()
             machine.wait("healthy: version", PATIENCE)
-            cable.enrol(name="after.boot.test", fresh=True)
+            cable.enrol(name=DEVICE, fresh=True)
         finally:
             machine.kill()
         step(f"the disk cut after {cut} writes starts, and issues")
-    cable.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--points", type=int, default=50)
+    parser.add_argument("--boots", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=120, help="how long devices ask")
+    parser.add_argument("--devices", type=int, default=4)
+    parser.add_argument("--program", default=f"{REPOSITORY}/target/package/build/release/chancery")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--again", action="store_true", help="cuts the record of the run before, which was kept, once more")
+    given = parser.parse_args()
+    chance = random.Random(given.seed)
+    image, work = place("power-cuts", given.again)
+    accel = accelerator()
+    step(f"acceleration: {accel}; --seed {given.seed}")
+    disk, base, log = f"{work}/image/chancery-1.0.0.img", f"{work}/base.img", f"{work}/writes.log"
+    cable = Cable(work)
+    try:
+        if not given.again:
+            record(given, image, work, accel, cable, disk, base, log)
+        cut_and_judge(given, chance, work, accel, cable, disk, base, log)
+    finally:
+        cable.close()
     step("done")
 
 
