@@ -2,6 +2,10 @@
 //!
 //! They are derived, so nothing is lost with them; but a tile remembers the hash of every leaf, and so names the very
 //! record that was altered where a checkpoint only says that one was.
+//!
+//! They grow without a sync for each checkpoint, so a power cut can leave holes in them: octets that are zero although
+//! there are others behind them. A hole says no more than a file that ends early, and the issuer fills it when it
+//! starts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +21,8 @@ pub(super) struct Tiled {
     levels: Vec<Level>,
     entries: Option<Forward>,
     bundles: Option<Forward>,
+    /// Hashes, entries and places of bundles that are zeros, or end in zeros.
+    holes: u64,
 }
 
 struct Level {
@@ -67,7 +73,7 @@ impl Tiled {
         let levels = levels
             .map(|file| Level { file, below: RightEdge::new(), count: 0, wrong: 0 })
             .collect();
-        Self { levels, entries, bundles }
+        Self { levels, entries, bundles, holes: 0 }
     }
 
     /// The next leaf.
@@ -77,7 +83,7 @@ impl Tiled {
         }
         let mut hash = leaf_hash(payload);
         for (n, level) in self.levels.iter_mut().enumerate() {
-            level.judge(n, leaf, &hash, findings);
+            self.holes += u64::from(level.judge(n, leaf, &hash, findings));
             level.below.push(hash);
             if level.below.size() < u64::from(WIDTH) {
                 break;
@@ -93,26 +99,39 @@ impl Tiled {
         let begins = entries.start + entries.taken as u64;
         if leaf.0.is_multiple_of(u64::from(WIDTH))
             && let Some(Some(octets)) = self.bundles.as_mut().map(|bundles| bundles.take(8))
-            && octets != begins.to_be_bytes()
         {
-            findings.find(leaf, "tiles/bundles says another octet for the bundle of this entry");
-            self.bundles = None;
+            match Octets::of(octets, &begins.to_be_bytes()) {
+                Octets::Same => {}
+                Octets::Hole => self.holes += 1,
+                Octets::Others => {
+                    findings.find(
+                        leaf,
+                        "tiles/bundles says another octet for the bundle of this entry",
+                    );
+                    self.bundles = None;
+                }
+            }
         }
         // Published later than the log is written: an end is no fault.
         let length = u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes();
-        let same = entries.take(2).map(|octets| octets == length);
-        let same = same.and_then(|same| Some(same && entries.take(payload.len())? == payload));
-        if same == Some(false) {
-            findings
-                .find(leaf, "the published entry, in tiles/entries, is another than this record");
-        }
-        if same != Some(true) {
-            self.entries = None;
+        let length = entries.take(2).map(|octets| Octets::of(octets, &length));
+        let content = entries.take(payload.len()).map(|octets| Octets::of(octets, payload));
+        match (length, content) {
+            (Some(Octets::Same), Some(Octets::Same)) => {}
+            (Some(Octets::Others), _) | (_, Some(Octets::Others)) => {
+                findings.find(
+                    leaf,
+                    "the published entry, in tiles/entries, is another than this record",
+                );
+                self.entries = None;
+            }
+            (None, _) | (_, None) => self.entries = None,
+            (Some(_), Some(_)) => self.holes += 1,
         }
     }
 
-    /// At the log's end.
-    pub(super) fn close(&self, size: u64, findings: &Findings) -> Option<String> {
+    /// At the log's end; what is worth knowing and no fault.
+    pub(super) fn close(&self, size: u64, findings: &Findings) -> Vec<String> {
         for (n, level) in self.levels.iter().enumerate() {
             let published = level.file.length / HASH;
             let number = u8::try_from(n).unwrap_or(LEVELS);
@@ -124,23 +143,55 @@ impl Tiled {
                 findings.find(None, text);
             }
         }
-        let tiled = self.levels.first()?.file.length / HASH;
-        (tiled < size).then(|| {
-            format!("the tiles cover {tiled} of {size} records; the rest is not published yet")
-        })
+        let mut notes = Vec::new();
+        if self.holes > 0 {
+            notes.push(format!(
+                "the published tiles have {} holes, as a power cut leaves them; the issuer fills them when it starts",
+                self.holes
+            ));
+        }
+        if let Some(tiled) = self.levels.first().map(|level| level.file.length / HASH)
+            && tiled < size
+        {
+            notes.push(format!(
+                "the tiles cover {tiled} of {size} records; the rest is not published yet"
+            ));
+        }
+        notes
+    }
+}
+
+/// What is published, against what it should be.
+enum Octets {
+    Same,
+    /// Every octet that is another is zero.
+    Hole,
+    Others,
+}
+
+impl Octets {
+    fn of(published: &[u8], right: &[u8]) -> Self {
+        if published == right {
+            return Self::Same;
+        }
+        let hole = published.iter().zip(right).all(|(is, should)| is == should || *is == 0);
+        if hole { Self::Hole } else { Self::Others }
     }
 }
 
 impl Level {
-    fn judge(&mut self, level: usize, leaf: LeafIndex, hash: &Hash, findings: &Findings) {
+    /// Whether there is a hole where the hash should be.
+    fn judge(&mut self, level: usize, leaf: LeafIndex, hash: &Hash, findings: &Findings) -> bool {
         let at = self.count;
         self.count += 1;
         if self.wrong == ENOUGH {
-            return;
+            return false;
         }
-        if let Some(published) = self.file.take(hash.len())
-            && published != hash
-        {
+        let Some(published) = self.file.take(hash.len()) else { return false };
+        if published.iter().all(|octet| *octet == 0) {
+            return true;
+        }
+        if published != hash {
             let text = if level == 0 {
                 "the published tile has another hash for this record: one of them was altered"
                     .to_owned()
@@ -152,6 +203,7 @@ impl Level {
             findings.find(leaf, text);
             self.wrong += 1;
         }
+        false
     }
 }
 

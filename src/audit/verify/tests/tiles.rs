@@ -70,6 +70,34 @@ fn every_file_of_the_tiles_is_held_against_the_log() {
 }
 
 #[test]
+fn what_a_power_cut_left_of_the_tiles_is_no_fault() {
+    let bench = Bench::new();
+    let (disk, evidence, records) = published(&bench);
+    let entry = |leaf: usize| {
+        records[..leaf].iter().map(|r| 2 + r.encode().unwrap().len() as u64).sum::<u64>()
+    };
+    // Zeros where nothing was durable, and behind them what was: a hash, one above, an entry from its middle to the middle
+    // of the next, the place of a bundle.
+    let holes = [
+        ("0", 32 * 280, 32),
+        ("1", 0, 32),
+        ("entries", entry(290) + 9, entry(291) + 9 - entry(290) - 9),
+        ("bundles", 8, 8),
+    ];
+    for (file, octet, length) in holes {
+        let opened = disk.open(&Path::new("/public/tiles").join(file)).unwrap();
+        opened.write_at(octet, &vec![0; usize::try_from(length).unwrap()]).unwrap();
+    }
+    let verdict = bench.verify_with(&disk, &evidence);
+    assert!(verdict.is_sound(), "{verdict}");
+    assert!(verdict.notes.iter().any(|note| note.contains("have 5 holes")), "{verdict}");
+    // A part of a hash, which no sector of a disk begins or ends in, is none.
+    let level = disk.open(Path::new("/public/tiles/0")).unwrap();
+    level.write_at(32 * 17, &[0; 16]).unwrap();
+    found(&bench.verify_with(&disk, &evidence), "has another hash for this record");
+}
+
+#[test]
 fn tiles_name_the_record_that_was_altered() {
     let bench = Bench::new();
     let (disk, evidence, mut records) = published(&bench);
