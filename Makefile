@@ -93,8 +93,8 @@ power-cuts: ## The image under load, cut off: 50 crashed disks judged, three sta
 	@images/packages.sh boot
 	images/boot-test/run.sh --power-cuts $(if $(PROGRAM),--program $(PROGRAM)) $(CUTS)
 
-reproducible: ## Program and package built twice from two directories, octet by octet the same (PROGRAM=FILE: the package alone)
-	@images/packages.sh package
+reproducible: ## Program, package and image built twice from two directories, octet by octet the same (PROGRAM=FILE: not built anew)
+	@images/packages.sh image
 	images/reproducible.sh $(if $(PROGRAM),--program $(PROGRAM))
 
 container: ## The container image localhost/chancery, with podman; see images/container/README.md

@@ -66,6 +66,23 @@ for pair in osrel=os-release cmdline=cmdline initrd=initrd linux=linux; do
     next=$(((next + $(stat -c %s "$file") + 4095) / 4096 * 4096))
 done
 objcopy "${sections[@]}" "$boot/stub" "$work/boot"
+# objcopy notes in the PE header when it ran, and sums that up with all else: the commit's time instead, and no sum, which
+# only drivers of another system need.
+python3 - "$work/boot" "$SOURCE_DATE_EPOCH" <<'PYTHON'
+import struct
+import sys
+
+with open(sys.argv[1], "r+b") as file:
+    file.seek(0x3C)
+    header = struct.unpack("<I", file.read(4))[0]
+    file.seek(header)
+    if file.read(4) != b"PE\0\0":
+        sys.exit("the boot entry is no PE file")
+    file.seek(header + 8)
+    file.write(struct.pack("<I", int(sys.argv[2]) & 0xFFFFFFFF))
+    file.seek(header + 24 + 64)
+    file.write(bytes(4))
+PYTHON
 cp "$boot/loader" "$work/loader"
 if [ -n "$secure_key" ]; then
     for file in boot loader; do

@@ -12,6 +12,7 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || 
 export SOURCE_DATE_EPOCH PATH=$PATH:/usr/sbin:/sbin
 version=$1
 seed=${2:-}
+umask 022
 update=$out/chancery-$version.update
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -58,4 +59,10 @@ truncate -s ${data}M "$work/ext4"
 E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH mke2fs -q -F -t ext4 -L chancery-data -U 6a52c4b0-0a5d-4c7e-9e1b-000000000005 \
     -E "hash_seed=6a52c4b0-0a5d-4c7e-9e1b-000000000006,root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,resize=268435456" \
     -O metadata_csum,64bit -m 1 -d "$work/data" "$work/ext4"
+# It takes whose they are, and when they were changed last, from what it copied.
+(cd "$work/data" && find . -mindepth 1 -printf '%P\n') | LC_ALL=C sort | while read -r name; do
+    printf 'set_inode_field "/%s" %s\n' "$name" uid\ 0 "$name" gid\ 0 "$name" "ctime @$SOURCE_DATE_EPOCH"
+done >"$work/fields"
+E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH debugfs -w -f "$work/fields" "$work/ext4" >/dev/null 2>"$work/said"
+grep -v '^debugfs ' "$work/said" >&2 && { echo "$0: debugfs refused" >&2; exit 1; }
 at "$work/ext4" $((1 + esp + 2 * slot))

@@ -24,7 +24,9 @@ cp "$tree/var/lib/dpkg/status" "$work/status"
 
 # What is ours.
 cp -r "$here/root/." "$tree/"
-find "$here/root" -type f -perm -u=x -printf '%P\0' | (cd "$tree" && xargs -0 chmod 755)
+# For all to read, whatever the umask was under which this checkout was made.
+find "$here/root" -mindepth 1 -type f ! -perm -u=x -printf '%P\0' | (cd "$tree" && xargs -0 chmod 644)
+find "$here/root" -mindepth 1 \( -type d -o -perm -u=x \) -printf '%P\0' | (cd "$tree" && xargs -0 chmod 755)
 install -D -m 644 "$update_key" "$tree/usr/lib/chancery-box/update-key.pem"
 # The appliance has no SSH daemon, so nothing lets it in.
 sed -e '/# SSH$/d' "$tree/usr/share/chancery/firmware-config/net/firewall.nft" >"$tree/etc/nftables.conf"
