@@ -1,6 +1,6 @@
 # The verbs of a day. `make run` and `make test` do all their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test image boot-test arm64 power-cuts reproducible container
+.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test image boot-test arm64 power-cuts reproducible container former
 
 FUZZ ?=
 FUZZ_SECONDS ?= 60
@@ -14,6 +14,8 @@ BOOT ?=
 ARM64 ?=
 ARCH ?=
 CUTS ?=
+# The newest commit of the release before this one.
+FORMER ?= 18874e6
 
 help: ## Lists the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -100,12 +102,17 @@ reproducible: ## Program, package and image built twice from two directories, oc
 container: ## The container image localhost/chancery, with podman; see images/container/README.md
 	images/container/build.sh $(if $(PROGRAM),--program $(PROGRAM))
 
+former: ## The release before this one on a state that this one writes, forth and back (FORMER=COMMIT: another one)
+	@images/packages.sh test
+	former=$$(tests/former.sh $(FORMER)) && CHANCERY_FORMER=$$former cargo test --test formats -- --ignored
+
 slow: ## The suites at full length, about an hour: 50 kills per process, every fault of the token, both linters, every parser fuzzed deep, a million certificates
 	@images/packages.sh test
 	CHANCERY_KILLS=50 cargo test --test crash -- --nocapture
 	CHANCERY_FAULTS=all CHANCERY_FAULTS_TABLE=target/faults.md cargo test --test faults -- --nocapture
 	CHANCERY_REVOCATIONS=50000 cargo test --release --test issuer -- --nocapture shards
 	CHANCERY_EVERY_BIT=1 cargo test --test tampering
+	$(MAKE) former
 	$(MAKE) lint-certificates
 	$(MAKE) fuzz FUZZ=--deep FUZZ_SECONDS=120
 	CHANCERY_SCALE=1000000 $(MAKE) scale

@@ -20,6 +20,7 @@ mod progress;
 pub mod recall;
 pub mod restore;
 pub mod root;
+pub mod state;
 pub mod status;
 pub mod ticket;
 pub mod why;
@@ -96,6 +97,9 @@ enum Command {
     /// Enrolment tickets (external account binding): mint, list, revoke.
     #[command(subcommand)]
     Ticket(ticket::TicketCommand),
+    /// In which format the state is written; say that there is no going back to an older release.
+    #[command(subcommand)]
+    State(state::StateCommand),
     /// Judge the clock against the log, or accept it.
     #[command(subcommand)]
     Clock(clock::ClockCommand),
@@ -167,6 +171,7 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Config(command) => config::run(command, context),
         Command::Account(command) => account::run(command, context),
         Command::Ticket(command) => ticket::run(command, context),
+        Command::State(command) => state::run(command, context),
         Command::Clock(command) => clock::run(command, context),
         Command::Backup(arguments) => backup::run(arguments, context),
         Command::Restore(arguments) => restore::run(arguments, context),

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::pki::authority::Authority;
 use crate::pki::profile::Profile;
+use crate::state::Written;
 
 pub use nearest::nearest;
 pub use origin::Origins;
@@ -39,6 +40,8 @@ pub struct Config {
     pub default_profile: String,
     /// What the ceremony fixed; `None` before the first ceremony.
     pub authority: Option<Authority>,
+    /// In which format the state is written.
+    pub written: Written,
     /// Every file that was read, in order.
     pub files: Vec<PathBuf>,
     /// Whether this is a production board: lab and dev fragments are refused in it.

@@ -11,6 +11,7 @@ mod crls;
 pub mod epoch;
 mod figures;
 mod fork;
+mod formats;
 mod handshake;
 mod issuers;
 mod keeper;

@@ -14,6 +14,7 @@ pub mod ipc;
 pub mod issuer;
 pub mod log;
 pub mod pki;
+pub mod state;
 pub mod store;
 pub mod tlog;
 pub mod turns;

@@ -12,24 +12,27 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("turns", &[]),
     ("env", &[]),
+    ("state", &["env"]),
     ("pki", &[]),
     ("acme", &["pki"]),
     ("tlog", &[]),
-    ("log", &["env", "tlog"]),
+    ("log", &["env", "tlog", "state"]),
     ("hsm", &["pki", "env", "turns"]),
     ("ipc", &["acme", "pki"]),
-    ("issuer", &["ipc", "acme", "pki", "log", "hsm", "env", "tlog"]),
-    ("ceremony", &["pki", "log", "hsm", "env", "tlog"]),
+    ("issuer", &["ipc", "acme", "pki", "log", "hsm", "env", "tlog", "state"]),
+    ("ceremony", &["pki", "log", "hsm", "env", "tlog", "state"]),
     ("audit", &["pki", "log", "env", "tlog"]),
     ("backup", &["pki", "log", "env", "tlog"]),
     ("store", &["acme", "env"]),
     ("validate", &["acme", "pki", "env"]),
     ("web", &["ipc", "acme", "pki", "store", "validate", "env", "tlog", "turns"]),
-    // Imports the `Settings` of every room and what a ceremony file or an authority says.
     // Imports the `Settings` of every room, what a ceremony file or an authority says, and the names of challenges.
     (
         "config",
-        &["acme", "backup", "ceremony", "env", "hsm", "issuer", "log", "pki", "validate", "web"],
+        &[
+            "acme", "backup", "ceremony", "env", "hsm", "issuer", "log", "pki", "state",
+            "validate", "web",
+        ],
     ),
 ];
 

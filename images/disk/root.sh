@@ -42,7 +42,7 @@ for unit in getty.target dpkg-db-backup.timer e2scrub_all.timer fstrim.timer; do
 rm -rf "$system"/{getty.target.wants,timers.target.wants}
 chroot "$tree" systemctl --quiet enable nftables.service systemd-networkd.service systemd-networkd-wait-online.service \
     systemd-resolved.service systemd-timesyncd.service chancery-announce.service chancery-setup.service \
-    chancery-console.service chancery-health.service
+    chancery-console.service chancery-health.service chancery-keep.service
 # What is written lies on the data partition.
 rm -rf "$tree/etc/chancery" "$tree/etc/systemd/network"
 ln -s ../var/lib/chancery-box/etc "$tree/etc/chancery"

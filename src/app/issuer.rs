@@ -71,6 +71,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         dir: config.paths.log(),
         public: config.paths.public(),
         settings: config.log.clone(),
+        format: config.written.format,
         signers,
         clock: Arc::clone(&clock),
         read_tbs: crate::issuer::read_tbs,
@@ -104,6 +105,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         token: Arc::new(move || token.health()),
         identity: Arc::new(move || named.identity()),
         program: Program { version: env!("CARGO_PKG_VERSION"), digest: program_digest },
+        ca: config.paths.ca(),
         configuration: Configuration::of(
             config.digest,
             &config.to_json().map_err(|error| Failure::failed(error.to_string()))?,

@@ -195,6 +195,13 @@ fn gist(record: &Record) -> String {
             let held = if r.held { "" } else { ", which the token cannot hold" };
             format!("the token is this box's from epoch {} on{held}; by {}", r.epoch, actor(&r.by))
         }
+        Record::FormatRaisedV1(r) => format!(
+            "the state is written in format {} from here on, before in {}; version {} was kept by {}",
+            r.to,
+            r.from,
+            printable(&r.version),
+            actor(&r.by)
+        ),
         Record::RefusedV1(r) => {
             let rows: Vec<String> = r
                 .refusals
@@ -260,6 +267,7 @@ fn by(record: &Record) -> Option<&Actor> {
         Record::RestoredV1(r) => Some(&r.by),
         Record::LogSucceededV1(r) => Some(&r.by),
         Record::EpochTakenV1(r) => Some(&r.by),
+        Record::FormatRaisedV1(r) => Some(&r.by),
         _ => None,
     }
 }

@@ -347,6 +347,7 @@ fn open(
         dir: place.log.clone(),
         public: place.public.clone(),
         settings: place.log_settings.clone(),
+        format: place.format()?,
         signers,
         clock: Arc::clone(&place.clock),
         read_tbs,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::CeremonyError;
 use super::keys::sign_error;
 use super::plan::{Plan, published_as};
-use super::state::Place;
+use super::state::{Place, io};
 use super::transcript::Transcript;
 use crate::hsm::Signer;
 use crate::hsm::direct::DirectKey;
@@ -18,6 +18,7 @@ use crate::log::writer::Opening;
 use crate::log::{Log, recover::OpenError};
 use crate::pki::certificate::Certificate;
 use crate::pki::key::PublicKey;
+use crate::state::{Format, Written};
 
 /// What the log's first record and the public files are about.
 pub(super) struct Made<'a> {
@@ -48,11 +49,14 @@ pub(super) fn settle(
         VerifierKey::from_spki(plan.origin(), log_key.public_key().spki()).map_err(|why| {
             unfinished(format!("CHY-CEREMONY-FILE: the log key cannot sign notes: {}", why.0))
         })?;
+    let begun = place.disk.list(&place.log).is_ok_and(|names| !names.is_empty());
+    let format = if begun { place.format()? } else { Format::OWN };
     let opening = || Opening {
         disk: Arc::clone(&place.disk),
         dir: place.log.clone(),
         public: place.public.clone(),
         settings: place.log_settings.clone(),
+        format,
         signers: vec![Arc::new(LogSigner { key: log_key.clone(), verifier: verifier.clone() })],
         clock: Arc::clone(&place.clock),
         // The issuer replays what it finds, with a reader.
@@ -64,7 +68,6 @@ pub(super) fn settle(
     };
     // An import that was cut short has begun the log already, and signed a checkpoint over it: the same log
     // is then gone on with, never another one in its place.
-    let begun = place.disk.list(&place.log).is_ok_and(|names| !names.is_empty());
     let begun = if begun { Log::open(opening()).ok() } else { None };
     let (log, sha256) = match begun {
         Some(log) => {
@@ -83,6 +86,10 @@ pub(super) fn settle(
             (log, sha256)
         }
         None => {
+            // Of a log that another release has begun, its format stays.
+            Written::NEW
+                .write(&*place.disk, &place.ca)
+                .map_err(|error| unfinished(io(&place.ca, &error)))?;
             let sha256 = transcript.store(place)?;
             transcript.sign(place, &sha256, log_key)?;
             let first = CeremonyV1 {

@@ -14,6 +14,7 @@ use crate::hsm::direct::Direct;
 use crate::id::{hex, unhex};
 use crate::pki::authority::{Authority, KeyRecord};
 use crate::pki::uri::Pkcs11Uri;
+use crate::state::{Format, Written};
 use crate::tlog::transcript;
 
 /// The box, as much of it as a ceremony touches.
@@ -99,6 +100,12 @@ impl Place {
     /// The same of the root of this name.
     pub(super) fn crl_path(&self, root: &str) -> PathBuf {
         self.ca.join(format!("{root}.crl"))
+    }
+
+    /// In which format this box's state is written.
+    pub(super) fn format(&self) -> Result<Format, CeremonyError> {
+        let written = Written::read(&*self.disk, &self.ca).map_err(CeremonyError::Refused)?;
+        Ok(written.format)
     }
 
     fn unfinished_path(&self) -> PathBuf {
@@ -344,6 +351,6 @@ fn broken(path: &Path, why: &str) -> CeremonyError {
     CeremonyError::Refused(format!("CHY-CA-BROKEN: {}: {why}", path.display()))
 }
 
-fn io(path: &Path, error: &std::io::Error) -> String {
+pub(super) fn io(path: &Path, error: &std::io::Error) -> String {
     format!("CHY-STATE-DIR: {}: {error}", path.display())
 }

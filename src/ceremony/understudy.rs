@@ -27,6 +27,7 @@ use crate::pki::certificate::Certificate;
 use crate::pki::crl;
 use crate::pki::key::{PublicKey, SignatureAlgorithm};
 use crate::pki::uri::Pkcs11Uri;
+use crate::state::Format;
 
 /// Throw-away tokens by label.
 pub type Stage = BTreeMap<String, Arc<Direct>>;
@@ -372,6 +373,7 @@ impl Understudy {
                 dir: copy.log.clone(),
                 public: copy.public.clone(),
                 settings: copy.log_settings.clone(),
+                format: Format::OWN,
                 signers,
                 clock: Arc::clone(&copy.clock),
                 read_tbs: |_| None,

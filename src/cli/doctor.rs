@@ -149,6 +149,7 @@ fn show(finding: &Finding) -> Result<(), Failure> {
 }
 
 fn examine(config: &Config, report: &mut Report<'_>) {
+    machine::format(config, report);
     machine::authority(config, report);
     machine::root_crls(config, report);
     machine::directories(config, report);

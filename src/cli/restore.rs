@@ -33,6 +33,7 @@ use crate::issuer::epoch::{OwnEpoch, Restored, Taken, Unrecorded};
 use crate::log::reader::Reader;
 use crate::log::record::{Actor, CeremonyV1, LogSucceededV1};
 use crate::pki::authority::Authority;
+use crate::state::Written;
 use crate::tlog::checkpoint::Checkpoint;
 use crate::tlog::note::{Note, VerifierKey};
 use crate::tlog::tree::leaf_hash;
@@ -133,6 +134,7 @@ fn judge(
         open::open(&name, BufReader::new(file), &identities, &mut stage).map_err(failure)?;
     }
     let Opened { manifest, sha256 } = stage.finish().map_err(failure)?;
+    Written::read(&SystemDisk, &files.join("ca")).map_err(Failure::operator)?;
     let authority = authority_of(&files)?;
     let note = manifest.checkpoint.as_bytes();
     let (key, checkpoint) = signed(note, &authority).ok_or_else(|| {

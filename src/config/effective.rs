@@ -10,9 +10,11 @@ use super::judge::{Judge, place};
 use super::tree::{self, Node, Value};
 use super::{Config, ConfigError, Paths, PinSource};
 use crate::acme::challenge::ChallengeType;
+use crate::env::system::SystemDisk;
 use crate::pki::authority::Authority;
 use crate::pki::profile::Profile;
 use crate::pki::uri::{Pkcs11Uri, UriError};
+use crate::state::Written;
 
 /// The whole of a configuration as it is written.
 #[derive(Debug, Deserialize)]
@@ -161,6 +163,8 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
     }
 
     let paths = Paths { state: document.state.dir };
+    // Before anything that a newer release may have written.
+    let written = Written::read(&SystemDisk, &paths.ca()).map_err(ConfigError)?;
     let authority = read_authority(&paths.authority())?;
     if let Some(authority) = &authority {
         judge.within(&document.policy, &profiles, authority)?;
@@ -189,6 +193,7 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
         profiles,
         default_profile,
         authority,
+        written,
         files: reading.files.iter().map(|file| file.to_path_buf()).collect(),
         production: document.board.production,
         digest: [0; 32],

@@ -53,6 +53,8 @@ pub enum AdminQuestion {
     Record(records::RecordQuestion),
     /// The former log key shall sign no more.
     RetireLogKey,
+    /// This release is kept: the state may be written in its format.
+    KeepRelease,
 }
 
 /// What the issuer answers.
@@ -67,6 +69,12 @@ pub enum AdminAnswer {
     Record(records::RecordAnswer),
     /// The leaf that says so.
     LogKeyRetired(LeafIndex),
+    /// The state's format before and now, and the leaf that says so; none if there was nothing to raise.
+    ReleaseKept {
+        from: u32,
+        to: u32,
+        leaf: Option<LeafIndex>,
+    },
 }
 
 /// Why it did not do it. Both are for the operator and begin with a code.

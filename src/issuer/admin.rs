@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 pub use records::day_of_log;
 
 use super::core::NotNow;
+use super::formats::NotKept;
 use super::log_keys::NotRetired;
 use super::service::Desk;
 use crate::id::Serial;
@@ -40,6 +41,7 @@ impl AdminService for Desk {
             AdminQuestion::Recall(question) => {
                 self.recall(operator, question).map(AdminAnswer::Recall)
             }
+            AdminQuestion::KeepRelease => self.keep_release(operator),
             AdminQuestion::RetireLogKey => match self.key_turn.retire(actor(operator)) {
                 Ok(leaf) => Ok(AdminAnswer::LogKeyRetired(leaf)),
                 Err(NotRetired::NotNow(why)) => Err(not_now(&why)),
@@ -52,6 +54,18 @@ impl AdminService for Desk {
 
     fn trespassed(&self, what: Trespass) {
         self.refusals.trespassed(what);
+    }
+}
+
+impl Desk {
+    fn keep_release(&self, operator: &Operator) -> Result<AdminAnswer, AdminRefusal> {
+        match self.formats.keep(operator.uid, &operator.user) {
+            Ok(kept) => {
+                Ok(AdminAnswer::ReleaseKept { from: kept.from.0, to: kept.to.0, leaf: kept.leaf })
+            }
+            Err(NotKept::NotNow(why)) => Err(not_now(&why)),
+            Err(NotKept::File(why)) => Err(AdminRefusal::Retry(why)),
+        }
     }
 }
 

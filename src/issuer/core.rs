@@ -123,6 +123,12 @@ impl Core {
                 tracing::error!(octets, "a record would be larger than a leaf may be");
                 Err(NotNow::Never)
             }
+            Err(AppendError::Unknown) => {
+                tracing::error!(
+                    "a record is of a newer format than the state: it waits until this release is kept"
+                );
+                Err(NotNow::Never)
+            }
             Err(AppendError::Halt) => {
                 self.halt("CHY-LOG-UNKNOWN: the disk reported an error while the log was made durable, so its state is unknown; the issuer ends and reads it again");
                 Err(NotNow::Wait(Duration::from_secs(5)))

@@ -10,6 +10,7 @@ use super::ceremonies::Ceremonies;
 use super::clock::{Acceptance, ClockFault};
 use super::core::{Core, NotNow, count, lock};
 use super::crls::Crls;
+use super::formats::Formats;
 use super::log_keys::KeyTurn;
 use super::own::Own;
 use super::refusals::Refusals;
@@ -32,6 +33,7 @@ struct Shared {
     root_crls: Arc<[Arc<RootCrl>]>,
     succession: Arc<Succession>,
     key_turn: Arc<KeyTurn>,
+    formats: Arc<Formats>,
     ceremonies: Ceremonies,
     refusals: Arc<Refusals>,
     acceptance: Acceptance,
@@ -56,6 +58,7 @@ impl Keeper {
         root_crls: Arc<[Arc<RootCrl>]>,
         succession: Arc<Succession>,
         key_turn: Arc<KeyTurn>,
+        formats: Arc<Formats>,
         ceremonies: Ceremonies,
         refusals: Arc<Refusals>,
     ) -> Result<Self, String> {
@@ -68,6 +71,7 @@ impl Keeper {
             root_crls,
             succession,
             key_turn,
+            formats,
             ceremonies,
             refusals,
             acceptance,
@@ -146,6 +150,7 @@ impl Shared {
         self.clock()?;
         // What an operator's tool did while no issuer ran comes first.
         super::epoch::record(&self.core)?;
+        self.formats.tend()?;
         // Before anything is recorded that this process decides. On a full disk it waits, and what withdraws trust
         // does not wait for it.
         let started = self.starts.tend();

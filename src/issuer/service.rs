@@ -7,6 +7,7 @@ use super::core::{Core, count};
 use super::cosigner::Cosigner;
 use super::crls::Crls;
 use super::figures::spread;
+use super::formats::Formats;
 use super::handshake::is_handshake;
 use super::keeper::Keeper;
 use super::log_keys::KeyTurn;
@@ -48,6 +49,7 @@ pub(super) struct Desk {
     pub(super) workers: Workers,
     pub(super) root_crls: Arc<[Arc<RootCrl>]>,
     pub(super) key_turn: Arc<KeyTurn>,
+    pub(super) formats: Arc<Formats>,
     pub(super) started: Timestamp,
 }
 

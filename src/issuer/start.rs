@@ -14,6 +14,7 @@ use super::core::{Core, Counters, OnHalt, Problems, TokenProbe};
 use super::cosigner::{Cosigner, CosignerKey};
 use super::crls::Crls;
 use super::epoch::BoxEpoch;
+use super::formats::Formats;
 use super::issuers::{Issuers, RootOf};
 use super::keeper::Keeper;
 use super::log_keys::KeyTurn;
@@ -83,6 +84,8 @@ pub struct Parts {
     pub dir: PathBuf,
     /// The published files.
     pub public: PathBuf,
+    /// What ceremonies made, and `format.json`.
+    pub ca: PathBuf,
     /// No honest clock shows less: [`super::build_date`] but in tests.
     pub build_date: Timestamp,
     pub on_halt: OnHalt,
@@ -227,6 +230,8 @@ pub fn start(parts: Parts) -> Result<Running, String> {
     let succession = Arc::new(Succession::new(Arc::clone(&core)));
     let key_turn = Arc::new(KeyTurn::new(Arc::clone(&core), authority)?);
 
+    let formats = Arc::new(Formats::open(Arc::clone(&core), parts.ca, parts.program.version)?);
+
     super::fork::recall(&core);
     let witnesses = Arc::new(Witnesses::new(Arc::clone(&core), parts.witnesses));
     let cosigner = Arc::new(Cosigner::new(Arc::clone(&core), parts.cosigner, &watched)?);
@@ -253,6 +258,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         Arc::clone(&root_crls),
         succession,
         Arc::clone(&key_turn),
+        Arc::clone(&formats),
         Ceremonies::new(Arc::clone(&core), parts.transcripts),
         Arc::clone(&refusals),
     )?;
@@ -274,6 +280,7 @@ pub fn start(parts: Parts) -> Result<Running, String> {
         workers,
         root_crls,
         key_turn,
+        formats,
         started,
     };
     Ok(Running { desk: Arc::new(desk) })

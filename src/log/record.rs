@@ -5,6 +5,7 @@ mod account;
 mod authority;
 mod ceremony;
 mod certificate;
+mod format;
 mod process;
 mod restore;
 
@@ -13,6 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{LeafIndex, Timestamp};
+use crate::state::Format;
 use crate::tlog::keys::{BadKeyLeaf, LogKeys, Rotation};
 
 pub use account::{
@@ -25,6 +27,7 @@ pub use certificate::{
     AbandonedV1, Actor, CrlV1, CrlV2, IntentV1, IssuedV1, RecallEndedV1, RecallV1, Requester,
     RevokedV1, ValidationV1,
 };
+pub use format::FormatRaisedV1;
 pub use process::{
     ConfigChangedV1, ConfigPartV1, PreviousEnd, RefusalV1, RefusedV1, StartedV1, TokenV1,
 };
@@ -89,11 +92,13 @@ pub enum Record {
     LogSucceededV1(LogSucceededV1),
     /// The token's epoch was raised for this box.
     EpochTakenV1(EpochTakenV1),
+    /// The state is written in a newer format from here on.
+    FormatRaisedV1(FormatRaisedV1),
 }
 
 impl Record {
     /// What `kind` says, in the order of the variants.
-    pub const KINDS: [&'static str; 25] = [
+    pub const KINDS: [&'static str; 26] = [
         "ceremony",
         "account",
         "intent",
@@ -119,6 +124,7 @@ impl Record {
         "restored",
         "log-begun",
         "epoch",
+        "format",
     ];
 
     /// The instant it says it was made.
@@ -153,6 +159,7 @@ impl Record {
             // Its own instant is later than those of the leaves behind it.
             Self::LogSucceededV1(r) => r.ceremony.at,
             Self::EpochTakenV1(r) => r.at,
+            Self::FormatRaisedV1(r) => r.at,
         }
     }
 
@@ -224,6 +231,7 @@ impl Record {
             Self::RestoredV1(_) => "restored",
             Self::LogSucceededV1(_) => "log-begun",
             Self::EpochTakenV1(_) => "epoch",
+            Self::FormatRaisedV1(_) => "format",
         }
     }
 
@@ -255,8 +263,21 @@ impl Record {
                 | Self::CeremonyHeldV1(_)
                 | Self::RestoredV1(_)
                 | Self::EpochTakenV1(_)
+                | Self::FormatRaisedV1(_)
         )
     }
+}
+
+/// How many kinds of records each format of the state knows: those of format *n* are the first `KNOWN[n - 1]`. A release
+/// that adds kinds adds a format.
+pub const KNOWN: [u64; Format::OWN.0 as usize] = [28, 29];
+
+/// The first format that knows a stored record; `None` if it is none that this program knows. Asks only for its number, the
+/// varint at the front.
+pub fn format_of(stored: &[u8]) -> Option<Format> {
+    let (number, _) = postcard::take_from_bytes::<u32>(stored).ok()?;
+    let format = KNOWN.iter().position(|known| u64::from(number) < *known)? + 1;
+    u32::try_from(format).ok().map(Format)
 }
 
 /// The act of the ceremony behind whose record the log has no other.

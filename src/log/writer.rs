@@ -14,7 +14,7 @@ mod publish;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,12 +22,13 @@ use std::time::Duration;
 use super::index::Index;
 use super::keys::LogKeys;
 use super::note::NoteSigner;
-use super::record::Record;
+use super::record::{Record, format_of};
 use super::shelf::Shelf;
 use super::tiles::Published;
 use super::tree::{Hash, TreeHead};
 use crate::env::{Clock, Disk, DiskLock, Spread};
 use crate::id::{LeafIndex, Timestamp};
+use crate::state::Format;
 
 pub use open::Opening;
 
@@ -88,6 +89,8 @@ pub enum AppendError {
     Retry,
     /// The record cannot be a leaf.
     TooLarge(usize),
+    /// The state is written in a format that does not know such a record, and nobody has raised it.
+    Unknown,
     /// The state of the disk is unknown, or the log closes; the process must end and recover.
     Halt,
 }
@@ -102,6 +105,7 @@ impl Log {
     pub fn append(&self, record: Record, release: Release, then: OnAppended) {
         let waiter = Waiter::new(then);
         match record.encode() {
+            Ok(payload) if !self.knows(&payload) => waiter.answer(Err(AppendError::Unknown)),
             Ok(payload) => self.handle.shared.queue(Item { record, payload, release, waiter }),
             Err(too_large) => waiter.answer(Err(AppendError::TooLarge(too_large.0))),
         }
@@ -113,6 +117,16 @@ impl Log {
         let then = Box::new(move |answer| drop(sender.send(answer)));
         self.append(record, release, then);
         receiver.recv().unwrap_or(Err(AppendError::Halt))
+    }
+
+    /// Takes records of this format too from here on; of those before it already does.
+    pub fn raise(&self, format: Format) {
+        self.handle.shared.format.fetch_max(format.0, Ordering::SeqCst);
+    }
+
+    fn knows(&self, payload: &[u8]) -> bool {
+        let own = self.handle.shared.format.load(Ordering::SeqCst);
+        format_of(payload).is_some_and(|format| format.0 <= own)
     }
 
     /// The newest durable head.
@@ -222,6 +236,8 @@ struct Shared {
     dir: PathBuf,
     /// Where the checkpoint is published.
     public: PathBuf,
+    /// The number of the newest format of which records are taken.
+    format: AtomicU32,
     signers: Vec<Arc<dyn NoteSigner>>,
     /// Which of them sign what; as far as the head that is signed next.
     keys: Mutex<LogKeys>,

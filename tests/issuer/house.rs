@@ -82,6 +82,7 @@ pub(crate) struct House {
     real: bool,
     pub(crate) dir: PathBuf,
     pub(crate) public: PathBuf,
+    pub(crate) ca: PathBuf,
     pub(crate) settings: issuer::Settings,
     /// What the box is configured with, as far as it is recorded.
     pub(crate) configuration: serde_json::Value,
@@ -118,8 +119,9 @@ impl House {
 
     /// A CA with this issuing key, in a directory of this machine.
     pub(crate) fn issuing_with(issuing_key: Arc<SoftKey>, dir: &std::path::Path) -> Self {
+        let ca = dir.join("ca");
         let (dir, public) = (dir.join("issuer"), dir.join("public"));
-        let house = Self { real: true, dir, public, ..Self::with(issuing_key, NOW) };
+        let house = Self { real: true, dir, public, ca, ..Self::with(issuing_key, NOW) };
         house.hold_ceremony();
         house
     }
@@ -136,6 +138,7 @@ impl House {
             real: false,
             dir: "/issuer".into(),
             public: "/public".into(),
+            ca: "/ca".into(),
             settings: settings(),
             configuration: serde_json::json!({"issuer": {"crl-shards": 8}}),
             policy: policy::Settings::default(),
@@ -207,6 +210,7 @@ impl House {
             dir: self.dir.join("log"),
             public: self.public.clone(),
             settings: chancery::log::Settings { segment_mib: 1, ..Default::default() },
+            format: chancery::state::Format::OWN,
             signers: keys.map(signer).collect(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             read_tbs: issuer::read_tbs,
@@ -255,6 +259,7 @@ impl House {
             disk: self.any_disk(),
             dir: self.dir.clone(),
             public: self.public.clone(),
+            ca: self.ca.clone(),
             build_date: self.made.minus(Duration::from_secs(86_400)),
             on_halt: Arc::new(move |_| halted.store(true, Ordering::SeqCst)),
         })?;

@@ -283,6 +283,8 @@ RECORDS = [
         ("backup_sha256", sha256), ("by", ACTOR))),
     ("EpochTakenV1", "epoch", struct(
         ("at", timestamp), ("epoch", u64), ("holder", box), ("held", boolean), ("by", ACTOR))),
+    ("FormatRaisedV1", "format", struct(
+        ("at", timestamp), ("from", u32), ("to", u32), ("version", string), ("by", ACTOR))),
 ]
 
 

@@ -31,6 +31,8 @@ pub struct Lab {
     pub dir: PathBuf,
     /// What the program's environment says besides: where a token other than SoftHSM2 is.
     pub environment: Vec<(&'static str, PathBuf)>,
+    /// The program, this one unless a test takes another release of it.
+    pub program: PathBuf,
     serve: Option<Child>,
     name_server: Child,
 }
@@ -89,7 +91,8 @@ retry-seconds = 1
             more = options.more,
         );
         std::fs::write(dir.join("chancery.toml"), config).unwrap();
-        Self { acme, http, dns, dir, environment: Vec::new(), serve: None, name_server }
+        let program = CHANCERY.into();
+        Self { acme, http, dns, dir, environment: Vec::new(), program, serve: None, name_server }
     }
 
     /// Token, configuration and the lab's ceremony; nothing serves yet.
@@ -156,7 +159,7 @@ retry-seconds = 1
     /// `program ARGUMENTS chancery` with this box's configuration and token.
     pub fn chancery_under(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(arguments).arg(CHANCERY).current_dir(&self.dir);
+        command.args(arguments).arg(&self.program).current_dir(&self.dir);
         let own = self.chancery();
         command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command
@@ -176,7 +179,7 @@ retry-seconds = 1
 
     /// The program with this box's configuration and token.
     pub fn chancery(&self) -> Command {
-        let mut command = Command::new(CHANCERY);
+        let mut command = Command::new(&self.program);
         command
             .env("SOFTHSM2_CONF", self.dir.join("token/softhsm2.conf"))
             .env("CHANCERY_CONFIG", self.dir.join("chancery.toml"))

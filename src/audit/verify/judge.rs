@@ -218,7 +218,8 @@ impl<'a> Judge<'a> {
             | Record::ClockAcceptedV1(_)
             | Record::RestoredV1(_)
             | Record::LogSucceededV1(_)
-            | Record::EpochTakenV1(_) => {}
+            | Record::EpochTakenV1(_)
+            | Record::FormatRaisedV1(_) => {}
             Record::AccountRegisteredV1(r) => {
                 self.verdict.accounts += 1;
                 let judged = self.accounts.registered(r.at, r.account, &r.jwk, None);

@@ -9,12 +9,13 @@ use crate::log::tree::leaf_hash;
 const PROSE: &str = include_str!("records.md");
 /// Held against the types by a test of theirs.
 const SHAPES: &str = include_str!("../../../tests/golden/schema.txt");
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     include_str!("../../log/record.rs"),
     include_str!("../../log/record/account.rs"),
     include_str!("../../log/record/authority.rs"),
     include_str!("../../log/record/ceremony.rs"),
     include_str!("../../log/record/certificate.rs"),
+    include_str!("../../log/record/format.rs"),
     include_str!("../../log/record/process.rs"),
     include_str!("../../log/record/restore.rs"),
 ];

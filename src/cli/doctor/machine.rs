@@ -15,6 +15,20 @@ use crate::env::{Clock, Disk};
 use crate::pki::authority::Authority;
 use crate::pki::certificate::Certificate;
 use crate::pki::crl;
+use crate::state::Format;
+
+/// Not a fault: an update that was not kept can still be taken back.
+pub(super) fn format(config: &Config, report: &mut Report<'_>) {
+    let (here, own) = (config.written.format, Format::OWN);
+    if here < own {
+        report.ok("format", format!("the state is written in format {here}, this program writes up to {own}; a former release can run on it until `chancery state keep`"));
+    } else {
+        report.ok(
+            "format",
+            format!("the state is written in format {here}, the newest of this program"),
+        );
+    }
+}
 
 pub(super) fn authority(config: &Config, report: &mut Report<'_>) {
     let Some(authority) = &config.authority else {

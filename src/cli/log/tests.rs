@@ -79,6 +79,7 @@ fn log_in(dir: &Path, ed25519: bool) {
         dir: dir.join("log"),
         public: dir.join("public"),
         settings: Settings { segment_mib: 1, reserve_mib: 1, ..Settings::default() },
+        format: crate::state::Format::OWN,
         signers: vec![signer],
         clock: Arc::new(ManualClock::new(Timestamp(5_000))),
         read_tbs: |_| None,

@@ -83,7 +83,8 @@ impl State {
             | Record::StartedV1(_)
             | Record::ConfigChangedV1(_)
             | Record::RestoredV1(_)
-            | Record::EpochTakenV1(_) => {}
+            | Record::EpochTakenV1(_)
+            | Record::FormatRaisedV1(_) => {}
             Record::AccountRegisteredV1(r) => recent.registered(leaf, r.account, &r.jwk),
             Record::AccountRegisteredV2(r) => {
                 recent.registered(leaf, r.account, &r.jwk);

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::{AccountId, OrderId, Serial};
+use crate::state::Format;
 
 /// One record of every variant, with fields whose encodings differ in length.
 pub(crate) fn samples() -> Vec<(&'static str, Record)> {
@@ -459,6 +460,16 @@ pub(crate) fn samples() -> Vec<(&'static str, Record)> {
                 by: Actor::Operator { uid: 0, user: "root".into() },
             }),
         ),
+        (
+            "format-raised-v1",
+            Record::FormatRaisedV1(FormatRaisedV1 {
+                at: Timestamp(1_803_081_617_000),
+                from: 1,
+                to: 300,
+                version: "0.2.0".into(),
+                by: Actor::Operator { uid: 0, user: "root".into() },
+            }),
+        ),
     ]
 }
 
@@ -535,6 +546,26 @@ fn a_record_larger_than_a_leaf_is_refused() {
     record.reason.push('x');
     assert_eq!(Record::AbandonedV1(record).encode(), Err(TooLarge(MAX_LEAF + 1)));
     assert!(Record::decode(&vec![0; MAX_LEAF + 1]).is_err());
+}
+
+/// Which kinds a format knows was settled when it was released: a new kind needs a new format.
+#[test]
+fn each_kind_is_of_the_format_that_brought_it() {
+    assert_eq!(
+        KNOWN,
+        [28, 29],
+        "formats that were released do not change: add one to `state::Format`"
+    );
+    let schema = include_str!("../../../tests/golden/schema.txt");
+    let kinds = schema.lines().filter(|line| line.starts_with("enum Record ")).count();
+    assert_eq!(KNOWN.last().copied(), u64::try_from(kinds).ok(), "a kind that no format knows");
+    for (name, record) in samples() {
+        let newest = matches!(record, Record::FormatRaisedV1(_));
+        let format = if newest { Format(2) } else { Format(1) };
+        assert_eq!(format_of(&record.encode().unwrap()), Some(format), "{name}");
+    }
+    assert_eq!(format_of(&[29]), None);
+    assert_eq!(format_of(&[]), None);
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 use super::cycle::{NEW, RESERVE, Writer, make_reserve, seal};
@@ -22,6 +22,7 @@ use crate::log::segment::{Frames, HEADER, Header, file_name, origin_hash};
 use crate::log::shelf::Shelf;
 use crate::log::tiles::Published;
 use crate::log::tree::{Hash, RightEdge, TreeHead, leaf_hash};
+use crate::state::Format;
 
 /// What a log is opened with.
 pub struct Opening {
@@ -31,6 +32,8 @@ pub struct Opening {
     /// Where the checkpoint is published. For everyone.
     pub public: PathBuf,
     pub settings: Settings,
+    /// No record of a newer one is appended.
+    pub format: Format,
     /// The key's signer, and during a cross-over those of both. Every key's name is the log's origin; which of them
     /// signs what, the log's leaves say.
     pub signers: Vec<Arc<dyn NoteSigner>>,
@@ -74,7 +77,8 @@ pub(super) fn start(
     sizes: Sizes,
     ceremony: Option<CeremonyV1>,
 ) -> Result<Log, OpenError> {
-    let Opening { disk, dir, public, settings, signers, clock, read_tbs, on_halt } = opening;
+    let Opening { disk, dir, public, settings, format, signers, clock, read_tbs, on_halt } =
+        opening;
     let Some(first) = signers.first() else {
         return Err(OpenError::Refuse("CHY-INTERNAL: no key signs for the log".into()));
     };
@@ -146,6 +150,7 @@ pub(super) fn start(
         disk,
         dir,
         public,
+        format: AtomicU32::new(format.0),
         signers,
         keys: Mutex::new(begun),
         clock,

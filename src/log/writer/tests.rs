@@ -26,6 +26,7 @@ use crate::log::record::*;
 use crate::log::recover::OpenError;
 use crate::log::segment;
 use crate::log::tree::{RightEdge, leaf_hash};
+use crate::state::Format;
 
 /// An Ed25519 key in memory that remembers every head it signed.
 pub(in crate::log) struct TestSigner {
@@ -150,6 +151,7 @@ pub(in crate::log) fn opening(disk: &SimulatedDisk, signer: &Arc<TestSigner>) ->
         dir: "/state/issuer/log".into(),
         public: "/state/public".into(),
         settings: super::super::Settings::default(),
+        format: Format::OWN,
         signers: vec![Arc::clone(signer) as Arc<dyn NoteSigner>],
         clock: Arc::new(ManualClock::new(Timestamp(5_000))),
         read_tbs: |_| None,

@@ -78,6 +78,7 @@ pub fn opening(place: &Place) -> Opening {
         dir: place.log.clone(),
         public: place.public.clone(),
         settings: Settings { queue: 2 * WINDOW, ..Settings::default() },
+        format: chancery::state::Format::OWN,
         signers: vec![Arc::new(Signer::new())],
         clock: Arc::new(SystemClock::new()),
         read_tbs: chancery::issuer::read_tbs,

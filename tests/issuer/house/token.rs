@@ -99,6 +99,7 @@ impl Token {
             dir: dir.join("log"),
             public: public.clone(),
             settings: chancery::log::Settings { segment_mib: 1, ..Default::default() },
+            format: chancery::state::Format::OWN,
             signers: vec![Arc::new(CheckpointKey::new(ORIGIN, key(LOG_KEY)).unwrap())],
             clock: Arc::clone(&clock),
             read_tbs: issuer::read_tbs,
@@ -129,8 +130,9 @@ impl Token {
             clock,
             rng,
             disk: Arc::clone(&disk),
-            dir,
+            dir: dir.clone(),
             public: public.clone(),
+            ca: dir.clone(),
             build_date: issuer::build_date(),
             on_halt: Arc::new(|why| panic!("{why}")),
         })

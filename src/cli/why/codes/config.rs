@@ -119,6 +119,16 @@ pub(super) const CODES: &[Entry] = &[
         do_this: "Create it, owned by the user that the message names, or correct [state] dir.",
     },
     Entry {
+        code: "CHY-STATE-FORMAT",
+        means: "The state directory is written in a format of a newer release than this program. It was raised when that release was kept (`chancery state keep`), so this one could meet records and files that it does not know.",
+        do_this: "Run the release that was here before, or a newer one. There is no way back but a backup made before, and that loses what was issued since.",
+    },
+    Entry {
+        code: "CHY-STATE-FORMAT-FILE",
+        means: "ca/format.json, which says in which format the state is written, cannot be read or says nothing.",
+        do_this: "Restore it from a backup. If there is none: `chancery log list --kind format` of a copy of the log names the newest format; the file is {\"format\": N}, and 1 if the log names none and was begun by a release without formats.",
+    },
+    Entry {
         code: "CHY-THREADS",
         means: "The operating system gave no further thread.",
         do_this: "Raise the limit on tasks (systemd: TasksMax), or lower [token] threads.",
