@@ -29,14 +29,13 @@ done
     echo "note: what is not committed is not built; the commit is" >&2
 say() { printf '== %s (%s s)\n' "$*" "$SECONDS" >&2; }
 
-out=$PWD/target/reproducible
+out=$PWD/target/reproducible kept=$PWD/target/image
 rm -rf "$out"
 mkdir -p "$out"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 if [ -n "$image" ]; then
     (umask 077 && openssl genpkey -algorithm ed25519 -out "$out/update-key.pem" 2>/dev/null)
-    [ "$fetch" = twice ] || cp --reflink=auto target/image/debian-*.tar "$out/" 2>/dev/null || true
 fi
 
 # What a copy of the commit makes.
@@ -62,9 +61,9 @@ build() { # DIRECTORY
             images/debian/build.sh --program "$own" >/dev/null
             exit 0
         fi
-        mv "$out"/debian-*.tar target/image/ 2>/dev/null || true
+        [ "$fetch" = twice ] || cp --reflink=auto "$kept"/debian-*.tar target/image/ 2>/dev/null || true
         images/disk/build.sh --program "$own" --key "$out/update-key.pem" >/dev/null
-        [ "$fetch" = twice ] || mv target/image/debian-*.tar "$out/"
+        [ "$fetch" = twice ] || { mkdir -p "$kept" && cp --reflink=auto -n target/image/debian-*.tar "$kept/"; }
     )
 }
 one=$out/one/target other=$out/another-place/of/the/same/target

@@ -55,12 +55,14 @@ mirror=${MIRROR:-http://deb.debian.org/debian}
 security=${MIRROR_SECURITY:-http://deb.debian.org/debian-security}
 suite=bookworm
 wanted=$(sed 's/#.*//' $here/packages | xargs | tr ' ' ,)
-# What Debian gives is kept as long as it is asked for the same.
-base=$out/debian-$(sha256sum <<<"$mirror $security $suite $wanted" | cut -c 1-16).tar
+# What Debian gives is kept as long as it is asked for the same, over many commits: its times are none of theirs, but
+# at most the suite's release.
+released=1686355200
+base=$out/debian-$(sha256sum <<<"$mirror $security $suite $wanted $released" | cut -c 1-16).tar
 if [ ! -s "$base" ]; then
     say "Debian: $suite from $mirror"
     # No initramfs is made of its kernel: ours has an init of its own.
-    INITRD=No nice -n 10 mmdebstrap --quiet --variant=essential --format=tar --include="$wanted" \
+    INITRD=No SOURCE_DATE_EPOCH=$released nice -n 10 mmdebstrap --quiet --variant=essential --format=tar --include="$wanted" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         "$suite" "$base.new" "deb $mirror $suite main" "deb $mirror $suite-updates main" \
