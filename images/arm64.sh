@@ -15,12 +15,6 @@ target=aarch64-unknown-linux-gnu
 root=$CARGO_TARGET_DIR/root
 
 build() {
-    local profile=debug
-    # To be tried once, under an emulator: what the compiler would optimize costs more time than it gives back.
-    local how=(--config 'profile.dev.debug=false' --config 'profile.dev.package."*".opt-level=0')
-    if [ "${1:-}" = --release ]; then
-        profile=release how=(--release)
-    fi
     if ! [ -d "$(rustc --print target-libdir --target "$target")" ]; then
         echo "Rust's standard library for $target is missing" >&2
         command -v rustup >/dev/null || {
@@ -29,9 +23,16 @@ build() {
         }
         rustup target add "$target" >&2
     fi
-    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CARGO_INCREMENTAL=0 \
-        cargo build --locked --bin chancery --target "$target" "${how[@]}" >&2
-    echo "$CARGO_TARGET_DIR/$target/$profile/chancery"
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CARGO_INCREMENTAL=0
+    if [ "${1:-}" = --release ]; then
+        CARGO_BUILD_TARGET=$target CARGO_BUILD_TARGET_DIR=$CARGO_TARGET_DIR images/program.sh >&2
+        echo "$CARGO_TARGET_DIR/$target/release/chancery"
+        return
+    fi
+    # To be tried once, under an emulator: what the compiler would optimize costs more time than it gives back.
+    cargo build --locked --bin chancery --target "$target" --config 'profile.dev.debug=false' \
+        --config 'profile.dev.package."*".opt-level=0' >&2
+    echo "$CARGO_TARGET_DIR/$target/debug/chancery"
 }
 
 # What cannot be installed here is taken apart: for which machine, what it wants, and the same files as the package of this
