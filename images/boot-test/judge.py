@@ -29,7 +29,7 @@ pin = {{ file = "{pin}" }}
 base-url = "https://{name}"
 listen = ["{box}:443"]
 listen-http = ["{box}:80"]
-listen-metrics = []
+listen-metrics = ["127.0.0.1:9443"]
 [issuer]
 tls-names = ["{name}", "ca.local"]
 clock-jump-hours = 168
@@ -48,7 +48,7 @@ class Judge:
     def __init__(self, program, work, cable, data):
         self.program, self.work, self.cable = program, work, cable
         self.state = f"{work}/state"
-        self.mended = self.emptied = 0
+        self.emptied = 0
         self.longest = 0.0
         self.spare = f"{work}/token"
         # The machine was switched off, so the journal has to be replayed here too.
@@ -60,12 +60,14 @@ class Judge:
         os.remove(before)
 
     def mend(self, image):
-        """Whether e2fsck had more to do than to replay the journal. What it cannot do unasked is a failure."""
-        mended = subprocess.run(["e2fsck", "-f", "-p", image], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        """As the initramfs does: what e2fsck would have to ask about is a failure."""
+        mended = self.e2fsck("-f", "-p", image)
         demand(mended.returncode in (0, 1), f"e2fsck: {mended.stdout.decode()[-2000:]}")
-        again = subprocess.run(["e2fsck", "-f", "-n", image], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        again = self.e2fsck("-f", "-n", image)
         demand(again.returncode == 0, f"e2fsck afterwards: {again.stdout.decode()[-2000:]}")
-        return mended.returncode
+
+    def e2fsck(self, *words):
+        return subprocess.run(["e2fsck", *words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def dump(self, image, path, to):
         """The directory `path` of the file system in `image`, as root's own."""
@@ -96,7 +98,7 @@ class Judge:
 
     def judge(self, image, held):
         """The file system in `image`, which is mended by it; `held`: the certificates that devices had by then."""
-        self.mended += self.mend(image)
+        self.mend(image)
         self.dump(image, "/lib/chancery", self.state)
         self.put_token(image)
         with open(f"{self.work}/chancery.toml", "w") as file:

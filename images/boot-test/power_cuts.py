@@ -121,8 +121,8 @@ def cut_and_judge(given, chance, work, accel, cable, disk, base, log):
         present += len(by_then)
         if number % 10 == 9:
             step(f"{number + 1} crashed disks are whole and issue, {present} certificates looked for in them")
-    step(f"{len(cuts)} crashed disks: file system, log and every certificate are there, and the program issues; {judge.mended} mended by "
-         f"e2fsck, {judge.emptied} with an emptied token.object, at most {judge.longest:.1f} s until it serves")
+    step(f"{len(cuts)} crashed disks: file system, log and every certificate are there, and the program issues; "
+         f"{judge.emptied} with an emptied token.object, at most {judge.longest:.1f} s until it serves")
 
     for cut in chance.sample(cuts, min(given.boots, len(cuts))):
         run("cp", "--sparse=always", base, disk)
