@@ -32,7 +32,9 @@ say() { printf '== %s (%s s)\n' "$*" "$SECONDS" >&2; }
 out=$PWD/target/reproducible kept=$PWD/target/image
 rm -rf "$out"
 mkdir -p "$out"
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+# Whatever is committed meanwhile.
+commit=$(git rev-parse HEAD)
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct "$commit")
 export SOURCE_DATE_EPOCH
 if [ -n "$image" ]; then
     (umask 077 && openssl genpkey -algorithm ed25519 -out "$out/update-key.pem" 2>/dev/null)
@@ -42,7 +44,7 @@ fi
 build() { # DIRECTORY
     mkdir -p "$1"
     # As whoever has this umask checks it out.
-    git archive HEAD | tar -x --no-same-permissions -C "$1"
+    git archive "$commit" | tar -x --no-same-permissions -C "$1"
     (
         cd "$1"
         # What a build elsewhere would have of its own.

@@ -18,7 +18,7 @@ use crate::id::LeafIndex;
 /// | format | what it brought |
 /// |---|---|
 /// | 1 | what there was before there were formats; a state directory without `ca/format.json` |
-/// | 2 | the record `FormatRaisedV1` |
+/// | 2 | the record `FormatRaisedV1`; `ca/authority.json` of version 6 |
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Format(pub u32);

@@ -33,7 +33,7 @@ use crate::issuer::epoch::{OwnEpoch, Restored, Taken, Unrecorded};
 use crate::log::reader::Reader;
 use crate::log::record::{Actor, CeremonyV1, LogSucceededV1};
 use crate::pki::authority::Authority;
-use crate::state::Written;
+use crate::state::{Format, Written};
 use crate::tlog::checkpoint::Checkpoint;
 use crate::tlog::note::{Note, VerifierKey};
 use crate::tlog::tree::leaf_hash;
@@ -371,7 +371,9 @@ fn prepare(config: &Config, staged: &Staged<'_>, decided: &Decided) -> Result<()
             let at = |name: &str| format!("issuer/{sealed}/{name}");
             staged.put(&at("vkeys"), keys.as_bytes()).map_err(failure)?;
             staged.put(&at("checkpoint"), first.checkpoint.as_bytes()).map_err(failure)?;
-            authority.begin_log(&first.ceremony.origin);
+            let written =
+                Written::read(&SystemDisk, &files.join("ca")).map_err(Failure::operator)?;
+            authority.begin_log(&first.ceremony.origin, written.format >= Format(2));
             let text = serde_json::to_vec_pretty(&authority).map_err(|why| bad_authority(&why))?;
             staged.put("ca/authority.json", &text).map_err(failure)?;
         }

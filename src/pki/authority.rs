@@ -377,12 +377,15 @@ impl Authority {
     }
 
     /// Another log goes on for this one: it begins with the newest key, and its records tell of no rotation before.
-    pub fn begin_log(&mut self, origin: &str) {
+    /// Without `remember` the file stays one that a release can read which knows nothing of former logs.
+    pub fn begin_log(&mut self, origin: &str, remember: bool) {
         let keys: Vec<KeyRecord> = self.log_keys().cloned().collect();
         self.log_key = self.newest_log_key().clone();
         self.log_key_rotations.clear();
         let origin = std::mem::replace(&mut self.origin, origin.to_owned());
-        self.former_logs.push(FormerLog { origin, keys });
+        if remember {
+            self.former_logs.push(FormerLog { origin, keys });
+        }
         self.version = self.least_version();
     }
 }
@@ -485,10 +488,13 @@ mod tests {
         let mut authority = first();
         authority.log_key_rotations.push(rotation("log-2"));
         // In the middle of a cross-over, and then once more with nothing in between.
-        authority.begin_log("ca.lan/log/r2");
+        let mut other = authority.clone();
+        other.begin_log("ca.lan/log/r2", false);
+        assert_eq!((other.version, other.newest_log_key()), (1, &key("log-2")));
+        authority.begin_log("ca.lan/log/r2", true);
         assert_eq!((authority.version, authority.former_log_key()), (6, None));
         assert_eq!(authority.newest_log_key(), &key("log-2"));
-        authority.begin_log("ca.lan/log/r3");
+        authority.begin_log("ca.lan/log/r3", true);
         authority.log_key_rotations.push(rotation("log-3"));
         let ever: Vec<&KeyRecord> = authority.log_keys_ever().collect();
         assert_eq!(ever, [&key("log"), &key("log-2"), &key("log-3")]);
