@@ -10,6 +10,7 @@ pub mod frame;
 mod listener;
 pub mod local;
 pub mod message;
+mod peer;
 pub mod server;
 #[cfg(test)]
 mod tests;

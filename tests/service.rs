@@ -120,6 +120,25 @@ fn both_processes_tell_the_service_manager_that_they_are_ready_and_alive() {
     of_web.wait("STOPPING=1");
 }
 
+/// As in two containers: neither sees the other's process, and the kernel gives it no number.
+#[test]
+fn processes_in_containers_of_their_own_know_each_other_by_their_users() {
+    let plant = Plant::prepare(Options::default());
+    let apart = |role: &str| {
+        let user = "--user --map-current-user --pid --fork --kill-child";
+        let arguments: Vec<&str> = user.split(' ').collect();
+        let mut command = plant.lab.chancery_under("unshare", &arguments);
+        let log = plant.lab.dir.join("serve.log");
+        let log = std::fs::File::options().append(true).create(true).open(log).unwrap();
+        command.arg(role).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        Process::start(&mut command)
+    };
+    let (_issuer, _web) = (apart("issuer"), apart("web"));
+    plant.lab.wait_ready(Duration::from_secs(30));
+    let mut client = plant.registered();
+    plant.enrol(&mut client, &["contained.plant.lan"]);
+}
+
 #[test]
 fn no_connection_is_lost_while_the_web_process_is_replaced() {
     let plant = Plant::prepare(Options::default());

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::frame::{self, Hello, Request, Response};
 use super::message::{Answer, Question, Refusal};
+use super::peer::Peer;
 use super::server::MAX_IN_FLIGHT;
 use super::{AskError, Issuer};
 
@@ -225,11 +226,11 @@ impl Shared {
     /// A stream on which both sides have said the same hello.
     fn connect(&self) -> Result<Arc<UnixStream>, NoConnection> {
         let mut stream = UnixStream::connect(&self.options.path)?;
-        let peer = rustix::net::sockopt::socket_peercred(&stream).map_err(io::Error::from)?;
-        if !self.options.uids.contains(&peer.uid.as_raw()) {
+        let peer = Peer::of(&stream)?;
+        if !self.options.uids.contains(&peer.uid) {
             return Err(NoConnection::Broken(format!(
                 "CHY-IPC-PEER: user {} answers at {}, which is not the issuer's; find out who listens there",
-                peer.uid.as_raw(),
+                peer.uid,
                 self.options.path.display()
             )));
         }

@@ -18,6 +18,7 @@ use std::thread::{self, JoinHandle};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Trespass;
+use super::peer::Peer;
 
 /// Where to listen and whom to accept.
 #[derive(Clone, Debug)]
@@ -149,8 +150,8 @@ impl Shared {
     }
 
     fn accepted(self: &Arc<Self>, stream: UnixStream, number: u64) {
-        let (uid, process) = match rustix::net::sockopt::socket_peercred(&stream) {
-            Ok(peer) => (peer.uid.as_raw(), peer.pid.as_raw_nonzero().get()),
+        let Peer { uid, process } = match Peer::of(&stream) {
+            Ok(peer) => peer,
             Err(e) => {
                 tracing::warn!(error = %e, "CHY-IPC-PEER: the peer's user is unknown");
                 return (self.trespassed)(Trespass::Peer);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{AdminAnswer, AdminKey, AdminQuestion, AdminRefusal, Reply};
 use crate::ipc::frame::{self, Hello};
+use crate::ipc::peer::Peer;
 
 /// A connection that has said hello.
 #[derive(Debug)]
@@ -38,12 +39,11 @@ impl Client {
     /// Reads the key, connects, and says hello. `uids` are the users as whom the issuer may run.
     pub fn connect(socket: &Path, key_file: &Path, uids: &[u32]) -> Result<Self, AdminError> {
         let mut stream = UnixStream::connect(socket).map_err(|e| unreachable(socket, &e))?;
-        let peer = rustix::net::sockopt::socket_peercred(&stream)
-            .map_err(|e| unreachable(socket, &e.into()))?;
-        if !uids.contains(&peer.uid.as_raw()) {
+        let peer = Peer::of(&stream).map_err(|e| unreachable(socket, &e))?;
+        if !uids.contains(&peer.uid) {
             return Err(AdminError::Refused(format!(
                 "CHY-IPC-PEER: user {} answers at {}, which is not the issuer's; find out who listens there",
-                peer.uid.as_raw(),
+                peer.uid,
                 socket.display()
             )));
         }
