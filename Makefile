@@ -1,6 +1,6 @@
 # The verbs of a day. `make run` and `make test` do all their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test image boot-test arm64 power-cuts reproducible container former
+.PHONY: help run test lint bench scale coverage fuzz slow clients tokens strangers lint-certificates docs package package-test image boot-test arm64 power-cuts reproducible container container-test former
 
 FUZZ ?=
 FUZZ_SECONDS ?= 60
@@ -101,6 +101,10 @@ reproducible: ## Program, package and image built twice from two directories, oc
 
 container: ## The container image localhost/chancery, with podman; see images/container/README.md
 	images/container/build.sh $(if $(PROGRAM),--program $(PROGRAM))
+
+container-test: ## The container image built and used: ceremony, both containers, a device, attempts to get out (root, podman; PROGRAM=FILE)
+	@images/packages.sh container
+	images/container/test.sh $(if $(PROGRAM),--program $(PROGRAM))
 
 former: ## The release before this one on a state that this one writes, forth and back (FORMER=COMMIT: another one)
 	@images/packages.sh test

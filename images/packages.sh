@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the Debian packages a purpose needs are there.
 #
-#   images/packages.sh run|test|bench|clients|tokens|fuzz|package|image|boot|arm64
+#   images/packages.sh run|test|bench|clients|tokens|fuzz|package|image|boot|arm64|container
 #
 # Says what it installs before it does. Without root it installs nothing, names what is missing and fails.
 set -euo pipefail
@@ -33,11 +33,14 @@ boot="$image qemu-system-x86_64=qemu-system-x86 qemu-img=qemu-utils /usr/share/O
 arm64="$run python3=python3 dpkg-shlibdeps=dpkg-dev strip=binutils aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu
     /usr/aarch64-linux-gnu/include/stdio.h=libc6-dev-arm64-cross mmdebstrap=mmdebstrap qemu-aarch64=qemu-user"
 
+# lego and curl are the device's; Debian's crun does not start where both kinds of control groups are mounted.
+container="$package podman=podman runc=runc python3=python3 lego=lego openssl=openssl"
+
 purpose=${1:-}
 case "$purpose" in
-run | test | bench | clients | tokens | fuzz | package | image | boot | arm64) ;;
+run | test | bench | clients | tokens | fuzz | package | image | boot | arm64 | container) ;;
 *)
-    echo "usage: $0 run|test|bench|clients|tokens|fuzz|package|image|boot|arm64" >&2
+    echo "usage: $0 run|test|bench|clients|tokens|fuzz|package|image|boot|arm64|container" >&2
     exit 2
     ;;
 esac
