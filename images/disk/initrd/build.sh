@@ -42,4 +42,4 @@ chroot "$tree" depmod --basedir /initramfs "$kernel"
 
 find "$initrd" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 (cd "$initrd" && find . -print0 | LC_ALL=C sort -z | cpio --quiet --null --create --format=newc --reproducible --owner=+0:+0) |
-    zstd --quiet -19 -T1 >"$out"
+    zstd --quiet "-${SQUASH_LEVEL:-19}" -T1 >"$out"
