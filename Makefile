@@ -83,7 +83,7 @@ image: ## The appliance's disk image and its signed update, into target/image (P
 	@images/packages.sh image
 	images/disk/build.sh $(if $(PROGRAM),--program $(PROGRAM)) $(if $(UPDATE_KEY),--key $(UPDATE_KEY))
 
-boot-test: ## The image in an emulated machine: ceremony, a device that enrols, an update, a broken one (BOOT=--short: no update)
+boot-test: ## The image in an emulated machine: ceremony, a device that enrols, an update, a broken one (BOOT=--short: no update; BOOT=--console: no seed)
 	@images/packages.sh boot
 	images/boot-test/run.sh $(BOOT)
 

@@ -27,7 +27,7 @@ image="cc=gcc make=make dpkg-shlibdeps=dpkg-dev strip=binutils mmdebstrap=mmdebs
     zstd=zstd veritysetup=cryptsetup-bin objcopy=binutils sfdisk=fdisk mke2fs=e2fsprogs mkfs.vfat=dosfstools mcopy=mtools
     openssl=openssl sbsign=sbsigntool python3=python3"
 boot="$image qemu-system-x86_64=qemu-system-x86 qemu-img=qemu-utils /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf
-    ip=iproute2 unshare=util-linux dnsmasq=dnsmasq-base lego=lego curl=curl"
+    ip=iproute2 unshare=util-linux dnsmasq=dnsmasq-base lego=lego curl=curl swtpm=swtpm"
 
 # mmdebstrap unpacks the C library and SoftHSM2 of arm64; qemu-user runs what was built.
 arm64="$run python3=python3 dpkg-shlibdeps=dpkg-dev strip=binutils aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu

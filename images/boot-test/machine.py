@@ -38,12 +38,12 @@ def accelerator():
 
 
 class Machine:
-    def __init__(self, work, disk, accel, tap=None, memory=1024, blklog=None, form="qcow2"):
-        self.work, self.disk, self.accel, self.tap, self.memory = work, disk, accel, tap, memory
+    def __init__(self, work, disk, accel, tap=None, memory=1024, blklog=None, form="qcow2", tpm=False):
+        self.work, self.disk, self.accel, self.tap, self.memory, self.tpm = work, disk, accel, tap, memory, tpm
         self.variables = f"{work}/variables.fd"
         self.console = f"{work}/console.log"
         self.form = form
-        self.process = None
+        self.process = self.swtpm = None
         self.blklog = blklog
         self.at = 0
         if not os.path.exists(self.variables):
@@ -61,7 +61,8 @@ class Machine:
             "-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}",
             "-drive", f"if=pflash,format=raw,file={self.variables}",
             "-device", "virtio-rng-pci", "-device", "qemu-xhci",
-            "-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console",
+            "-chardev", f"socket,id=console,path={self.work}/console,server=on,wait=off,logfile={self.console},logappend=on",
+            "-serial", "chardev:console",
             "-qmp", f"unix:{qmp},server=on,wait=off",
         ]
         if self.blklog:
@@ -78,6 +79,17 @@ class Machine:
         if self.tap:
             command += ["-netdev", f"tap,id=lan,ifname={self.tap},script=no,downscript=no",
                         "-device", "virtio-net-pci,netdev=lan,mac=52:54:00:12:34:56,romfile="]
+        if self.tpm:
+            # Ends with the machine; what it knows lies in its directory.
+            os.makedirs(f"{self.work}/tpm", exist_ok=True)
+            self.swtpm = subprocess.Popen(["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.work}/tpm", "--terminate",
+                                           "--ctrl", f"type=unixio,path={self.work}/tpm/socket"], stdin=subprocess.DEVNULL)
+            for _ in range(100):
+                if os.path.exists(f"{self.work}/tpm/socket"):
+                    break
+                time.sleep(0.1)
+            command += ["-chardev", f"socket,id=tpm,path={self.work}/tpm/socket", "-tpmdev", "emulator,id=tpm,chardev=tpm",
+                        "-device", "tpm-crb,tpmdev=tpm"]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         self.started = time.monotonic()
         for _ in range(100):
@@ -116,6 +128,18 @@ class Machine:
                 time.sleep(0.2)
         raise Late("the stick cannot be pulled")
 
+    def type(self, line):
+        """What somebody at the console types, and Enter. What the machine says meanwhile is in the file as well."""
+        with socket.socket(socket.AF_UNIX) as keyboard:
+            keyboard.connect(f"{self.work}/console")
+            keyboard.sendall(line.encode() + b"\r")
+            keyboard.settimeout(3)
+            try:
+                while keyboard.recv(65536):
+                    pass
+            except TimeoutError:
+                pass
+
     def said(self):
         with open(self.console, errors="replace") as file:
             return file.read().replace("\r", "")
@@ -146,3 +170,7 @@ class Machine:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        if self.swtpm:
+            self.swtpm.kill()
+            self.swtpm.wait()
+            self.swtpm = None

@@ -17,7 +17,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import mdns
-from cable import BOX, FAR_END, Cable
+from cable import BOX, FAR_END, NAME, Cable
 from machine import Machine, accelerator
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -128,25 +128,40 @@ def announced():
     step("by multicast DNS ca.local is the box, and Chancery on ca is the directory")
 
 
+def answer(machine):
+    """Somebody presses Enter and answers; so the box is what the seed says, but for the names that its CA has."""
+    machine.wait("press Enter to answer questions here", PATIENCE)
+    machine.type("")
+    for question, typed in (("This box's name", "ca"), ("Its URL, for life", f"https://{NAME}"), ("The token's model", ""),
+                            ("Hold it\\?", "yes")):
+        machine.wait(question + r".*\]: ", PATIENCE)
+        machine.type(typed)
+    step("the questions at the console are answered")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="one boot: ceremony, enrolment, probe, a wrong signature")
+    parser.add_argument("--console", action="store_true", help="one boot without a seed: the questions at the console are answered")
     given = parser.parse_args()
     image, work = place("boot-test")
     accel = accelerator()
     step(f"acceleration: {accel}")
     recipes = Recipes(image, work)
-    base = recipes.disk("1.0.0", f"{HERE}/seed")
+    base = recipes.disk("1.0.0", "" if given.console else f"{HERE}/seed")
     disk = f"{work}/disk.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", disk, "3G")
     cable = Cable(work)
-    machine = Machine(work, disk, accel, tap="cable")
+    machine = Machine(work, disk, accel, tap="cable", tpm=True)
     try:
         step("power on")
         machine.start()
+        if given.console:
+            answer(machine)
         machine.wait("set up from", PATIENCE)
+        machine.wait("the PIN is sealed to this machine's TPM", PATIENCE)
         machine.wait("the ceremony was held", PATIENCE)
-        step("the ceremony was held")
+        step("the ceremony was held, and the PIN is sealed to the TPM")
         match, _ = machine.wait(r"healthy: version (\S+) in (\S+) after (\d+) s", PATIENCE)
         step(f"{match[1]} serves from {match[2]}, {match[3]} s after its kernel began, {time.monotonic() - machine.started:.0f} s after power on"
              f", {machine.processor_seconds():.0f} s of the host's processors")
@@ -169,7 +184,7 @@ def main():
         machine.unplug()
         os.remove(wrong)
         step("an update by another key is refused")
-        if given.short:
+        if given.short or given.console:
             announced()
             return
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The boot test of the image in target/image (make image). Needs root for its network: a namespace with a cable.
 #
-#   images/boot-test/run.sh [--short]
+#   images/boot-test/run.sh [--short | --console]
 #   images/boot-test/run.sh --power-cuts [--points N] [--boots N] [--seconds N] [--program FILE] [--again]
 #
 # What the console said stays in target/image/boot-test/console.log. BOOT_TEST_PATIENCE=SECONDS: how long a start may take;
