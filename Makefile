@@ -108,7 +108,7 @@ container-test: ## The container image built and used: ceremony, both containers
 
 former: ## The release before this one on a state that this one writes, forth and back (FORMER=COMMIT: another one)
 	@images/packages.sh test
-	former=$$(tests/former.sh $(FORMER)) && CHANCERY_FORMER=$$former cargo test --test formats -- --ignored
+	former=$$(tests/former.sh $(FORMER)) && CHANCERY_FORMER=$$former cargo test --test formats -- --ignored a_former
 
 slow: ## The suites at full length, about an hour: 50 kills per process, every fault of the token, both linters, every parser fuzzed deep, a million certificates
 	@images/packages.sh test

@@ -1,6 +1,9 @@
 //! What a release writes before it is kept, the one before it can read: no record of a newer format gets into the log until
 //! an operator says that there is no going back, and a state that is too new is refused before anything of it is read.
 //!
+//! `tests/upgrade/` has boxes as former releases left them: state and token of a lab, whose keys are nobody's secret. This program
+//! goes on with each.
+//!
 //! `make former` does it with two programs: this one, and another release, built from this repository's history.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -15,6 +18,7 @@
 mod plant;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use chancery::env::system::SystemDisk;
@@ -141,6 +145,59 @@ fn a_state_of_a_newer_release_is_refused() {
     }
     let doctor = chancery(&plant.lab, &["doctor", "--no-login"]);
     assert!(String::from_utf8_lossy(&doctor.stdout).contains("CHY-STATE-FORMAT"), "{doctor:?}");
+}
+
+/// Every box that a release left behind goes on.
+#[test]
+fn the_boxes_of_former_releases_go_on() {
+    let boxes = std::fs::read_dir(format!("{REPOSITORY}/tests/upgrade")).unwrap();
+    let mut boxes: Vec<PathBuf> = boxes.map(|entry| entry.unwrap().path()).collect();
+    boxes.sort();
+    assert!(boxes.iter().any(|path| path.ends_with("format-1.tar.gz")), "{boxes:?}");
+    for packed in boxes {
+        let mut plant = Plant::without_ceremony(Options::default());
+        let lab = &plant.lab;
+        // The token's place is in its configuration, which stays that of this directory.
+        std::fs::remove_dir_all(lab.dir.join("token/tokens")).unwrap();
+        succeed(Command::new("tar").arg("-C").arg(&lab.dir).arg("-xzf").arg(&packed));
+        let before = written(lab);
+        assert_eq!(newest_in_log(lab), before.format);
+        let found = done(chancery(lab, &["log", "verify"]));
+        assert!(found.contains("sound"), "{}: {found}", packed.display());
+        if !chancery(lab, &["clock", "show"]).status.success() {
+            done(chancery(lab, &["clock", "accept", "--yes"]));
+        }
+        plant.lab.serve();
+        a_day(&plant);
+        assert_eq!(
+            (written(&plant.lab), newest_in_log(&plant.lab)),
+            (before.clone(), before.format)
+        );
+        if before.format < Format::OWN {
+            done(chancery(&plant.lab, &["state", "keep", "--yes"]));
+        }
+        plant.lab.stop();
+        assert!(done(chancery(&plant.lab, &["log", "verify"])).contains("sound"));
+    }
+}
+
+/// Packs a box of another release, for `tests/upgrade/`: `CHANCERY_FORMER` is as below, `CHANCERY_PACK` the file.
+#[test]
+#[ignore = "needs another release: tests/former.sh"]
+fn pack_a_box_of_a_former_release() {
+    let Some(packed) = std::env::var_os("CHANCERY_PACK") else { return };
+    let former = PathBuf::from(std::env::var_os("CHANCERY_FORMER").unwrap());
+    let mut plant = Plant::without_ceremony(Options::default());
+    release(&mut plant.lab, &former, &former.join("target/debug/chancery"));
+    let file = former.join("hsm/ceremony/lab.toml");
+    succeed(plant.lab.chancery().args(["ceremony", "run"]).arg(file).arg("--yes"));
+    plant.lab.serve();
+    a_day(&plant);
+    plant.lab.stop();
+    let leave_out = ["state/run", "state/issuer/admin", "token/softhsm2.conf"];
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(&plant.lab.dir).args(leave_out.map(|path| format!("--exclude={path}")));
+    succeed(tar.args(["--owner=0", "--group=0", "-czf"]).arg(packed).args(["state", "token"]));
 }
 
 /// Makes the box that of another release, or of this one again: program and shipped configuration are of one release, as
