@@ -11,7 +11,8 @@ cd "$(dirname "$0")/../.."
 out=$(realpath "${IMAGE_DIR:-target/image}")
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.lock)}
 export SOURCE_DATE_EPOCH PATH=$PATH:/usr/sbin:/sbin
-version= key= secure_key= secure_certificate= words= extra= tries=3
+. firmware-config/update/slots.conf
+version= key= secure_key= secure_certificate= words= extra=
 while [ $# -gt 0 ]; do
     case "$1" in
     --version) version=$2; shift 2 ;;
