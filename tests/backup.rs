@@ -232,7 +232,7 @@ fn an_old_backup_begins_another_log_and_stops_the_box_that_lives() {
     let mut device = drill.plant.registered();
     drill.plant.enrol(&mut device, &["one.test"]);
     // Both log keys sign: the log ends in the middle of its cross-over.
-    let rotation = drill.lab().rotation_file();
+    let rotation = drill.lab().ceremony_file("log-key");
     let rotation = rotation.to_str().unwrap();
     done(lab::chancery(drill.lab(), &["ceremony", "rotate-log-key", rotation, "--yes"]));
     lab::crash_issuer(drill.lab());

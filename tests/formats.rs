@@ -187,10 +187,7 @@ fn the_boxes_of_former_releases_go_on() {
 fn pack_a_box_of_a_former_release() {
     let Some(packed) = std::env::var_os("CHANCERY_PACK") else { return };
     let former = PathBuf::from(std::env::var_os("CHANCERY_FORMER").unwrap());
-    let mut plant = Plant::without_ceremony(Options::default());
-    release(&mut plant.lab, &former, &former.join("target/debug/chancery"));
-    let file = former.join("hsm/ceremony/lab.toml");
-    succeed(plant.lab.chancery().args(["ceremony", "run"]).arg(file).arg("--yes"));
+    let mut plant = held_by(&former, &former.join("target/debug/chancery"));
     plant.lab.serve();
     a_day(&plant);
     plant.lab.stop();
@@ -211,6 +208,15 @@ fn release(lab: &mut Lab, repository: &Path, program: &Path) {
     lab.program = program.to_owned();
 }
 
+/// A CA whose ceremony another release has held.
+fn held_by(repository: &Path, program: &Path) -> Plant {
+    let mut plant = Plant::without_ceremony(Options::default());
+    release(&mut plant.lab, repository, program);
+    let file = repository.join("hsm/ceremony/lab.toml");
+    succeed(plant.lab.chancery().args(["ceremony", "run"]).arg(file).arg("--yes"));
+    plant
+}
+
 /// `CHANCERY_FORMER` is a checkout of another release with its program in `target/debug`.
 #[test]
 #[ignore = "needs another release: make former"]
@@ -218,10 +224,7 @@ fn a_former_release_reads_what_this_one_writes_until_it_is_kept() {
     let former = PathBuf::from(std::env::var_os("CHANCERY_FORMER").unwrap());
     let program = former.join("target/debug/chancery");
     let own = (Path::new(REPOSITORY), Path::new(env!("CARGO_BIN_EXE_chancery")));
-    let mut plant = Plant::without_ceremony(Options::default());
-    release(&mut plant.lab, &former, &program);
-    let file = former.join("hsm/ceremony/lab.toml");
-    succeed(plant.lab.chancery().args(["ceremony", "run"]).arg(file).arg("--yes"));
+    let mut plant = held_by(&former, &program);
     for turn in 0..3 {
         let (repository, program) = if turn % 2 == 0 { (&*former, &*program) } else { own };
         release(&mut plant.lab, repository, program);

@@ -100,7 +100,7 @@ fn the_log_key_is_rotated_while_devices_order() {
     };
     let keys = || done(chancery(lab, &["log", "key"])).lines().count();
     archived();
-    let file = lab.rotation_file();
+    let file = lab.ceremony_file("log-key");
     let file = file.to_str().unwrap();
     let rotate =
         |more: &[&str]| chancery(lab, &[&["ceremony", "rotate-log-key", file][..], more].concat());

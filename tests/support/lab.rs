@@ -110,19 +110,17 @@ retry-seconds = 1
 
     /// Holds a shipped ceremony with one name in it replaced.
     pub fn hold(&self, ceremony: &str, from: &str, to: &str) {
-        let text = std::fs::read_to_string(format!("{REPOSITORY}/hsm/ceremony/{ceremony}.toml"));
-        let text = text.unwrap();
+        let file = self.ceremony_file(ceremony);
+        let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains(from), "{from} does not stand in {ceremony}.toml");
-        let text = text.replace(from, to).replace("../key/", &format!("{REPOSITORY}/hsm/key/"));
-        let file = self.dir.join(format!("{ceremony}.toml"));
-        std::fs::write(&file, text).unwrap();
+        std::fs::write(&file, text.replace(from, to)).unwrap();
         succeed(self.chancery().args(["ceremony", "run"]).arg(file).arg("--yes"));
     }
 
-    /// The shipped file of a log key's rotation, where this box finds what it names.
-    pub fn rotation_file(&self) -> PathBuf {
-        let text = std::fs::read_to_string(format!("{REPOSITORY}/hsm/ceremony/log-key.toml"));
-        let file = self.dir.join("log-key.toml");
+    /// The shipped file of a ceremony, copied to where this box finds what it names.
+    pub fn ceremony_file(&self, ceremony: &str) -> PathBuf {
+        let text = std::fs::read_to_string(format!("{REPOSITORY}/hsm/ceremony/{ceremony}.toml"));
+        let file = self.dir.join(format!("{ceremony}.toml"));
         let text = text.unwrap().replace("../key/", &format!("{REPOSITORY}/hsm/key/"));
         std::fs::write(&file, text).unwrap();
         file
